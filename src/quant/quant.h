@@ -1,0 +1,49 @@
+/* quant.h - tensor types: names, sizes, and the plain C arithmetic of each. types.def has a row a type. */
+#ifndef NB_QUANT_QUANT_H
+#define NB_QUANT_QUANT_H
+
+#include "base/mem.h"
+#include "quant/blocks.h"
+
+/* Values are GGUF's ids. */
+typedef enum nb_type {
+#define NB_TYPE(name, id, values, block, bytes, dequantize) NB_TYPE_##name = id,
+#include "quant/types.def"
+#undef NB_TYPE
+    NB_TYPE_LIMIT = 43
+} nb_type;
+
+typedef struct nb_type_info {
+    const char *name;      /* "Q4_K" */
+    uint32_t id;           /* GGUF's */
+    uint32_t block_values; /* values a block */
+    uint32_t block_bytes;
+    /* src: n / block_values blocks; dst: n floats; n a multiple of block_values. Bit-exact with gguf-py. NULL: not written. */
+    void (*dequantize)(const void *src, float *dst, size_t n);
+} nb_type_info;
+
+/* The row of a type; NULL for an unknown or removed id. */
+const nb_type_info *nb_type_get(uint32_t id);
+/* The row whose name is `name` in any case; NULL when there is none. */
+const nb_type_info *nb_type_by_name(nb_str name);
+/* Why an id has no row: "removed" or "unknown". */
+const char *nb_type_why_missing(uint32_t id);
+
+/* Bytes of one row of `columns` values; false when columns is not a multiple of the block or it overflows. */
+bool nb_type_row_bytes(const nb_type_info *type, uint64_t columns, size_t *bytes);
+
+void nb_dequantize_f32(const void *src, float *dst, size_t n);
+void nb_dequantize_f16(const void *src, float *dst, size_t n);
+void nb_dequantize_bf16(const void *src, float *dst, size_t n);
+void nb_dequantize_q4_0(const void *src, float *dst, size_t n);
+void nb_dequantize_q4_1(const void *src, float *dst, size_t n);
+void nb_dequantize_q5_0(const void *src, float *dst, size_t n);
+void nb_dequantize_q5_1(const void *src, float *dst, size_t n);
+void nb_dequantize_q8_0(const void *src, float *dst, size_t n);
+void nb_dequantize_q2_k(const void *src, float *dst, size_t n);
+void nb_dequantize_q3_k(const void *src, float *dst, size_t n);
+void nb_dequantize_q4_k(const void *src, float *dst, size_t n);
+void nb_dequantize_q5_k(const void *src, float *dst, size_t n);
+void nb_dequantize_q6_k(const void *src, float *dst, size_t n);
+
+#endif
