@@ -45,7 +45,8 @@ typedef struct nb_option {
  * negative number is a value. */
 int nb_options_parse(const char *command, const nb_option *options, int *argc, char **argv);
 
-/* stderr: "nibble: MESSAGE" in the house style (red "error" only on a terminal without NO_COLOR). Return the exit code. */
+/* stderr: "nibble: error: MESSAGE" ("error" is red only on a terminal without NO_COLOR; control characters become '?').
+ * Return the exit code. A usage error ends in a line that names the command's help (NULL: the list of commands). */
 int nb_report_error(const nb_error *err);
 int nb_report_usage(const char *command, const char *format, ...) NB_PRINTF(2, 3);
 void nb_note(const char *format, ...) NB_PRINTF(1, 2); /* one line on stderr */
@@ -54,6 +55,7 @@ bool nb_stdout_is_terminal(void);
 bool nb_stderr_is_terminal(void);
 bool nb_color_wanted(bool terminal); /* false under NO_COLOR or TERM=dumb */
 int nb_terminal_width(void);         /* columns; 80 when unknown */
+bool nb_stdout_closed(void);         /* the reader of our pipe is gone: long work may stop, quietly */
 
 /* Progress of long work, on stderr: a redrawn line (what, done/total, rate, time left) on a terminal, else a plain line at
  * most every 5 s and at the end. unit: "B" prints decimal bytes; else the word itself. */

@@ -1,0 +1,146 @@
+#define _GNU_SOURCE
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+/* ---- messages ---- */
+
+/* Messages quote files and arguments: what would steer the terminal is shown as '?'. */
+static void print_safely(const char *text)
+{
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+        bool c1 = *p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0;
+        p += c1;
+        fputc(c1 || (*p < 0x20 && *p != '\t') || *p == 0x7f ? '?' : *p, stderr);
+    }
+}
+
+static void print_error(const char *message)
+{
+    bool color = nb_color_wanted(nb_stderr_is_terminal());
+    fflush(stdout); /* so that both streams keep their order on a terminal */
+    fprintf(stderr, "nibble: %serror:%s ", color ? "\033[1;31m" : "", color ? "\033[0m" : "");
+    print_safely(message);
+    fputc('\n', stderr);
+}
+
+int nb_report_error(const nb_error *err)
+{
+    print_error(err->message);
+    return NB_EXIT_FAILED;
+}
+
+int nb_report_usage(const char *command, const char *format, ...)
+{
+    char message[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    print_error(message);
+    if (command)
+        fprintf(stderr, "'nibble %s --help' lists its options.\n", command);
+    else
+        fprintf(stderr, "'nibble help' lists the commands.\n");
+    return NB_EXIT_USAGE;
+}
+
+void nb_note(const char *format, ...)
+{
+    char message[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    fflush(stdout);
+    print_safely(message);
+    fputc('\n', stderr);
+}
+
+/* ---- the terminal ---- */
+
+bool nb_stdout_is_terminal(void) { return isatty(STDOUT_FILENO); }
+bool nb_stderr_is_terminal(void) { return isatty(STDERR_FILENO); }
+
+bool nb_color_wanted(bool terminal)
+{
+    const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+    return terminal && !(no_color && *no_color) && !(term && strcmp(term, "dumb") == 0);
+}
+
+int nb_terminal_width(void)
+{
+    struct winsize size;
+    for (int fd = STDOUT_FILENO; fd <= STDERR_FILENO; fd++)
+        if (ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+            return size.ws_col;
+    return 80;
+}
+
+bool nb_stdout_closed(void)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO};
+    return poll(&out, 1, 0) == 1 && (out.revents & (POLLERR | POLLHUP));
+}
+
+/* ---- units ---- */
+
+void nb_format_bytes(uint64_t bytes, char text[24])
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    for (; value >= 999.5; unit++)
+        value /= 1000;
+    int decimals = unit == 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
+    snprintf(text, 24, "%.*f %s", decimals, value, units[unit]);
+}
+
+void nb_format_seconds(double seconds, char text[24])
+{
+    double s = seconds > 0 ? seconds : 0;
+    if (s < 0.9995)
+        snprintf(text, 24, "%.0f ms", s * 1000);
+    else if (s < 59.95)
+        snprintf(text, 24, "%.*f s", s < 9.995 ? 2 : 1, s);
+    else if (s < 3599.5)
+        snprintf(text, 24, "%d min %02d s", (int)(s + 0.5) / 60, (int)(s + 0.5) % 60);
+    else if (s < 3.6e9)
+        snprintf(text, 24, "%d h %02d min", (int)((s + 30) / 3600), (int)((s + 30) / 60) % 60);
+    else
+        snprintf(text, 24, "forever");
+}
+
+/* ---- Ctrl-C ---- */
+
+static atomic_bool interrupted;
+static atomic_llong last_interrupt; /* ns */
+
+static void on_interrupt(int signal_number)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    long long ns = now.tv_sec * 1000000000LL + now.tv_nsec, before = atomic_exchange(&last_interrupt, ns);
+    if (before && ns - before < 1000000000LL) {
+        signal(signal_number, SIG_DFL);
+        raise(signal_number);
+    }
+    atomic_store(&interrupted, true);
+}
+
+void nb_interrupt_watch(void)
+{
+    /* no SA_RESTART: a read that waits for the user returns */
+    struct sigaction action = {.sa_handler = on_interrupt};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+}
+
+bool nb_interrupted(void) { return atomic_exchange(&interrupted, false); }
