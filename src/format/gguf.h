@@ -52,7 +52,7 @@ const nb_gguf_value *nb_gguf_find(const nb_gguf *g, const char *key); /* NULL wh
 
 size_t nb_gguf_tensor_count(const nb_gguf *g);
 const nb_gguf_tensor *nb_gguf_tensor_at(const nb_gguf *g, size_t i);
-const nb_gguf_tensor *nb_gguf_find_tensor(const nb_gguf *g, nb_str name); /* NULL when absent; hashed */
+const nb_gguf_tensor *nb_gguf_find_tensor(const nb_gguf *g, nb_str name); /* NULL when absent */
 
 /* Typed reads. Any integer kind converts when the value fits; NB_ERR_NOT_FOUND when the key is absent, NB_ERR_FORMAT
  * when it has another kind or does not fit; *out is untouched on failure. err may be NULL. */
