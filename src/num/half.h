@@ -5,6 +5,7 @@
 #ifndef NB_NUM_HALF_H
 #define NB_NUM_HALF_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -54,5 +55,11 @@ static inline uint16_t nb_f32_to_bf16(float x)
     uint32_t rounded = (u + 0x7fff + (u >> 16 & 1)) >> 16, quiet = u >> 16 | 0x40;
     return (uint16_t)((u & 0x7fffffffu) > 0x7f800000u ? quiet : rounded);
 }
+
+/* The same for n numbers; src and dst do not overlap. */
+void nb_f16_to_f32_row(const uint16_t *src, float *dst, size_t n);
+void nb_f32_to_f16_row(const float *src, uint16_t *dst, size_t n);
+void nb_bf16_to_f32_row(const uint16_t *src, float *dst, size_t n);
+void nb_f32_to_bf16_row(const float *src, uint16_t *dst, size_t n);
 
 #endif

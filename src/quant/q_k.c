@@ -1,5 +1,5 @@
 /* Q2_K to Q6_K: blocks of 256 values in sub-blocks of 16 or 32, whose scales are integers times the block's d.
- * The product of the two is rounded to float first and then multiplied by the value: gguf-py's order. */
+ * The product of the two is rounded to float first and then multiplied by the value: gguf-py's order. Q8_K has one float scale. */
 #include "num/half.h"
 #include "quant/quant.h"
 
@@ -95,4 +95,11 @@ void nb_dequantize_q6_k(const void *src, float *dst, size_t n)
             }
         }
     }
+}
+
+void nb_dequantize_q8_k(const void *src, float *dst, size_t n)
+{
+    for (const nb_block_q8_k *b = src; n; n -= VALUES, dst += VALUES, b++)
+        for (int i = 0; i < VALUES; i++)
+            dst[i] = b->d * (float)b->qs[i];
 }

@@ -1,4 +1,4 @@
-/* Q4_0, Q4_1, Q5_0, Q5_1, Q8_0: blocks of 32 values with one scale and, in the _1 types, a minimum. Value i is the
+/* Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q8_1: blocks of 32 values with one scale and, in the _1 types, a minimum. Value i is the
  * low nibble of byte i for i < 16, the high nibble of byte i - 16 after. */
 #include "num/half.h"
 #include "quant/quant.h"
@@ -55,6 +55,15 @@ void nb_dequantize_q5_1(const void *src, float *dst, size_t n)
 void nb_dequantize_q8_0(const void *src, float *dst, size_t n)
 {
     for (const nb_block_q8_0 *b = src; n; n -= VALUES, dst += VALUES, b++) {
+        float d = nb_f16_to_f32(b->d);
+        for (int i = 0; i < VALUES; i++)
+            dst[i] = d * (float)b->qs[i];
+    }
+}
+
+void nb_dequantize_q8_1(const void *src, float *dst, size_t n)
+{
+    for (const nb_block_q8_1 *b = src; n; n -= VALUES, dst += VALUES, b++) {
         float d = nb_f16_to_f32(b->d);
         for (int i = 0; i < VALUES; i++)
             dst[i] = d * (float)b->qs[i];

@@ -18,7 +18,8 @@ typedef struct nb_type_info {
     uint32_t id;           /* GGUF's */
     uint32_t block_values; /* values a block */
     uint32_t block_bytes;
-    /* src: n / block_values blocks; dst: n floats; n a multiple of block_values. Bit-exact with gguf-py. NULL: not written. */
+    /* src: n / block_values blocks, aligned as the block's struct; dst: n floats; n a multiple of block_values.
+     * Equal to gguf-py to the bit (which NaN a NaN is, aside). Never NULL. */
     void (*dequantize)(const void *src, float *dst, size_t n);
 } nb_type_info;
 
@@ -32,18 +33,9 @@ const char *nb_type_why_missing(uint32_t id);
 /* Bytes of one row of `columns` values; false when columns is not a multiple of the block or it overflows. */
 bool nb_type_row_bytes(const nb_type_info *type, uint64_t columns, size_t *bytes);
 
-void nb_dequantize_f32(const void *src, float *dst, size_t n);
-void nb_dequantize_f16(const void *src, float *dst, size_t n);
-void nb_dequantize_bf16(const void *src, float *dst, size_t n);
-void nb_dequantize_q4_0(const void *src, float *dst, size_t n);
-void nb_dequantize_q4_1(const void *src, float *dst, size_t n);
-void nb_dequantize_q5_0(const void *src, float *dst, size_t n);
-void nb_dequantize_q5_1(const void *src, float *dst, size_t n);
-void nb_dequantize_q8_0(const void *src, float *dst, size_t n);
-void nb_dequantize_q2_k(const void *src, float *dst, size_t n);
-void nb_dequantize_q3_k(const void *src, float *dst, size_t n);
-void nb_dequantize_q4_k(const void *src, float *dst, size_t n);
-void nb_dequantize_q5_k(const void *src, float *dst, size_t n);
-void nb_dequantize_q6_k(const void *src, float *dst, size_t n);
+/* The dequantize functions, for callers that know the type: nb_dequantize_q4_k(src, dst, n) ... */
+#define NB_TYPE(name, id, values, block, bytes, dequantize) void dequantize(const void *src, float *dst, size_t n);
+#include "quant/types.def"
+#undef NB_TYPE
 
 #endif
