@@ -199,7 +199,8 @@ static int take_next_value(parser *p, const nb_option *o)
         return nb_report_usage(p->command, "option --%s needs a value (%s)", o->name, o->value ? o->value : "VALUE");
     const char *value = p->argv[p->at + 1];
     if (!is_number(value) && is_known_option(p->options, value))
-        return nb_report_usage(p->command, "option --%s needs a value (%s), but '%s' follows; write --%s=%s if it is meant",
+        return nb_report_usage(p->command,
+                               "option --%s needs a value (%s), but '%s' follows; write --%s=%s if it is meant",
                                o->name, o->value ? o->value : "VALUE", value, o->name, value);
     p->at++;
     return store_or_complain(p, o, value);

@@ -1,0 +1,26 @@
+# The library in both forms, the program, and what `cmake --install` puts where.
+set(library_objects)
+foreach(module ${modules})
+  if(NOT module STREQUAL nb_cli)
+    list(APPEND library_objects $<TARGET_OBJECTS:${module}>)
+  endif()
+endforeach()
+add_library(nibble_static STATIC ${library_objects})
+set_target_properties(nibble_static PROPERTIES OUTPUT_NAME nibble)
+add_library(nibble_shared SHARED ${library_objects})
+set_target_properties(nibble_shared PROPERTIES OUTPUT_NAME nibble SOVERSION ${PROJECT_VERSION_MAJOR}
+                                               VERSION ${PROJECT_VERSION})
+foreach(lib nibble_static nibble_shared)
+  target_include_directories(${lib} PUBLIC include)
+  target_link_libraries(${lib} PUBLIC Threads::Threads m PkgConfig::PCRE2 PkgConfig::UTF8PROC PkgConfig::JANSSON)
+endforeach()
+
+add_executable(nibble $<TARGET_OBJECTS:nb_cli>)
+target_link_libraries(nibble PRIVATE nibble_static)
+
+configure_file(cmake/nibble.pc.in nibble.pc @ONLY)
+install(TARGETS nibble nibble_static nibble_shared)
+install(FILES include/nibble.h TYPE INCLUDE)
+install(FILES ${CMAKE_BINARY_DIR}/nibble.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES docs/nibble.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
+install(FILES tools/completion.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME nibble)
