@@ -113,7 +113,8 @@ static char *shard_path(const char *path, int shard, int count)
     char *s;
     if (count == 1)
         return strdup(path);
-    return asprintf(&s, "%.*s-%05d-of-%05d.gguf", (int)(strlen(path) - SHARD_TAIL), path, shard + 1, count) < 0 ? NULL : s;
+    return asprintf(&s, "%.*s-%05d-of-%05d.gguf", (int)(strlen(path) - SHARD_TAIL), path, shard + 1, count) < 0 ? NULL
+                                                                                                                : s;
 }
 
 /* The key must hold `expected`; missing is an error when it is required. */
@@ -123,11 +124,12 @@ static nb_status check_split(const nb_gguf_file *f, const char *key, bool requir
     uint64_t got;
     bool negative;
     if (!v)
-        return !required ? NB_OK
-                         : nb_gguf_fail(f->path, 16, err, NB_ERR_FORMAT,
-                                        "the name says shard, but the metadata key '%s' is missing; rename the file, or get "
-                                        "all shards again",
-                                        key);
+        return !required
+                   ? NB_OK
+                   : nb_gguf_fail(f->path, 16, err, NB_ERR_FORMAT,
+                                  "the name says shard, but the metadata key '%s' is missing; rename the file, or get "
+                                  "all shards again",
+                                  key);
     if (!integer(v->kind, v->data, &got, &negative))
         return nb_gguf_fail(f->path, position(f, v->data), err, NB_ERR_FORMAT,
                             "'%s' has type %s, not an integer; get all shards again", key, nb_gguf_kind_name(v->kind));
@@ -148,8 +150,7 @@ static nb_status check_shards(const nb_gguf *g, nb_error *err)
         bool negative;
         if (count && integer(count->kind, count->data, &n, &negative) && n > 1)
             return nb_gguf_fail(first->path, position(first, count->data), err, NB_ERR_FORMAT,
-                                "this is one of %" PRId64
-                                " shards, but the name does not end in -00001-of-%05" PRId64
+                                "this is one of %" PRId64 " shards, but the name does not end in -00001-of-%05" PRId64
                                 ".gguf; give all shards their own names back",
                                 (int64_t)n, (int64_t)n);
         return NB_OK;

@@ -16,10 +16,10 @@ static const struct kind_row {
     const char *name;
     size_t bytes;
 } kinds[NB_GGUF_KINDS] = {
-    [NB_GGUF_U8] = {"u8", 1},         [NB_GGUF_I8] = {"i8", 1},       [NB_GGUF_U16] = {"u16", 2},
-    [NB_GGUF_I16] = {"i16", 2},       [NB_GGUF_U32] = {"u32", 4},     [NB_GGUF_I32] = {"i32", 4},
-    [NB_GGUF_F32] = {"f32", 4},       [NB_GGUF_BOOL] = {"bool", 1},   [NB_GGUF_STRING] = {"string", 0},
-    [NB_GGUF_ARRAY] = {"array", 0},   [NB_GGUF_U64] = {"u64", 8},     [NB_GGUF_I64] = {"i64", 8},
+    [NB_GGUF_U8] = {"u8", 1},       [NB_GGUF_I8] = {"i8", 1},     [NB_GGUF_U16] = {"u16", 2},
+    [NB_GGUF_I16] = {"i16", 2},     [NB_GGUF_U32] = {"u32", 4},   [NB_GGUF_I32] = {"i32", 4},
+    [NB_GGUF_F32] = {"f32", 4},     [NB_GGUF_BOOL] = {"bool", 1}, [NB_GGUF_STRING] = {"string", 0},
+    [NB_GGUF_ARRAY] = {"array", 0}, [NB_GGUF_U64] = {"u64", 8},   [NB_GGUF_I64] = {"i64", 8},
     [NB_GGUF_F64] = {"f64", 8},
 };
 
@@ -39,8 +39,8 @@ nb_status nb_gguf_fail(const char *path, uint64_t at, nb_error *err, nb_status c
     va_start(args, format);
     vsnprintf(what, sizeof what, format, args);
     va_end(args);
-    return nb_fail(err, code, "%s%s: byte %" PRIu64 ": %s", n > SHOWN ? "..." : "", path + (n > SHOWN ? n - SHOWN : 0), at,
-                   what);
+    return nb_fail(err, code, "%s%s: byte %" PRIu64 ": %s", n > SHOWN ? "..." : "", path + (n > SHOWN ? n - SHOWN : 0),
+                   at, what);
 }
 
 /* ---- names ---- */
@@ -70,7 +70,10 @@ typedef struct name_table {
     size_t stride;
 } name_table;
 
-static nb_str name_at(const name_table *t, size_t i) { return *(const nb_str *)(const void *)(t->first + i * t->stride); }
+static nb_str name_at(const name_table *t, size_t i)
+{
+    return *(const nb_str *)(const void *)(t->first + i * t->stride);
+}
 
 static int compare_indices(const void *a, const void *b, void *table)
 {
@@ -218,10 +221,11 @@ static uint32_t read_version(cursor *c)
         return version;
     uint32_t swapped = __builtin_bswap32(version);
     if (swapped >= 1 && swapped <= 3)
-        FAIL_AT(c, 4, NB_ERR_UNSUPPORTED,
-                "this is a big-endian GGUF file (version %u with its bytes swapped); get the little-endian file or convert "
-                "it with gguf-convert-endian",
-                swapped);
+        FAIL_AT(
+            c, 4, NB_ERR_UNSUPPORTED,
+            "this is a big-endian GGUF file (version %u with its bytes swapped); get the little-endian file or convert "
+            "it with gguf-convert-endian",
+            swapped);
     else if (version == 1)
         FAIL_AT(c, 4, NB_ERR_UNSUPPORTED, "GGUF version 1 is not read any more; convert the model again (version 3)");
     else
@@ -239,11 +243,13 @@ static size_t read_count(cursor *c, const char *what, size_t least_bytes, size_t
         return 0;
     if (n > remaining(c) / least_bytes)
         FAIL_AT(c, at, NB_ERR_FORMAT,
-                "%s is %" PRIu64 ", more than the %zu bytes that remain can hold; the file is truncated or damaged: get it "
+                "%s is %" PRIu64
+                ", more than the %zu bytes that remain can hold; the file is truncated or damaged: get it "
                 "again",
                 what, n, remaining(c));
     else if (n > limit)
-        FAIL_AT(c, at, NB_ERR_LIMIT, "%s is %" PRIu64 ", more than the %zu that are read; " WRONG_WRITER, what, n, limit);
+        FAIL_AT(c, at, NB_ERR_LIMIT, "%s is %" PRIu64 ", more than the %zu that are read; " WRONG_WRITER, what, n,
+                limit);
     return c->status == NB_OK ? (size_t)n : 0;
 }
 
@@ -286,7 +292,8 @@ static void read_array(cursor *c, nb_gguf_value *v)
         return;
     }
     if (element >= NB_GGUF_KINDS) {
-        FAIL_AT(c, at, NB_ERR_FORMAT, "'%.*s' is an array of the unknown type %u; " DAMAGED, NB_STR_ARG(v->key), element);
+        FAIL_AT(c, at, NB_ERR_FORMAT, "'%.*s' is an array of the unknown type %u; " DAMAGED, NB_STR_ARG(v->key),
+                element);
         return;
     }
     size_t bytes = nb_gguf_kind_bytes(element), count_at = c->at;
@@ -296,7 +303,8 @@ static void read_array(cursor *c, nb_gguf_value *v)
         return;
     if (count > remaining(c) / (bytes ? bytes : 8)) {
         FAIL_AT(c, count_at, NB_ERR_FORMAT,
-                "'%.*s' is an array of %" PRIu64 " values of type %s, more than the %zu bytes that remain can hold; the file "
+                "'%.*s' is an array of %" PRIu64
+                " values of type %s, more than the %zu bytes that remain can hold; the file "
                 "is truncated or damaged: get it again",
                 NB_STR_ARG(v->key), count, kinds[element].name, remaining(c));
         return;
@@ -334,8 +342,8 @@ static void read_value(cursor *c, nb_gguf_value *v)
         v->bytes = kinds[kind].bytes;
         c->at += v->bytes;
         if (kind == NB_GGUF_BOOL && v->data[0] > 1)
-            FAIL_AT(c, c->at - 1, NB_ERR_FORMAT, "'%.*s' is a bool of value %u, not 0 or 1; " DAMAGED, NB_STR_ARG(v->key),
-                    v->data[0]);
+            FAIL_AT(c, c->at - 1, NB_ERR_FORMAT, "'%.*s' is a bool of value %u, not 0 or 1; " DAMAGED,
+                    NB_STR_ARG(v->key), v->data[0]);
     }
 }
 
@@ -383,7 +391,8 @@ static void read_alignment(cursor *c, nb_gguf_file *file)
     }
     uint64_t n = nb_gguf_elem_u64(v, 0);
     if (n < NB_GGUF_MIN_ALIGNMENT || (n & (n - 1)) != 0)
-        FAIL_AT(c, at, NB_ERR_FORMAT, "general.alignment is %" PRIu64 ", not a power of two of at least %d; " WRONG_WRITER, n,
+        FAIL_AT(c, at, NB_ERR_FORMAT,
+                "general.alignment is %" PRIu64 ", not a power of two of at least %d; " WRONG_WRITER, n,
                 NB_GGUF_MIN_ALIGNMENT);
     else
         file->alignment = (size_t)n;
@@ -415,8 +424,8 @@ static void read_dims(cursor *c, nb_gguf_tensor *t)
         at = c->at;
         t->dims[i] = i < n ? read_u64(c, "a tensor's dimension") : 1;
         if (c->status == NB_OK && (t->dims[i] == 0 || t->dims[i] > INT64_MAX))
-            FAIL_AT(c, at, NB_ERR_FORMAT, "tensor '%.*s' has dimension %u of size %" PRIu64 "; " DAMAGED, NB_STR_ARG(t->name),
-                    i, t->dims[i]);
+            FAIL_AT(c, at, NB_ERR_FORMAT, "tensor '%.*s' has dimension %u of size %" PRIu64 "; " DAMAGED,
+                    NB_STR_ARG(t->name), i, t->dims[i]);
     }
 }
 
@@ -429,14 +438,15 @@ static void read_type(cursor *c, nb_gguf_tensor *t)
     t->type = nb_type_get(id);
     if (!t->type) {
         bool removed = strcmp(nb_type_why_missing(id), "removed") == 0;
-        FAIL_AT(c, at, removed || id < 1000 ? NB_ERR_UNSUPPORTED : NB_ERR_FORMAT, "tensor '%.*s' has the %s type %u; %s",
-                NB_STR_ARG(t->name), nb_type_why_missing(id), id,
+        FAIL_AT(c, at, removed || id < 1000 ? NB_ERR_UNSUPPORTED : NB_ERR_FORMAT,
+                "tensor '%.*s' has the %s type %u; %s", NB_STR_ARG(t->name), nb_type_why_missing(id), id,
                 removed ? "quantize the model again to a type of today" : "get a newer nibble, or get the file again");
         return;
     }
     size_t bytes = 0;
     if (t->dims[0] % t->type->block_values != 0) {
-        FAIL_AT(c, at, NB_ERR_FORMAT, "tensor '%.*s' of type %s has rows of %" PRIu64 " values, not a multiple of %u; " DAMAGED,
+        FAIL_AT(c, at, NB_ERR_FORMAT,
+                "tensor '%.*s' of type %s has rows of %" PRIu64 " values, not a multiple of %u; " DAMAGED,
                 NB_STR_ARG(t->name), t->type->name, t->dims[0], t->type->block_values);
         return;
     }
@@ -446,7 +456,8 @@ static void read_type(cursor *c, nb_gguf_tensor *t)
     t->bytes = bytes;
     if (!fits)
         FAIL_AT(c, at, NB_ERR_FORMAT,
-                "tensor '%.*s' of %" PRIu64 " x %" PRIu64 " x %" PRIu64 " x %" PRIu64 " values is too large for any file; " DAMAGED,
+                "tensor '%.*s' of %" PRIu64 " x %" PRIu64 " x %" PRIu64 " x %" PRIu64
+                " values is too large for any file; " DAMAGED,
                 NB_STR_ARG(t->name), t->dims[0], t->dims[1], t->dims[2], t->dims[3]);
 }
 
@@ -458,18 +469,21 @@ static void read_offset(cursor *c, nb_gguf_tensor *t, size_t *expected)
     if (c->status != NB_OK)
         return;
     if (t->offset % c->file->alignment != 0)
-        FAIL_AT(c, at, NB_ERR_FORMAT, "tensor '%.*s' has offset %" PRIu64 ", not a multiple of the alignment %zu; " WRONG_WRITER,
+        FAIL_AT(c, at, NB_ERR_FORMAT,
+                "tensor '%.*s' has offset %" PRIu64 ", not a multiple of the alignment %zu; " WRONG_WRITER,
                 NB_STR_ARG(t->name), t->offset, c->file->alignment);
     else if (t->offset < *expected)
         FAIL_AT(c, at, NB_ERR_FORMAT,
-                "tensor '%.*s' has offset %" PRIu64 " and overlaps the tensor before it, which ends at %zu; " WRONG_WRITER,
+                "tensor '%.*s' has offset %" PRIu64
+                " and overlaps the tensor before it, which ends at %zu; " WRONG_WRITER,
                 NB_STR_ARG(t->name), t->offset, *expected);
     else if (t->offset > *expected)
         FAIL_AT(c, at, NB_ERR_FORMAT,
                 "tensor '%.*s' has offset %" PRIu64 ", but the tensor before it ends at %zu; " WRONG_WRITER,
                 NB_STR_ARG(t->name), t->offset, *expected);
     else if (!align_up(t->bytes, c->file->alignment, &next) || !nb_add(*expected, next, expected))
-        FAIL_AT(c, at, NB_ERR_FORMAT, "tensor '%.*s' of %zu bytes at offset %" PRIu64 " is too large for any file; " DAMAGED,
+        FAIL_AT(c, at, NB_ERR_FORMAT,
+                "tensor '%.*s' of %zu bytes at offset %" PRIu64 " is too large for any file; " DAMAGED,
                 NB_STR_ARG(t->name), t->bytes, t->offset);
 }
 
@@ -479,7 +493,8 @@ static void place_tensors(cursor *c, nb_gguf_tensor *tensors, size_t count, int 
     const nb_map *map = &c->file->map;
     size_t data_at, begin, end;
     if (!align_up(c->at, c->file->alignment, &data_at) || data_at > map->size) {
-        FAIL_AT(c, c->at, NB_ERR_FORMAT, "the tensor data should follow (aligned to %zu), but the file ends at byte %zu; " TRUNCATED,
+        FAIL_AT(c, c->at, NB_ERR_FORMAT,
+                "the tensor data should follow (aligned to %zu), but the file ends at byte %zu; " TRUNCATED,
                 c->file->alignment, map->size);
         return;
     }
@@ -487,8 +502,8 @@ static void place_tensors(cursor *c, nb_gguf_tensor *tensors, size_t count, int 
         nb_gguf_tensor *t = &tensors[i];
         if (!nb_add(data_at, (size_t)t->offset, &begin) || !nb_add(begin, t->bytes, &end) || end > map->size) {
             FAIL_AT(c, begin < data_at ? data_at : begin, NB_ERR_FORMAT,
-                    "tensor '%.*s' of %zu bytes starts here, but the file ends at byte %zu; " TRUNCATED, NB_STR_ARG(t->name),
-                    t->bytes, map->size);
+                    "tensor '%.*s' of %zu bytes starts here, but the file ends at byte %zu; " TRUNCATED,
+                    NB_STR_ARG(t->name), t->bytes, map->size);
             return;
         }
         t->offset = begin;
@@ -501,8 +516,9 @@ static void read_tensors(cursor *c, nb_gguf *g, int shard, size_t count)
 {
     size_t total = g->tensor_count + count, expected = 0;
     if (total > NB_GGUF_MAX_TENSORS) {
-        FAIL_AT(c, 8, NB_ERR_LIMIT, "with this shard's there are %zu tensors, more than the %d that are read; " WRONG_WRITER,
-                total, NB_GGUF_MAX_TENSORS);
+        FAIL_AT(c, 8, NB_ERR_LIMIT,
+                "with this shard's there are %zu tensors, more than the %d that are read; " WRONG_WRITER, total,
+                NB_GGUF_MAX_TENSORS);
         return;
     }
     nb_gguf_tensor *tensors = realloc(g->tensors, (total + 1) * sizeof *tensors);
