@@ -339,7 +339,7 @@ nb_status nb_gguf_get_u64(const nb_gguf *g, const char *key, uint64_t *out, nb_e
 
 nb_status nb_gguf_get_i64(const nb_gguf *g, const char *key, int64_t *out, nb_error *err)
 {
-    uint64_t bits;
+    uint64_t bits = 0;
     NB_TRY(get_integer(g, key, true, &bits, err));
     *out = (int64_t)bits;
     return NB_OK;

@@ -195,7 +195,7 @@ void nb_gguf_put_strings(nb_gguf_writer *w, const char *key, const nb_str *value
 
 void nb_gguf_put_array(nb_gguf_writer *w, const char *key, nb_gguf_kind element, const void *values, size_t count)
 {
-    size_t size = nb_gguf_kind_bytes(element), bytes;
+    size_t size = nb_gguf_kind_bytes(element), bytes = 0;
     if (w->status == NB_OK && (size == 0 || !nb_mul(size, count, &bytes)))
         w->status = nb_fail(&w->error, NB_ERR_ARGUMENT, "%s: '%s' cannot be an array of %zu values of type %s", w->path,
                             key, count, nb_gguf_kind_name(element));
