@@ -1,0 +1,109 @@
+/* cpu_internal.h - shared by the files of the CPU backend.
+ *
+ * The plan is lowered once to steps: its ops, plus the writing of activation panels where matrices read them (once for all
+ * that share an input), plus where the team must meet. Each step splits its work one way (nb_split); a barrier stands only
+ * where a step reads or overwrites what another member may have written or may still read. */
+#ifndef NB_CPU_CPU_INTERNAL_H
+#define NB_CPU_CPU_INTERNAL_H
+
+#include "base/team.h"
+#include "kernel/matmul.h"
+#include "model/backend.h"
+
+typedef enum nb_split_kind {
+    NB_SPLIT_TOKENS,  /* by panels of 8 tokens */
+    NB_SPLIT_OUTPUTS, /* by panels of 8 wanted outputs */
+    NB_SPLIT_COLUMNS, /* by columns of the buffer (rows of the weights), in 32s */
+    NB_SPLIT_OWN      /* the step divides the work itself: its parts match nobody else's */
+} nb_split_kind;
+
+typedef struct nb_split {
+    nb_split_kind kind;
+    size_t width; /* of NB_SPLIT_COLUMNS */
+} nb_split;
+
+typedef struct nb_panels { /* a buffer's activations in the form that matrices read */
+    int buffer;
+    nb_act_format format;
+    size_t bytes;  /* for the context's maximum of rows */
+    size_t offset; /* in the context's memory */
+} nb_panels;
+
+typedef struct nb_step {
+    const nb_op *op;  /* NULL: write panels */
+    int panels;       /* written (op NULL) or read (matmul); -1 none */
+    nb_split split;
+    bool barrier;     /* before the step */
+} nb_step;
+
+typedef struct nb_program {
+    nb_step *steps;
+    size_t step_count;
+    nb_panels *panels;
+    size_t panels_count;
+} nb_program;
+
+/* The activation format a matmul reads. */
+nb_act_format nb_cpu_format(const nb_model_def *model, const nb_op *op, bool exact);
+nb_status nb_cpu_lower(const nb_model_def *model, const nb_plan *plan, bool exact, nb_program *program, nb_error *err);
+void nb_program_free(nb_program *program);
+
+typedef struct nb_cpu_weight {
+    const void *data; /* of a matrix: packed or file rows; of a vector: floats */
+    bool packed;
+} nb_cpu_weight;
+
+struct nb_weights {
+    const nb_model_def *model;
+    const nb_plan *plan;
+    nb_weights_params params;
+    nb_program program;
+    nb_team *team;
+    nb_cpu_weight *weight; /* [model->weight_count] */
+    void *memory;          /* packed matrices and float vectors */
+    size_t bytes;
+};
+
+typedef struct nb_rope_table { /* of one kind of layer */
+    float magnitude;
+    size_t pairs;
+    float *frequency; /* [pairs] */
+    float *cos_sin;   /* [max_tokens][pairs][2] of the step */
+} nb_rope_table;
+
+struct nb_context {
+    nb_weights *weights;
+    nb_context_params params;
+    nb_kv_layout kv;
+    size_t page_bytes, group_layers[NB_GROUPS];
+    int *layer_slot;         /* [layers] place in its group */
+    char *pool[NB_GROUPS];   /* [layer of group][page][page_bytes] */
+    float *buffer[32];       /* of the plan */
+    char *panels[128];       /* of the program */
+    nb_rope_table rope[NB_GROUPS];
+    void **page_pointers;    /* [layers][max_spans][max of max_pages] */
+    nb_attention_span *attention; /* [layers][max_spans] */
+    int64_t *token_position; /* [max_tokens] */
+    uint32_t *token_span;    /* [max_tokens] */
+    char *scratch;           /* [members][scratch_bytes] */
+    size_t scratch_bytes;
+    void *attention_scratch;
+    const nb_batch *batch;   /* of the step in progress */
+    void *memory;
+    size_t bytes;
+};
+
+nb_status nb_cpu_weights_memory(const nb_model_def *m, const nb_plan *plan, const nb_weights_params *params, nb_memory *memory,
+                                nb_error *err);
+nb_status nb_cpu_weights_new(const nb_model_def *m, const nb_plan *plan, const nb_weights_params *params, nb_weights **out,
+                             nb_error *err);
+void nb_cpu_weights_free(nb_weights *w);
+nb_status nb_cpu_context_memory(const nb_model_def *model, const nb_plan *plan, const nb_weights_params *weights,
+                                const nb_context_params *params, nb_memory *memory, nb_error *err);
+nb_status nb_cpu_context_new(nb_weights *w, const nb_context_params *params, nb_context **out, nb_error *err);
+void nb_cpu_context_free(nb_context *x);
+
+/* Runs the step's program on one member of the team. */
+void nb_cpu_run_member(void *context, int member, int members);
+
+#endif

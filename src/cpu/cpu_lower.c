@@ -1,0 +1,217 @@
+/* From the plan to steps: panels where matrices read, barriers where members' parts cross. */
+#include "cpu/cpu_internal.h"
+
+#include <stdlib.h>
+
+enum { MAX_PANELS = 128 };
+
+/* who touched a buffer (or panels, or the cache) since the last barrier */
+typedef struct touch {
+    bool written, read;
+    nb_split writer, reader;
+    bool read_by_all; /* read whole, or by several splits: nobody may overwrite it before a barrier */
+} touch;
+
+typedef struct lowering {
+    const nb_model_def *model;
+    const nb_plan *plan;
+    bool exact, failed;
+    nb_program *program;
+    size_t step_cap;
+    touch buffers[32], panels[MAX_PANELS], cache;
+    bool panels_valid[MAX_PANELS];
+    nb_split last_writer[32]; /* of each buffer, across barriers */
+    bool pending_barrier;
+} lowering;
+
+static bool same_split(nb_split a, nb_split b)
+{
+    return a.kind == b.kind && a.kind != NB_SPLIT_OWN && (a.kind != NB_SPLIT_COLUMNS || a.width == b.width);
+}
+
+nb_act_format nb_cpu_format(const nb_model_def *model, const nb_op *op, bool exact)
+{
+    return exact ? NB_ACT_F32 : nb_matmul_act_format((nb_type)model->weights[op->weight].tensor->type->id);
+}
+
+static void need_read(lowering *l, touch *t, nb_split split, bool whole)
+{
+    if (t->written && (whole || !same_split(t->writer, split)))
+        l->pending_barrier = true;
+}
+
+static void need_write(lowering *l, touch *t, nb_split split)
+{
+    if ((t->written && !same_split(t->writer, split)) || t->read_by_all || (t->read && !same_split(t->reader, split)))
+        l->pending_barrier = true;
+}
+
+static void did_read(touch *t, nb_split split, bool whole)
+{
+    if (whole || split.kind == NB_SPLIT_OWN || (t->read && !same_split(t->reader, split)))
+        t->read_by_all = true;
+    t->read = true;
+    t->reader = split;
+}
+
+static void did_write(touch *t, nb_split split)
+{
+    t->written = true;
+    t->writer = split;
+}
+
+static void forget_touches(lowering *l)
+{
+    memset(l->buffers, 0, sizeof l->buffers);
+    memset(l->panels, 0, sizeof l->panels);
+    l->cache = (touch){0};
+}
+
+static void add_step(lowering *l, const nb_op *op, int panels, nb_split split)
+{
+    nb_program *p = l->program;
+    if (p->step_count == l->step_cap) {
+        l->step_cap = l->step_cap ? l->step_cap * 2 : 512;
+        nb_step *steps = realloc(p->steps, l->step_cap * sizeof *steps);
+        if (!steps) {
+            l->failed = true;
+            return;
+        }
+        p->steps = steps;
+    }
+    if (l->pending_barrier)
+        forget_touches(l);
+    p->steps[p->step_count++] = (nb_step){op, panels, split, l->pending_barrier};
+    l->pending_barrier = false;
+}
+
+static int find_panels(lowering *l, int buffer, nb_act_format format)
+{
+    nb_program *p = l->program;
+    for (size_t i = 0; i < p->panels_count; i++)
+        if (p->panels[i].buffer == buffer && p->panels[i].format == format)
+            return (int)i;
+    if (p->panels_count == MAX_PANELS) {
+        l->failed = true;
+        return 0;
+    }
+    p->panels[p->panels_count] = (nb_panels){.buffer = buffer, .format = format};
+    return (int)p->panels_count++;
+}
+
+static nb_split by_rows_of(const lowering *l, int buffer)
+{
+    return (nb_split){l->plan->buffers[buffer].outputs ? NB_SPLIT_OUTPUTS : NB_SPLIT_TOKENS, 0};
+}
+
+/* writes the panels of a buffer, split as the buffer was made where that is possible */
+static void write_panels(lowering *l, int panels)
+{
+    int buffer = l->program->panels[panels].buffer;
+    nb_split split = l->last_writer[buffer];
+    if (split.kind == NB_SPLIT_OWN)
+        split = by_rows_of(l, buffer);
+    need_read(l, &l->buffers[buffer], split, false);
+    need_write(l, &l->panels[panels], split);
+    add_step(l, NULL, panels, split);
+    did_read(&l->buffers[buffer], split, false);
+    did_write(&l->panels[panels], split);
+    l->panels_valid[panels] = true;
+}
+
+static void wrote_buffer(lowering *l, int buffer, nb_split split)
+{
+    did_write(&l->buffers[buffer], split);
+    l->last_writer[buffer] = split;
+    for (size_t i = 0; i < l->program->panels_count; i++)
+        if (l->program->panels[i].buffer == buffer)
+            l->panels_valid[i] = false;
+}
+
+static void lower_matmul(lowering *l, const nb_op *op)
+{
+    int panels = find_panels(l, op->in, nb_cpu_format(l->model, op, l->exact));
+    nb_split split = {NB_SPLIT_COLUMNS, l->plan->buffers[op->out].width};
+    if (l->failed)
+        return;
+    if (!l->panels_valid[panels])
+        write_panels(l, panels);
+    need_read(l, &l->panels[panels], split, true);
+    if (op->add)
+        need_read(l, &l->buffers[op->out], split, false);
+    need_write(l, &l->buffers[op->out], split);
+    add_step(l, op, panels, split);
+    did_read(&l->panels[panels], split, true);
+    wrote_buffer(l, op->out, split);
+}
+
+static nb_split natural_split(const lowering *l, const nb_op *op)
+{
+    switch (op->kind) {
+    case NB_OP_GATED:
+    case NB_OP_SOFTCAP: return (nb_split){NB_SPLIT_COLUMNS, l->plan->buffers[op->out].width};
+    case NB_OP_ATTENTION: return (nb_split){NB_SPLIT_OWN, 0};
+    case NB_OP_KV_STORE: return by_rows_of(l, op->in);
+    default: return by_rows_of(l, op->out);
+    }
+}
+
+static void lower_op(lowering *l, const nb_op *op)
+{
+    nb_split split = natural_split(l, op);
+    bool whole = op->kind == NB_OP_ATTENTION || op->kind == NB_OP_GATHER;
+    bool attention = op->kind == NB_OP_ATTENTION, store = op->kind == NB_OP_KV_STORE;
+    if (op->in >= 0)
+        need_read(l, &l->buffers[op->in], split, whole);
+    if (op->in2 >= 0)
+        need_read(l, &l->buffers[op->in2], split, whole);
+    if (op->out >= 0)
+        need_write(l, &l->buffers[op->out], split);
+    if (attention)
+        need_read(l, &l->cache, split, true);
+    if (store)
+        need_write(l, &l->cache, split);
+    add_step(l, op, -1, split);
+    if (op->in >= 0)
+        did_read(&l->buffers[op->in], split, whole);
+    if (op->in2 >= 0)
+        did_read(&l->buffers[op->in2], split, whole);
+    if (attention)
+        did_read(&l->cache, split, true);
+    if (store)
+        did_write(&l->cache, split);
+    if (op->out >= 0)
+        wrote_buffer(l, op->out, split);
+}
+
+nb_status nb_cpu_lower(const nb_model_def *model, const nb_plan *plan, bool exact, nb_program *program, nb_error *err)
+{
+    *program = (nb_program){.panels = calloc(MAX_PANELS, sizeof(nb_panels))};
+    lowering *l = calloc(1, sizeof *l);
+    if (!l || !program->panels) {
+        free(l);
+        nb_program_free(program);
+        return nb_fail(err, NB_ERR_MEMORY, "out of memory for the plan");
+    }
+    *l = (lowering){.model = model, .plan = plan, .exact = exact, .program = program};
+    for (size_t i = 0; i < plan->op_count && !l->failed; i++) {
+        if (plan->ops[i].kind == NB_OP_MATMUL)
+            lower_matmul(l, &plan->ops[i]);
+        else
+            lower_op(l, &plan->ops[i]);
+    }
+    bool failed = l->failed;
+    free(l);
+    if (failed) {
+        nb_program_free(program);
+        return nb_fail(err, NB_ERR_MEMORY, "out of memory for the plan");
+    }
+    return NB_OK;
+}
+
+void nb_program_free(nb_program *program)
+{
+    free(program->steps);
+    free(program->panels);
+    *program = (nb_program){0};
+}

@@ -1,0 +1,276 @@
+/* Runs the steps of a program on the members of a team. */
+#include "cpu/cpu.h"
+#include "cpu/cpu_internal.h"
+#include "kernel/vec.h"
+
+typedef struct part { /* what falls to one member of a step */
+    nb_context *x;
+    const nb_step *step;
+    size_t rows;       /* of the step: tokens or wanted outputs */
+    size_t begin, end; /* of the split: rows, or columns */
+    int member, members;
+} part;
+
+static float *row(const part *p, int buffer, size_t i)
+{
+    return p->x->buffer[buffer] + i * p->x->weights->plan->buffers[buffer].width;
+}
+
+static size_t width(const part *p, int buffer) { return p->x->weights->plan->buffers[buffer].width; }
+
+static const float *vector(const part *p, int weight)
+{
+    return weight < 0 ? NULL : p->x->weights->weight[weight].data;
+}
+
+static const nb_gguf_tensor *tensor(const part *p, int weight) { return p->x->weights->model->weights[weight].tensor; }
+
+/* ---- the ops, each on its part ---- */
+
+static void run_embed(const part *p)
+{
+    const nb_op *op = p->step->op;
+    const nb_gguf_tensor *t = tensor(p, op->weight);
+    size_t n = width(p, op->out), bytes = t->bytes / (size_t)t->dims[1];
+    for (size_t i = p->begin; i < p->end; i++) {
+        float *out = row(p, op->out, i);
+        t->type->dequantize((const char *)t->data + (size_t)p->x->batch->tokens[i] * bytes, out, n);
+        if (op->scale != 1)
+            nb_vec_scale(out, op->scale, n, out);
+    }
+}
+
+static void run_rmsnorm(const part *p)
+{
+    const nb_op *op = p->step->op;
+    const float *w = vector(p, op->weight);
+    size_t n = width(p, op->in);
+    for (size_t i = p->begin; i < p->end; i++)
+        for (size_t g = 0; g < n; g += op->group)
+            nb_vec_rmsnorm(row(p, op->in, i) + g, w, op->group, op->scale, row(p, op->out, i) + g);
+}
+
+static void run_matmul(const part *p)
+{
+    const nb_op *op = p->step->op;
+    const nb_gguf_tensor *t = tensor(p, op->weight);
+    const nb_cpu_weight *w = &p->x->weights->weight[op->weight];
+    nb_matmul m = {.type = (nb_type)t->type->id,
+                   .packed = w->packed,
+                   .weights = w->data,
+                   .rows = width(p, op->out),
+                   .k = width(p, op->in),
+                   .format = p->x->weights->program.panels[p->step->panels].format,
+                   .act = p->x->panels[p->step->panels],
+                   .n_tokens = p->rows,
+                   .y = p->x->buffer[op->out],
+                   .y_stride = width(p, op->out),
+                   .bias = vector(p, op->bias),
+                   .add = op->add,
+                   .scratch = p->x->scratch + (size_t)p->member * p->x->scratch_bytes};
+    nb_matmul_run(&m, p->begin, p->end);
+}
+
+static void run_rope(const part *p)
+{
+    const nb_op *op = p->step->op;
+    const nb_hparams *h = &p->x->weights->model->h;
+    const nb_rope *rope = op->local ? &h->rope_local : &h->rope;
+    const nb_rope_table *table = &p->x->rope[op->local ? NB_GROUP_LOCAL : NB_GROUP_GLOBAL];
+    size_t n = width(p, op->in);
+    for (size_t i = p->begin; i < p->end; i++)
+        for (size_t head = 0; head < n; head += op->group)
+            nb_vec_rope(row(p, op->in, i) + head, table->cos_sin + i * table->pairs * 2, rope->dim, rope->neox);
+}
+
+static void run_kv_store(const part *p)
+{
+    const nb_op *op = p->step->op;
+    nb_context *x = p->x;
+    for (size_t i = p->begin; i < p->end; i++) {
+        const nb_attention_span *span = &x->attention[(size_t)op->layer * x->params.max_spans + x->token_span[i]];
+        size_t position = (size_t)x->token_position[i];
+        nb_kv_store(&x->kv, span->pages[position / NB_PAGE % span->page_count], (int)(position % NB_PAGE), row(p, op->in, i),
+                    row(p, op->in2, i), 0, x->kv.kv_heads);
+    }
+}
+
+static void run_attention(const part *p)
+{
+    const nb_op *op = p->step->op;
+    nb_context *x = p->x;
+    nb_attention_spec spec = nb_model_attention(x->weights->model, op->layer);
+    nb_attention_span *spans = x->attention + (size_t)op->layer * x->params.max_spans;
+    nb_attention_run(&spec, &x->kv, spans, x->batch->n_spans, x->weights->params.exact, x->attention_scratch, x->weights->team,
+                     p->member, p->members);
+}
+
+static void run_gated(const part *p)
+{
+    static void (*const functions[])(const float *, const float *, size_t, float *) = {
+        [NB_SILU] = nb_vec_silu_mul,
+        [NB_GELU_TANH] = nb_vec_gelu_tanh_mul,
+        [NB_GELU_ERF] = nb_vec_gelu_erf_mul,
+        [NB_RELU] = nb_vec_relu_mul,
+    };
+    const nb_op *op = p->step->op;
+    for (size_t i = 0; i < p->rows; i++)
+        functions[op->activation](row(p, op->in, i) + p->begin, row(p, op->in2, i) + p->begin, p->end - p->begin,
+                                  row(p, op->out, i) + p->begin);
+}
+
+static void run_add(const part *p)
+{
+    const nb_op *op = p->step->op;
+    for (size_t i = p->begin; i < p->end; i++)
+        nb_vec_add(row(p, op->in, i), row(p, op->in2, i), width(p, op->out), row(p, op->out, i));
+}
+
+static void run_gather(const part *p)
+{
+    const nb_op *op = p->step->op;
+    for (size_t i = p->begin; i < p->end; i++)
+        memcpy(row(p, op->out, i), row(p, op->in, p->x->batch->outputs[i]), width(p, op->out) * sizeof(float));
+}
+
+static void run_softcap(const part *p)
+{
+    const nb_op *op = p->step->op;
+    for (size_t i = 0; i < p->rows; i++)
+        nb_vec_softcap(row(p, op->in, i) + p->begin, op->scale, p->end - p->begin, row(p, op->out, i) + p->begin);
+}
+
+static void run_panels(const part *p)
+{
+    const nb_panels *panels = &p->x->weights->program.panels[p->step->panels];
+    size_t n = width(p, panels->buffer), count = nb_act_panels(p->rows);
+    bool columns = p->step->split.kind == NB_SPLIT_COLUMNS;
+    size_t first = columns ? 0 : p->begin / NB_PANEL_TOKENS;
+    size_t last = columns ? count : (p->end + NB_PANEL_TOKENS - 1) / NB_PANEL_TOKENS;
+    nb_act_write(panels->format, p->x->buffer[panels->buffer], n, p->rows, n, first, last, columns ? p->begin : 0,
+                 columns ? p->end : n, p->x->panels[p->step->panels]);
+}
+
+typedef void run_fn(const part *p);
+
+static run_fn *const run_op[NB_OP_KINDS] = {
+    [NB_OP_EMBED] = run_embed,         [NB_OP_RMSNORM] = run_rmsnorm,     [NB_OP_MATMUL] = run_matmul,
+    [NB_OP_ROPE] = run_rope,           [NB_OP_KV_STORE] = run_kv_store,   [NB_OP_ATTENTION] = run_attention,
+    [NB_OP_GATED] = run_gated,         [NB_OP_ADD] = run_add,             [NB_OP_GATHER] = run_gather,
+    [NB_OP_SOFTCAP] = run_softcap,
+};
+
+/* ---- a step ---- */
+
+/* the rows of a step: those of the buffer it writes, or reads */
+static size_t step_rows(const nb_context *x, const nb_step *step)
+{
+    const nb_plan_buffer *buffers = x->weights->plan->buffers;
+    int buffer = !step->op             ? x->weights->program.panels[step->panels].buffer
+                 : step->op->out >= 0 ? step->op->out
+                                      : step->op->in;
+    return buffers[buffer].outputs ? x->batch->n_outputs : x->batch->n_tokens;
+}
+
+static void run_step(nb_context *x, const nb_step *step, int member, int members)
+{
+    part p = {.x = x, .step = step, .rows = step_rows(x, step), .member = member, .members = members};
+    if (p.rows == 0 && step->split.kind != NB_SPLIT_OWN)
+        return;
+    if (step->split.kind == NB_SPLIT_COLUMNS)
+        nb_team_share(step->split.width, 32, member, members, &p.begin, &p.end);
+    else
+        nb_team_share(p.rows, NB_PANEL_TOKENS, member, members, &p.begin, &p.end);
+    if (step->split.kind != NB_SPLIT_OWN && p.begin == p.end)
+        return;
+    if (step->op)
+        run_op[step->op->kind](&p);
+    else
+        run_panels(&p);
+}
+
+/* page pointers and attention spans of every layer; positions and angles of every token */
+static void prepare(nb_context *x, int member, int members)
+{
+    const nb_model_def *model = x->weights->model;
+    const nb_plan *plan = x->weights->plan;
+    size_t begin, end, most = nb_max_size(x->params.max_pages[0], x->params.max_pages[1]);
+    nb_team_share(plan->op_count, 1, member, members, &begin, &end);
+    for (size_t i = begin; i < end; i++) {
+        const nb_op *op = &plan->ops[i];
+        if (op->kind != NB_OP_ATTENTION)
+            continue;
+        int group = nb_model_layer_is_local(model, op->layer) ? NB_GROUP_LOCAL : NB_GROUP_GLOBAL;
+        char *pool = x->pool[group] + (size_t)x->layer_slot[op->layer] * x->params.pages[group] * x->page_bytes;
+        for (size_t s = 0; s < x->batch->n_spans; s++) {
+            const nb_span *span = &x->batch->spans[s];
+            size_t slot = (size_t)op->layer * x->params.max_spans + s;
+            void **pages = x->page_pointers + slot * most;
+            size_t used = ((size_t)span->position + span->count + NB_PAGE - 1) / NB_PAGE;
+            for (size_t j = 0; j < span->page_count[group] && j < used; j++)
+                pages[j] = pool + span->pages[group][j] * x->page_bytes;
+            x->attention[slot] = (nb_attention_span){.pages = pages,
+                                                     .page_count = span->page_count[group],
+                                                     .position = span->position,
+                                                     .n_positions = span->position + (int64_t)span->count,
+                                                     .n_queries = span->count,
+                                                     .q = x->buffer[op->in] + span->first * plan->buffers[op->in].width,
+                                                     .out = x->buffer[op->out] + span->first * plan->buffers[op->out].width,
+                                                     .q_stride = plan->buffers[op->in].width,
+                                                     .out_stride = plan->buffers[op->out].width};
+        }
+    }
+    nb_team_share(x->batch->n_tokens, NB_PANEL_TOKENS, member, members, &begin, &end);
+    for (size_t i = begin; i < end; i++)
+        for (int g = 0; g < NB_GROUPS; g++)
+            nb_rope_angles(x->rope[g].frequency, x->rope[g].magnitude, x->rope[g].pairs, x->token_position[i],
+                           x->rope[g].cos_sin + i * x->rope[g].pairs * 2);
+}
+
+void nb_cpu_run_member(void *context, int member, int members)
+{
+    nb_context *x = context;
+    const nb_program *program = &x->weights->program;
+    prepare(x, member, members);
+    nb_team_barrier(x->weights->team);
+    for (size_t i = 0; i < program->step_count; i++) {
+        if (program->steps[i].barrier)
+            nb_team_barrier(x->weights->team);
+        run_step(x, &program->steps[i], member, members);
+    }
+}
+
+static nb_status cpu_run(nb_context *x, const nb_batch *batch, nb_error *err)
+{
+    if (batch->n_tokens == 0 || batch->n_tokens > x->params.max_tokens || batch->n_outputs > x->params.max_outputs ||
+        batch->n_spans > x->params.max_spans)
+        return nb_fail(err, NB_ERR_ARGUMENT, "a step of %zu tokens and %zu outputs is larger than the context was made for",
+                       batch->n_tokens, batch->n_outputs);
+    for (size_t s = 0; s < batch->n_spans; s++)
+        for (size_t i = 0; i < batch->spans[s].count; i++) {
+            x->token_position[batch->spans[s].first + i] = batch->spans[s].position + (int64_t)i;
+            x->token_span[batch->spans[s].first + i] = (uint32_t)s;
+        }
+    x->batch = batch;
+    nb_team_run(x->weights->team, nb_cpu_run_member, x);
+    x->batch = NULL;
+    return NB_OK;
+}
+
+static const float *cpu_logits(nb_context *x, size_t i)
+{
+    const nb_plan *plan = x->weights->plan;
+    return x->buffer[plan->logits] + i * plan->buffers[plan->logits].width;
+}
+
+const nb_backend nb_backend_cpu = {
+    .name = "cpu",
+    .weights_memory = nb_cpu_weights_memory,
+    .weights_new = nb_cpu_weights_new,
+    .weights_free = nb_cpu_weights_free,
+    .context_memory = nb_cpu_context_memory,
+    .context_new = nb_cpu_context_new,
+    .context_free = nb_cpu_context_free,
+    .run = cpu_run,
+    .logits = cpu_logits,
+};

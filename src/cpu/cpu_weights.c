@@ -1,0 +1,177 @@
+/* Weights as the CPU wants them: matrices packed where that pays, else left in the file; vectors as aligned floats. */
+#include "cpu/cpu.h"
+#include "cpu/cpu_internal.h"
+
+#include <stdlib.h>
+
+typedef struct use { /* how the plan uses a weight */
+    bool matrix, embedded, vector;
+} use;
+
+static void find_uses(const nb_plan *plan, use *uses)
+{
+    for (size_t i = 0; i < plan->op_count; i++) {
+        const nb_op *op = &plan->ops[i];
+        if (op->bias >= 0)
+            uses[op->bias].vector = true;
+        if (op->weight < 0)
+            continue;
+        if (op->kind == NB_OP_MATMUL)
+            uses[op->weight].matrix = true;
+        else if (op->kind == NB_OP_EMBED)
+            uses[op->weight].embedded = true;
+        else
+            uses[op->weight].vector = true;
+    }
+}
+
+static size_t rows_of(const nb_gguf_tensor *t) { return (size_t)(t->dims[1] * t->dims[2] * t->dims[3]); }
+
+static bool is_packed(const nb_gguf_tensor *t, const use *u, const nb_weights_params *params)
+{
+    return u->matrix && params->repack && !params->exact && nb_matmul_packs((nb_type)t->type->id, rows_of(t), (size_t)t->dims[0]);
+}
+
+/* bytes of our own copy of weight i, 64-byte multiples; 0: used in place */
+static bool copy_bytes(const nb_model_def *m, size_t i, const use *u, const nb_weights_params *params, size_t *bytes)
+{
+    const nb_gguf_tensor *t = m->weights[i].tensor;
+    *bytes = 0;
+    if (u->vector)
+        *bytes = nb_round_up((size_t)t->dims[0] * sizeof(float), 64);
+    else if (is_packed(t, u, params)) {
+        if (!nb_packed_bytes((nb_type)t->type->id, rows_of(t), (size_t)t->dims[0], bytes) || *bytes > SIZE_MAX - 64)
+            return false;
+        *bytes = nb_round_up(*bytes, 64);
+    }
+    return true;
+}
+
+static nb_status count_memory(const nb_model_def *m, const use *uses, const nb_weights_params *params, nb_memory *memory, nb_error *err)
+{
+    size_t copied = 0, mapped = 0;
+    for (size_t i = 0; i < m->weight_count; i++) {
+        size_t bytes;
+        if (!copy_bytes(m, i, &uses[i], params, &bytes) || !nb_add(copied, bytes, &copied))
+            return nb_fail(err, NB_ERR_LIMIT, "%s: its weights do not fit any memory", nb_gguf_path(m->gguf));
+        if (uses[i].embedded || (uses[i].matrix && !is_packed(m->weights[i].tensor, &uses[i], params)))
+            mapped += m->weights[i].tensor->bytes;
+    }
+    memory->weights_copied = copied;
+    memory->weights_mapped = mapped;
+    return NB_OK;
+}
+
+nb_status nb_cpu_weights_memory(const nb_model_def *m, const nb_plan *plan, const nb_weights_params *params, nb_memory *memory,
+                                nb_error *err)
+{
+    use *uses = calloc(m->weight_count, sizeof *uses);
+    if (!uses)
+        return nb_fail(err, NB_ERR_MEMORY, "out of memory");
+    find_uses(plan, uses);
+    nb_status status = count_memory(m, uses, params, memory, err);
+    free(uses);
+    return status;
+}
+
+typedef struct packing {
+    nb_weights *w;
+    const use *uses;
+} packing;
+
+static void pack_member(void *context, int member, int members)
+{
+    const packing *p = context;
+    const nb_model_def *m = p->w->model;
+    for (size_t i = 0; i < m->weight_count; i++) {
+        const nb_gguf_tensor *t = m->weights[i].tensor;
+        const nb_cpu_weight *w = &p->w->weight[i];
+        if (p->uses[i].vector) {
+            if (member == (int)(i % (size_t)members))
+                t->type->dequantize(t->data, (float *)(uintptr_t)w->data, (size_t)t->dims[0]);
+        } else if (w->packed) {
+            size_t tiles = (rows_of(t) + NB_TILE_ROWS - 1) / NB_TILE_ROWS, begin, end;
+            nb_team_share(tiles, 1, member, members, &begin, &end);
+            nb_pack((nb_type)t->type->id, t->data, rows_of(t), (size_t)t->dims[0], (void *)(uintptr_t)w->data, begin, end);
+        }
+    }
+}
+
+static nb_status place_weights(nb_weights *w, const use *uses, nb_error *err)
+{
+    const nb_model_def *m = w->model;
+    nb_memory memory = {0};
+    NB_TRY(count_memory(m, uses, &w->params, &memory, err));
+    w->bytes = memory.weights_copied;
+    w->memory = w->bytes ? nb_pages_alloc(w->bytes) : NULL;
+    if (w->bytes && !w->memory)
+        return nb_fail(err, NB_ERR_MEMORY, "%s: no memory for %zu bytes of packed weights; --no-repack uses the file in place",
+                       nb_gguf_path(m->gguf), w->bytes);
+    char *next = w->memory;
+    for (size_t i = 0; i < m->weight_count; i++) {
+        size_t bytes = 0;
+        if (!copy_bytes(m, i, &uses[i], &w->params, &bytes))
+            return nb_fail(err, NB_ERR_INTERNAL, "weights changed size");
+        w->weight[i] = (nb_cpu_weight){bytes ? next : m->weights[i].tensor->data, bytes && !uses[i].vector};
+        next += bytes;
+    }
+    return NB_OK;
+}
+
+/* the file's pages of what was copied are not needed any more */
+static void release_file_pages(const nb_weights *w, const use *uses)
+{
+    for (size_t i = 0; i < w->model->weight_count; i++) {
+        const nb_gguf_tensor *t = w->model->weights[i].tensor;
+        if (w->weight[i].packed && !uses[i].embedded)
+            nb_map_dont_need(nb_gguf_map(w->model->gguf, t->shard), (size_t)t->offset, t->bytes);
+    }
+}
+
+void nb_cpu_weights_free(nb_weights *w)
+{
+    if (!w)
+        return;
+    nb_team_free(w->team);
+    nb_program_free(&w->program);
+    nb_pages_free(w->memory, w->bytes);
+    free(w->weight);
+    free(w);
+}
+
+static nb_status weights_fill(nb_weights *w, use *uses, nb_error *err)
+{
+    find_uses(w->plan, uses);
+    NB_TRY(nb_cpu_lower(w->model, w->plan, w->params.exact, &w->program, err));
+    NB_TRY(nb_team_new(w->params.threads, w->params.pin, &w->team, err));
+    NB_TRY(place_weights(w, uses, err));
+    nb_team_run(w->team, pack_member, &(packing){w, uses});
+    release_file_pages(w, uses);
+    return NB_OK;
+}
+
+nb_status nb_cpu_weights_new(const nb_model_def *m, const nb_plan *plan, const nb_weights_params *params, nb_weights **out,
+                             nb_error *err)
+{
+    *out = NULL;
+    nb_weights *w = calloc(1, sizeof *w);
+    use *uses = calloc(m->weight_count, sizeof *uses);
+    if (w)
+        w->weight = calloc(m->weight_count, sizeof *w->weight);
+    nb_status status = NB_OK;
+    if (!w || !uses || !w->weight)
+        status = nb_fail(err, NB_ERR_MEMORY, "out of memory");
+    else {
+        w->model = m;
+        w->plan = plan;
+        w->params = *params;
+        status = weights_fill(w, uses, err);
+    }
+    free(uses);
+    if (status != NB_OK) {
+        nb_cpu_weights_free(w);
+        return status;
+    }
+    *out = w;
+    return NB_OK;
+}

@@ -1,0 +1,49 @@
+/* gemma3 (text): Gemma Team 2025. Five window layers to one global one, each kind with its own rotary base; norms before
+ * and after attention and MLP, norms of queries and keys; embeddings scaled by sqrt(width). The converter has added 1 to
+ * the norm weights. */
+#include "model/plan.h"
+
+#include <math.h>
+
+static const nb_tensor_row tensors[] = {
+    {NB_TOKEN_EMBD, "token_embd.weight", NB_DIM_EMBD, NB_DIM_VOCAB, 0},
+    {NB_OUTPUT_NORM, "output_norm.weight", NB_DIM_EMBD, NB_DIM_NONE, 0},
+    {NB_OUTPUT, "output.weight", NB_DIM_EMBD, NB_DIM_VOCAB, NB_TENSOR_OPTIONAL},
+    {NB_ATTN_NORM, "blk.%d.attn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE, NB_TENSOR_LAYER},
+    {NB_ATTN_Q, "blk.%d.attn_q.weight", NB_DIM_EMBD, NB_DIM_Q, NB_TENSOR_LAYER},
+    {NB_ATTN_K, "blk.%d.attn_k.weight", NB_DIM_EMBD, NB_DIM_K, NB_TENSOR_LAYER},
+    {NB_ATTN_V, "blk.%d.attn_v.weight", NB_DIM_EMBD, NB_DIM_V, NB_TENSOR_LAYER},
+    {NB_ATTN_O, "blk.%d.attn_output.weight", NB_DIM_O, NB_DIM_EMBD, NB_TENSOR_LAYER},
+    {NB_ATTN_Q_NORM, "blk.%d.attn_q_norm.weight", NB_DIM_K_HEAD, NB_DIM_NONE, NB_TENSOR_LAYER},
+    {NB_ATTN_K_NORM, "blk.%d.attn_k_norm.weight", NB_DIM_K_HEAD, NB_DIM_NONE, NB_TENSOR_LAYER},
+    {NB_ATTN_POST_NORM, "blk.%d.post_attention_norm.weight", NB_DIM_EMBD, NB_DIM_NONE, NB_TENSOR_LAYER},
+    {NB_FFN_NORM, "blk.%d.ffn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE, NB_TENSOR_LAYER},
+    {NB_FFN_GATE, "blk.%d.ffn_gate.weight", NB_DIM_EMBD, NB_DIM_FF, NB_TENSOR_LAYER},
+    {NB_FFN_UP, "blk.%d.ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF, NB_TENSOR_LAYER},
+    {NB_FFN_DOWN, "blk.%d.ffn_down.weight", NB_DIM_FF, NB_DIM_EMBD, NB_TENSOR_LAYER},
+    {NB_FFN_POST_NORM, "blk.%d.post_ffw_norm.weight", NB_DIM_EMBD, NB_DIM_NONE, NB_TENSOR_LAYER},
+    {0},
+};
+
+static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
+{
+    int64_t window = 0, pattern = 6;
+    double local_base = 10000, softcap = 0;
+    NB_TRY(nb_arch_get_i64(g, "attention.sliding_window", true, 1, INT32_MAX, &window, err));
+    NB_TRY(nb_arch_get_i64(g, "attention.sliding_window_pattern", false, 1, 1024, &pattern, err));
+    NB_TRY(nb_arch_get_f64(g, "rope.freq_base_swa", false, &local_base, err));
+    NB_TRY(nb_arch_get_f64(g, "final_logit_softcapping", false, &softcap, err));
+    h->window = window;
+    h->window_pattern = (int)pattern;
+    h->output_softcap = (float)softcap;
+    h->embd_scale = sqrtf((float)h->embd);
+    h->rope.neox = true;
+    h->rope_local = (nb_rope){.dim = h->rope.dim, .neox = true, .base = local_base, .factor = 1};
+    if (h->layers == 62) /* the 27B scales by width / heads, not by the head's size */
+        h->attention_scale = 1 / sqrtf((float)(h->embd / h->heads));
+    return NB_OK;
+}
+
+static void build(const nb_model_def *m, nb_plan *p) { nb_build_decoder(m, p, (nb_block_flags){.activation = NB_GELU_TANH}); }
+
+const nb_arch nb_arch_gemma3 = {"gemma3", tensors, read, build};

@@ -1,0 +1,79 @@
+/* backend.h - what runs a plan: it owns the memory of weights, cache and buffers, wherever that is. The engine talks in
+ * ids, positions and page numbers only; logits come back through a copy or a view in host memory.
+ *
+ * The cache has two groups of layers, global and window; each has a pool of pages. A page number names that page in every
+ * layer of its group. Who owns which page is the engine's business. */
+#ifndef NB_MODEL_BACKEND_H
+#define NB_MODEL_BACKEND_H
+
+#include "model/plan.h"
+
+enum { NB_GROUP_GLOBAL, NB_GROUP_LOCAL, NB_GROUPS };
+
+typedef struct nb_weights_params {
+    int threads;   /* 0: one a processor */
+    bool pin;      /* bind threads to processors */
+    bool repack;   /* copy weights into a faster layout where that pays */
+    bool exact;    /* float32 throughout: the oracle's mode */
+} nb_weights_params;
+
+typedef struct nb_context_params {
+    size_t max_tokens;     /* in one step */
+    size_t max_outputs;    /* logits rows in one step */
+    size_t max_spans;      /* sequences in one step */
+    size_t max_positions;  /* of one sequence */
+    size_t pages[NB_GROUPS];      /* in the pools */
+    size_t max_pages[NB_GROUPS];  /* of one sequence */
+    nb_type kv_type;
+} nb_context_params;
+
+/* Bytes, exactly as they will be taken. */
+typedef struct nb_memory {
+    size_t weights_mapped; /* read in place from the file */
+    size_t weights_copied; /* packed or converted copies */
+    size_t cache, buffers, scratch, tables;
+} nb_memory;
+
+typedef struct nb_span { /* consecutive tokens of one sequence in a step */
+    size_t first, count;  /* in the batch */
+    int64_t position;     /* of its first token */
+    const uint32_t *pages[NB_GROUPS];  /* page numbers: position p is in pages[g][(p / NB_PAGE) % page_count[g]] */
+    size_t page_count[NB_GROUPS];
+} nb_span;
+
+typedef struct nb_batch {
+    const int32_t *tokens;
+    size_t n_tokens;
+    const nb_span *spans;
+    size_t n_spans;
+    const uint32_t *outputs; /* indices of the tokens whose logits are wanted, ascending */
+    size_t n_outputs;
+} nb_batch;
+
+typedef struct nb_weights nb_weights; /* a backend's own */
+typedef struct nb_context nb_context;
+
+typedef struct nb_backend {
+    const char *name;
+    /* What weights_new would take (weights_* fields). */
+    nb_status (*weights_memory)(const nb_model_def *model, const nb_plan *plan, const nb_weights_params *params, nb_memory *memory,
+                                nb_error *err);
+    nb_status (*weights_new)(const nb_model_def *model, const nb_plan *plan, const nb_weights_params *params, nb_weights **out,
+                             nb_error *err);
+    void (*weights_free)(nb_weights *weights);
+    /* What context_new would take (the other fields): one allocation of their sum. threads: as weights_new was told. */
+    nb_status (*context_memory)(const nb_model_def *model, const nb_plan *plan, const nb_weights_params *weights,
+                                const nb_context_params *params, nb_memory *memory, nb_error *err);
+    nb_status (*context_new)(nb_weights *weights, const nb_context_params *params, nb_context **out, nb_error *err);
+    void (*context_free)(nb_context *context);
+    /* Runs one step. Allocates nothing. Arguments within the context's maxima; ids within the vocabulary. */
+    nb_status (*run)(nb_context *context, const nb_batch *batch, nb_error *err);
+    /* Row i of the last step's logits, in host memory, valid until the next step. */
+    const float *(*logits)(nb_context *context, size_t i);
+} nb_backend;
+
+/* Layers of each group, and the place of a layer in its group. */
+void nb_cache_groups(const nb_model_def *model, size_t layers[NB_GROUPS]);
+nb_kv_layout nb_cache_layout(const nb_model_def *model, nb_type type);
+
+#endif

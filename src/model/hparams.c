@@ -1,0 +1,159 @@
+#include "model/hparams.h"
+
+#include <math.h>
+#include <stdio.h>
+
+/* "ARCH.NAME" in key; false when it does not fit */
+static bool arch_key(const nb_gguf *g, const char *name, char key[128])
+{
+    nb_str arch = {0};
+    if (nb_gguf_get_str(g, "general.architecture", &arch, NULL) != NB_OK)
+        return false;
+    int n = snprintf(key, 128, "%.*s.%s", NB_STR_ARG(arch), name);
+    return n > 0 && n < 128;
+}
+
+nb_status nb_arch_get_i64(const nb_gguf *g, const char *name, bool required, int64_t least, int64_t most, int64_t *out,
+                          nb_error *err)
+{
+    char key[128];
+    int64_t value;
+    if (!arch_key(g, name, key))
+        return nb_fail(err, NB_ERR_FORMAT, "%s: general.architecture is missing or too long", nb_gguf_path(g));
+    const nb_gguf_value *v = nb_gguf_find(g, key);
+    if (!v && !required)
+        return NB_OK;
+    if (v && v->kind == NB_GGUF_ARRAY) { /* one value a layer: accepted when all are equal */
+        if (v->count == 0 || v->element == NB_GGUF_STRING || v->element == NB_GGUF_F32 || v->element == NB_GGUF_F64)
+            return nb_fail(err, NB_ERR_FORMAT, "%s: %s is not a list of whole numbers", nb_gguf_path(g), key);
+        value = nb_gguf_elem_i64(v, 0);
+        for (size_t i = 1; i < v->count; i++)
+            if (nb_gguf_elem_i64(v, i) != value)
+                return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: %s differs between layers (%lld, then %lld), which is not supported yet",
+                               nb_gguf_path(g), key, (long long)value, (long long)nb_gguf_elem_i64(v, i));
+    } else {
+        NB_TRY(nb_gguf_get_i64(g, key, &value, err));
+    }
+    if (value < least || value > most)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: %s is %lld; it must be %lld to %lld", nb_gguf_path(g), key, (long long)value,
+                       (long long)least, (long long)most);
+    *out = value;
+    return NB_OK;
+}
+
+nb_status nb_arch_get_f64(const nb_gguf *g, const char *name, bool required, double *out, nb_error *err)
+{
+    char key[128];
+    double value;
+    if (!arch_key(g, name, key))
+        return nb_fail(err, NB_ERR_FORMAT, "%s: general.architecture is missing or too long", nb_gguf_path(g));
+    if (!nb_gguf_find(g, key) && !required)
+        return NB_OK;
+    NB_TRY(nb_gguf_get_f64(g, key, &value, err));
+    if (!isfinite(value))
+        return nb_fail(err, NB_ERR_FORMAT, "%s: %s is not a finite number", nb_gguf_path(g), key);
+    *out = value;
+    return NB_OK;
+}
+
+static nb_status read_int(const nb_gguf *g, const char *name, bool required, int64_t least, int64_t most, int *out, nb_error *err)
+{
+    int64_t value = *out;
+    NB_TRY(nb_arch_get_i64(g, name, required, least, most, &value, err));
+    *out = (int)value;
+    return NB_OK;
+}
+
+static nb_status read_shapes(const nb_gguf *g, nb_hparams *h, nb_error *err)
+{
+    NB_TRY(read_int(g, "block_count", true, 1, 4096, &h->layers, err));
+    NB_TRY(read_int(g, "embedding_length", true, 1, 1 << 20, &h->embd, err));
+    NB_TRY(read_int(g, "feed_forward_length", true, 1, 1 << 22, &h->ff, err));
+    NB_TRY(read_int(g, "attention.head_count", true, 1, 1 << 14, &h->heads, err));
+    h->kv_heads = h->heads;
+    NB_TRY(read_int(g, "attention.head_count_kv", false, 1, 1 << 14, &h->kv_heads, err));
+    if (h->heads % h->kv_heads != 0)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: %d query heads cannot share %d key-value heads evenly", nb_gguf_path(g), h->heads,
+                       h->kv_heads);
+    h->k_dim = h->v_dim = h->embd / h->heads;
+    NB_TRY(read_int(g, "attention.key_length", false, 1, 1024, &h->k_dim, err));
+    NB_TRY(read_int(g, "attention.value_length", false, 1, 1024, &h->v_dim, err));
+    if (h->k_dim < 1 || h->k_dim > 1024 || h->v_dim < 1 || h->v_dim > 1024)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: a head of %d values; heads have 1 to 1024", nb_gguf_path(g), h->k_dim);
+    int64_t context = 0;
+    NB_TRY(nb_arch_get_i64(g, "context_length", true, 1, (int64_t)1 << 40, &context, err));
+    h->context = (size_t)context;
+    return NB_OK;
+}
+
+static nb_status read_scaling(const nb_gguf *g, nb_rope *rope, nb_error *err)
+{
+    char key[128];
+    nb_str type = NB_STR("none");
+    double linear = 0;
+    if (arch_key(g, "rope.scaling.type", key) && nb_gguf_find(g, key))
+        NB_TRY(nb_gguf_get_str(g, key, &type, err));
+    NB_TRY(nb_arch_get_f64(g, "rope.scale_linear", false, &linear, err)); /* the older name */
+    rope->factor = 1;
+    NB_TRY(nb_arch_get_f64(g, "rope.scaling.factor", false, &rope->factor, err));
+    NB_TRY(nb_arch_get_f64(g, "rope.scaling.original_context_length", false, &rope->original_context, err));
+    NB_TRY(nb_arch_get_f64(g, "rope.scaling.attn_factor", false, &rope->attention_factor, err));
+    rope->beta_fast = 32;
+    rope->beta_slow = 1;
+    NB_TRY(nb_arch_get_f64(g, "rope.scaling.yarn_beta_fast", false, &rope->beta_fast, err));
+    NB_TRY(nb_arch_get_f64(g, "rope.scaling.yarn_beta_slow", false, &rope->beta_slow, err));
+    if (nb_str_eqz(type, "linear"))
+        rope->scaling = NB_ROPE_LINEAR;
+    else if (nb_str_eqz(type, "yarn"))
+        rope->scaling = NB_ROPE_YARN;
+    else if (nb_str_eqz(type, "longrope"))
+        rope->scaling = NB_ROPE_LONGROPE;
+    else if (!nb_str_eqz(type, "none"))
+        return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: rope.scaling.type \"%.*s\" is not known (none, linear, yarn, longrope are)",
+                       nb_gguf_path(g), NB_STR_ARG(type));
+    else if (linear > 0 && linear != 1) {
+        rope->scaling = NB_ROPE_LINEAR;
+        rope->factor = linear;
+    }
+    if (rope->factor <= 0 || rope->original_context < 0 || rope->attention_factor < 0)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: a rope scaling value is negative or a factor is zero", nb_gguf_path(g));
+    if (rope->scaling == NB_ROPE_YARN && (rope->original_context < 1 || rope->beta_fast <= 0 || rope->beta_slow <= 0))
+        return nb_fail(err, NB_ERR_FORMAT, "%s: yarn scaling needs rope.scaling.original_context_length and positive betas",
+                       nb_gguf_path(g));
+    return NB_OK;
+}
+
+static nb_status read_rope(const nb_gguf *g, nb_hparams *h, nb_error *err)
+{
+    int dim = h->k_dim;
+    NB_TRY(read_int(g, "rope.dimension_count", false, 2, h->k_dim, &dim, err));
+    if (dim % 2 != 0)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: rope.dimension_count %d is odd", nb_gguf_path(g), dim);
+    h->rope.dim = (size_t)dim;
+    h->rope.base = 10000;
+    NB_TRY(nb_arch_get_f64(g, "rope.freq_base", false, &h->rope.base, err));
+    if (h->rope.base <= 1)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: rope.freq_base is %g; it must be above 1", nb_gguf_path(g), h->rope.base);
+    NB_TRY(read_scaling(g, &h->rope, err));
+    if (h->rope.scaling == NB_ROPE_LONGROPE && h->rope.original_context >= 1 && h->rope.factor == 1)
+        h->rope.factor = fmax(1, (double)h->context / h->rope.original_context);
+    return NB_OK;
+}
+
+nb_status nb_hparams_read(const nb_gguf *g, const nb_arch *arch, nb_hparams *h, nb_error *err)
+{
+    *h = (nb_hparams){.embd_scale = 1};
+    double eps = 0;
+    int64_t window = 0;
+    NB_TRY(read_shapes(g, h, err));
+    NB_TRY(read_rope(g, h, err));
+    NB_TRY(nb_arch_get_f64(g, "attention.layer_norm_rms_epsilon", true, &eps, err));
+    if (eps < 0 || eps > 1)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: attention.layer_norm_rms_epsilon is %g; it must be 0 to 1", nb_gguf_path(g), eps);
+    NB_TRY(nb_arch_get_i64(g, "attention.sliding_window", false, 0, INT32_MAX, &window, err));
+    h->norm_eps = (float)eps;
+    h->window = window;
+    h->attention_scale = 1 / sqrtf((float)h->k_dim);
+    h->rope_local = h->rope;
+    return arch->read ? arch->read(g, h, err) : NB_OK;
+}

@@ -1,0 +1,231 @@
+#include "model/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "model/hparams.h"
+
+#define NB_ARCH(name) extern const nb_arch nb_arch_##name;
+#include "model/arch.def"
+#undef NB_ARCH
+
+static const nb_arch *const archs[] = {
+#define NB_ARCH(name) &nb_arch_##name,
+#include "model/arch.def"
+#undef NB_ARCH
+};
+
+size_t nb_arch_count(void) { return sizeof archs / sizeof *archs; }
+const nb_arch *nb_arch_at(size_t i) { return archs[i]; }
+
+const nb_arch *nb_arch_find(nb_str name)
+{
+    for (size_t i = 0; i < nb_arch_count(); i++)
+        if (nb_str_eqz(name, archs[i]->name))
+            return archs[i];
+    return NULL;
+}
+
+static nb_status find_arch(const nb_gguf *g, const nb_arch **arch, nb_error *err)
+{
+    nb_str name = {0};
+    nb_buf known = {0};
+    if (nb_gguf_get_str(g, "general.architecture", &name, err) != NB_OK)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: general.architecture is missing: this GGUF file does not say what model it holds",
+                       nb_gguf_path(g));
+    *arch = nb_arch_find(name);
+    if (*arch)
+        return NB_OK;
+    for (size_t i = 0; i < nb_arch_count(); i++)
+        nb_buf_printf(&known, "%s%s", i ? ", " : "", archs[i]->name);
+    nb_fail(err, NB_ERR_UNSUPPORTED, "%s: architecture \"%.*s\" is not supported; these are: %s", nb_gguf_path(g), NB_STR_ARG(name),
+            known.data ? known.data : "");
+    nb_buf_free(&known);
+    return NB_ERR_UNSUPPORTED;
+}
+
+/* the vocabulary's size is what the embedding says; the metadata, when present, must agree */
+static nb_status read_vocab(const nb_gguf *g, nb_hparams *h, nb_error *err)
+{
+    const nb_gguf_tensor *t = nb_gguf_find_tensor(g, NB_STR("token_embd.weight"));
+    if (!t)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: tensor token_embd.weight is missing", nb_gguf_path(g));
+    if (t->n_dims != 2 || t->dims[1] > INT32_MAX)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: token_embd.weight has %u dimensions and %llu rows; two dimensions are expected",
+                       nb_gguf_path(g), t->n_dims, (unsigned long long)t->dims[1]);
+    h->vocab = (size_t)t->dims[1];
+    return NB_OK;
+}
+
+static uint64_t dim_size(const nb_hparams *h, nb_dim dim)
+{
+    switch (dim) {
+    case NB_DIM_NONE: return 1;
+    case NB_DIM_EMBD: return (uint64_t)h->embd;
+    case NB_DIM_FF: return (uint64_t)h->ff;
+    case NB_DIM_Q: return (uint64_t)h->heads * (uint64_t)h->k_dim;
+    case NB_DIM_K: return (uint64_t)h->kv_heads * (uint64_t)h->k_dim;
+    case NB_DIM_V: return (uint64_t)h->kv_heads * (uint64_t)h->v_dim;
+    case NB_DIM_O: return (uint64_t)h->heads * (uint64_t)h->v_dim;
+    case NB_DIM_K_HEAD: return (uint64_t)h->k_dim;
+    case NB_DIM_ROPE: return h->rope.dim / 2;
+    case NB_DIM_VOCAB: return h->vocab;
+    }
+    return 0;
+}
+
+static nb_status check_tensor(const nb_model_def *m, const nb_tensor_row *row, const nb_gguf_tensor *t, nb_error *err)
+{
+    const char *path = nb_gguf_path(m->gguf);
+    uint64_t columns = dim_size(&m->h, row->columns), rows = dim_size(&m->h, row->rows);
+    bool matrix = row->rows != NB_DIM_NONE;
+    uint64_t got_rows = t->dims[1] * t->dims[2] * t->dims[3];
+    if (t->dims[0] != columns || got_rows != rows || (!matrix && t->n_dims != 1))
+        return nb_fail(err, NB_ERR_FORMAT, "%s: tensor %.*s is [%llu x %llu]; the metadata asks for [%llu x %llu]", path,
+                       NB_STR_ARG(t->name), (unsigned long long)t->dims[0], (unsigned long long)got_rows,
+                       (unsigned long long)columns, (unsigned long long)rows);
+    if (!matrix && t->type->id != NB_TYPE_F32 && t->type->id != NB_TYPE_F16 && t->type->id != NB_TYPE_BF16)
+        return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: tensor %.*s has type %s; a vector must be F32, F16 or BF16", path,
+                       NB_STR_ARG(t->name), t->type->name);
+    if (!t->type->dequantize)
+        return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: tensor %.*s has type %s, which cannot be computed with", path,
+                       NB_STR_ARG(t->name), t->type->name);
+    return NB_OK;
+}
+
+static nb_status bind_row(nb_model_def *m, const nb_tensor_row *row, int layer, nb_error *err)
+{
+    char name[96];
+    snprintf(name, sizeof name, row->name, layer);
+    const nb_gguf_tensor *t = nb_gguf_find_tensor(m->gguf, nb_str_of(name));
+    int slot = (layer < 0 ? m->h.layers : layer) * NB_ROLES + (int)row->role;
+    if (!t && (row->flags & NB_TENSOR_OPTIONAL))
+        return NB_OK;
+    if (!t)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: tensor %s is missing; architecture %s needs it", nb_gguf_path(m->gguf), name,
+                       m->arch->name);
+    NB_TRY(check_tensor(m, row, t, err));
+    m->index[slot] = (int)m->weight_count;
+    m->weights[m->weight_count++] = (nb_weight){t, row->role, layer};
+    return NB_OK;
+}
+
+static nb_status bind_all(nb_model_def *m, nb_error *err)
+{
+    size_t rows = 0, slots = ((size_t)m->h.layers + 1) * NB_ROLES;
+    while (m->arch->tensors[rows].name)
+        rows++;
+    m->weights = NB_ARRAY(&m->arena, nb_weight, rows * ((size_t)m->h.layers + 1));
+    m->index = NB_ARRAY(&m->arena, int, slots);
+    if (!m->weights || !m->index)
+        return nb_fail(err, NB_ERR_MEMORY, "%s: out of memory", nb_gguf_path(m->gguf));
+    for (size_t i = 0; i < slots; i++)
+        m->index[i] = -1;
+    for (size_t r = 0; r < rows; r++) {
+        const nb_tensor_row *row = &m->arch->tensors[r];
+        if (!(row->flags & NB_TENSOR_LAYER))
+            NB_TRY(bind_row(m, row, -1, err));
+        else
+            for (int layer = 0; layer < m->h.layers; layer++)
+                NB_TRY(bind_row(m, row, layer, err));
+    }
+    return NB_OK;
+}
+
+/* a small vector of the file as floats in the model's arena, checked to be finite and positive */
+static nb_status load_factors(nb_model_def *m, nb_role role, const float **out, nb_error *err)
+{
+    int id = nb_model_weight(m, -1, role);
+    if (id < 0)
+        return NB_OK;
+    const nb_gguf_tensor *t = m->weights[id].tensor;
+    size_t n = (size_t)t->dims[0];
+    float *factors = NB_ARRAY(&m->arena, float, n);
+    if (!factors)
+        return nb_fail(err, NB_ERR_MEMORY, "%s: out of memory", nb_gguf_path(m->gguf));
+    t->type->dequantize(t->data, factors, n);
+    for (size_t i = 0; i < n; i++)
+        if (!(factors[i] > 0) || !isfinite(factors[i]))
+            return nb_fail(err, NB_ERR_FORMAT, "%s: tensor %.*s: value %zu is not a positive number", nb_gguf_path(m->gguf),
+                           NB_STR_ARG(t->name), i);
+    *out = factors;
+    return NB_OK;
+}
+
+static nb_status load_rope_factors(nb_model_def *m, nb_error *err)
+{
+    NB_TRY(load_factors(m, NB_ROPE_FREQS, &m->h.rope.freq_factors, err));
+    NB_TRY(load_factors(m, NB_ROPE_FACTORS_SHORT, &m->h.rope.freq_factors, err));
+    NB_TRY(load_factors(m, NB_ROPE_FACTORS_LONG, &m->h.rope.freq_factors_long, err));
+    if (m->h.rope_local.scaling == m->h.rope.scaling && m->h.rope_local.base == m->h.rope.base)
+        m->h.rope_local = m->h.rope;
+    return NB_OK;
+}
+
+static nb_status model_fill(nb_model_def *m, nb_error *err)
+{
+    NB_TRY(find_arch(m->gguf, &m->arch, err));
+    NB_TRY(nb_hparams_read(m->gguf, m->arch, &m->h, err));
+    NB_TRY(read_vocab(m->gguf, &m->h, err));
+    /* every layer has tensors of its own: an absurd count is refused before anything is sized by it */
+    if ((size_t)m->h.layers > nb_gguf_tensor_count(m->gguf))
+        return nb_fail(err, NB_ERR_FORMAT, "%s: block_count is %d, but the file has only %zu tensors", nb_gguf_path(m->gguf),
+                       m->h.layers, nb_gguf_tensor_count(m->gguf));
+    NB_TRY(bind_all(m, err));
+    NB_TRY(load_rope_factors(m, err));
+    for (size_t i = 0; i < nb_gguf_tensor_count(m->gguf); i++) {
+        const nb_gguf_tensor *t = nb_gguf_tensor_at(m->gguf, i);
+        m->parameters += t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];
+    }
+    return NB_OK;
+}
+
+nb_status nb_model_def_new(const nb_gguf *g, nb_model_def **out, nb_error *err)
+{
+    *out = NULL;
+    nb_model_def *m = calloc(1, sizeof *m);
+    if (!m)
+        return nb_fail(err, NB_ERR_MEMORY, "%s: out of memory", nb_gguf_path(g));
+    m->gguf = g;
+    nb_status status = model_fill(m, err);
+    if (status != NB_OK) {
+        nb_model_def_free(m);
+        return status;
+    }
+    *out = m;
+    return NB_OK;
+}
+
+void nb_model_def_free(nb_model_def *m)
+{
+    if (!m)
+        return;
+    nb_arena_free(&m->arena);
+    free(m);
+}
+
+int nb_model_weight(const nb_model_def *m, int layer, nb_role role)
+{
+    return m->index[(layer < 0 ? m->h.layers : layer) * NB_ROLES + (int)role];
+}
+
+bool nb_model_layer_is_local(const nb_model_def *m, int layer)
+{
+    if (m->h.window == 0)
+        return false;
+    return m->h.window_pattern == 0 || (layer + 1) % m->h.window_pattern != 0;
+}
+
+nb_attention_spec nb_model_attention(const nb_model_def *m, int layer)
+{
+    const nb_hparams *h = &m->h;
+    return (nb_attention_spec){.heads = h->heads,
+                               .kv_heads = h->kv_heads,
+                               .k_dim = h->k_dim,
+                               .v_dim = h->v_dim,
+                               .scale = h->attention_scale,
+                               .softcap = h->attention_softcap,
+                               .window = nb_model_layer_is_local(m, layer) ? h->window : 0,
+                               .causal = true};
+}

@@ -1,0 +1,75 @@
+/* plan.h - the plan: what one step computes, as a fixed list of ops over named buffers. It holds no pointers: a backend
+ * gives the buffers memory and runs the ops. Built once for a model; any number of tokens up to the backend's maximum.
+ *
+ * Buffers are rows of floats, a row a token (or, after NB_OP_GATHER, a row a wanted output). */
+#ifndef NB_MODEL_PLAN_H
+#define NB_MODEL_PLAN_H
+
+#include "model/model.h"
+
+typedef enum nb_op_kind {
+    NB_OP_EMBED,     /* out = scale * row of weight, one a token */
+    NB_OP_RMSNORM,   /* out = rmsnorm(in) * weight, over groups of `group` values */
+    NB_OP_MATMUL,    /* out (+)= in weight^T + bias */
+    NB_OP_ROPE,      /* rotates in = out in place, heads of `group` values; local: the local frequencies */
+    NB_OP_KV_STORE,  /* in (keys) and in2 (values) into the layer's cache */
+    NB_OP_ATTENTION, /* out = attention of in (queries) over the layer's cache */
+    NB_OP_GATED,     /* out = activation(in) * in2 */
+    NB_OP_ADD,       /* out = in + in2 */
+    NB_OP_GATHER,    /* out = the rows of in whose outputs are wanted */
+    NB_OP_SOFTCAP,   /* out = scale * tanh(in / scale) */
+    NB_OP_KINDS
+} nb_op_kind;
+
+typedef enum nb_activation { NB_SILU, NB_GELU_TANH, NB_GELU_ERF, NB_RELU } nb_activation;
+
+typedef struct nb_op {
+    nb_op_kind kind;
+    int layer;           /* -1: none */
+    int in, in2, out;    /* buffers; -1: none */
+    int weight, bias;    /* weights of the model; -1: none */
+    bool add;            /* MATMUL: out += */
+    bool local;          /* ROPE: of a window layer */
+    nb_activation activation;
+    size_t group;
+    float scale;         /* EMBED, SOFTCAP; RMSNORM: epsilon */
+} nb_op;
+
+typedef struct nb_plan_buffer {
+    const char *name;
+    size_t width;  /* floats a row */
+    bool outputs;  /* rows are wanted outputs, not tokens */
+} nb_plan_buffer;
+
+typedef struct nb_plan {
+    nb_op *ops;
+    size_t op_count, op_cap;
+    nb_plan_buffer buffers[32];
+    int buffer_count;
+    int logits; /* the buffer of the result */
+    bool failed; /* out of memory while building */
+} nb_plan;
+
+/* Emits the whole step of a model. Free with nb_plan_free. */
+nb_status nb_plan_build(const nb_model_def *model, nb_plan *plan, nb_error *err);
+void nb_plan_free(nb_plan *plan);
+const char *nb_op_name(nb_op_kind kind);
+
+/* ---- for arch files ---- */
+int nb_plan_buffer_new(nb_plan *p, const char *name, size_t width, bool outputs);
+void nb_emit_embed(nb_plan *p, const nb_model_def *m, int out);
+void nb_emit_rmsnorm(nb_plan *p, const nb_model_def *m, int layer, nb_role weight, int in, int out, size_t group);
+void nb_emit_matmul(nb_plan *p, const nb_model_def *m, int layer, nb_role weight, nb_role bias, int in, int out, bool add);
+void nb_emit_rope(nb_plan *p, const nb_model_def *m, int layer, int buffer, size_t head);
+void nb_emit_op(nb_plan *p, nb_op op);
+
+/* What decoder-only families differ in; the block itself is written once (block.c). */
+typedef struct nb_block_flags {
+    nb_activation activation;
+} nb_block_flags;
+
+/* Embedding, layers, final norm and head of a pre-norm decoder with grouped-query attention and a gated MLP. Norms of
+ * queries and keys, norms after attention and MLP, biases: wherever the file has the tensors. */
+void nb_build_decoder(const nb_model_def *m, nb_plan *p, nb_block_flags flags);
+
+#endif
