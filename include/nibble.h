@@ -52,6 +52,149 @@ NB_API const char *nb_status_name(nb_status status);
 /* The library's version, as NB_VERSION of the header it was built with. */
 NB_API const char *nb_version(void);
 
+/* ---- models ------------------------------------------------------------------------------------- */
+
+typedef struct nb_model nb_model;
+
+typedef struct nb_model_params {
+    int threads;               /* 1..256; 0: one a processor */
+    bool pin_threads;          /* bind threads to processors: for programs that do nothing else */
+    bool repack;               /* copy weights into a faster layout where that pays (default) */
+    bool exact;                /* dequantize weights to float32 and add in float32: slow, the reference */
+    const char *pre_tokenizer; /* overrides the file's tokenizer.ggml.pre; NULL: the file's */
+} nb_model_params;
+
+NB_API nb_model_params nb_model_defaults(void);
+
+/* Opens a GGUF file (or the first shard of several): checks it, binds its tensors, packs its weights. */
+NB_API nb_status nb_model_open(const char *path, const nb_model_params *params, nb_model **model, nb_error *err);
+NB_API void nb_model_close(nb_model *model); /* after its sessions; NULL is fine */
+
+NB_API size_t nb_model_vocabulary(const nb_model *model);  /* logits a row */
+NB_API size_t nb_model_context(const nb_model *model);     /* positions it was trained for */
+NB_API bool nb_model_has_chat(const nb_model *model);      /* a chat template came with it */
+NB_API bool nb_model_ends_reply(const nb_model *model, int32_t id);
+
+/* ---- text and tokens ---------------------------------------------------------------------------- */
+
+enum {
+    NB_TEXT_PLAIN = 0,
+    NB_TEXT_ADD_SPECIAL = 1,  /* BOS and the like, where the vocabulary asks for them */
+    NB_TEXT_PARSE_SPECIAL = 2 /* control tokens written out in the text become their ids */
+};
+
+/* Writes at most `capacity` ids and sets *count to all there are (call again with room when it is larger). */
+NB_API nb_status nb_tokenize(const nb_model *model, const char *text, size_t bytes, unsigned flags, int32_t *ids, size_t capacity,
+                             size_t *count, nb_error *err);
+/* Writes at most `capacity` bytes (not terminated) and sets *bytes to all there are. */
+NB_API nb_status nb_detokenize(const nb_model *model, const int32_t *ids, size_t count, char *text, size_t capacity, size_t *bytes,
+                               nb_error *err);
+
+typedef struct nb_message {
+    const char *role; /* "system", "user", "assistant", "tool" */
+    const char *content;
+} nb_message;
+
+/* Renders a conversation with the model's own template, ready for an answer. Writes at most `capacity` bytes and sets
+ * *bytes to all there are. NB_ERR_UNSUPPORTED when the model has no template. */
+NB_API nb_status nb_chat_prompt(const nb_model *model, const nb_message *messages, size_t count, char *text, size_t capacity,
+                                size_t *bytes, nb_error *err);
+
+/* ---- sessions ----------------------------------------------------------------------------------- */
+
+typedef struct nb_session nb_session;
+
+typedef struct nb_session_params {
+    size_t context;      /* positions; 0: the model's own, at most 8192 */
+    size_t batch;        /* tokens computed together, at most; 0: 512 */
+    size_t outputs;      /* rows of logits a step can give; 0: 1 */
+    const char *kv_type; /* "f32", "f16", "bf16", "q8_0"; NULL: f16 (f32 in an exact model) */
+} nb_session_params;
+
+typedef enum nb_logits { NB_LOGITS_NONE, NB_LOGITS_LAST, NB_LOGITS_ALL } nb_logits;
+
+NB_API nb_session_params nb_session_defaults(void);
+NB_API nb_status nb_session_open(nb_model *model, const nb_session_params *params, nb_session **session, nb_error *err);
+NB_API void nb_session_close(nb_session *session); /* NULL is fine */
+
+/* Appends tokens and computes them. NB_LOGITS_LAST: a row for the last one; NB_LOGITS_ALL: a row a token, count at most
+ * the session's `outputs`. NB_ERR_LIMIT when the context is full: nothing is computed then. */
+NB_API nb_status nb_session_eval(nb_session *session, const int32_t *ids, size_t count, nb_logits logits, nb_error *err);
+/* Row i of the last call's logits: [vocabulary], owned by the session, valid until its next call. NULL past the end. */
+NB_API const float *nb_session_row(const nb_session *session, size_t i);
+NB_API size_t nb_session_position(const nb_session *session); /* tokens held */
+NB_API size_t nb_session_capacity(const nb_session *session); /* positions of its context */
+/* Forgets everything from `position` on. NB_ERR_UNSUPPORTED when window layers no longer hold what would be needed. */
+NB_API nb_status nb_session_rewind(nb_session *session, size_t position, nb_error *err);
+
+/* ---- sampling and generation -------------------------------------------------------------------- */
+
+typedef struct nb_logit_bias {
+    int32_t id;
+    float bias;
+} nb_logit_bias;
+
+/* Stages run in llama.cpp's default order: bias, penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature. */
+typedef struct nb_sampler_params {
+    uint64_t seed;             /* NB_SEED_RANDOM: a fresh one */
+    float temperature;         /* <= 0: greedy */
+    float dynatemp_range, dynatemp_exponent;
+    int top_k;                 /* <= 0: off */
+    float top_p;               /* >= 1: off */
+    float min_p;               /* <= 0: off */
+    float typical_p;           /* >= 1: off */
+    float top_n_sigma;         /* < 0: off */
+    float xtc_probability, xtc_threshold;
+    int repeat_last_n;         /* 0: off, -1: all */
+    float repeat_penalty;      /* 1: off */
+    float frequency_penalty, presence_penalty; /* 0: off */
+    float dry_multiplier;      /* 0: off */
+    float dry_base;
+    int dry_allowed_length, dry_penalty_last_n;
+    const char *const *dry_breakers; /* NULL: the default four */
+    size_t dry_breaker_count;
+    int mirostat;              /* 0, 1 or 2 */
+    float mirostat_tau, mirostat_eta;
+    const nb_logit_bias *bias;
+    size_t bias_count;
+    int min_keep;
+    const char *order;         /* semicolon-separated stage names; NULL: the default order */
+} nb_sampler_params;
+
+#define NB_SEED_RANDOM UINT64_MAX
+
+NB_API nb_sampler_params nb_sampler_defaults(void);
+
+typedef enum nb_stop_reason { NB_STOP_END, NB_STOP_STRING, NB_STOP_LENGTH, NB_STOP_CONTEXT, NB_STOP_CALLER } nb_stop_reason;
+
+/* Receives text as it becomes certain: whole code points, never part of a stop string. Non-zero ends the reply. */
+typedef int nb_text_fn(void *user, const char *text, size_t bytes);
+
+typedef struct nb_generate_params {
+    nb_sampler_params sampling;
+    int64_t max_tokens;          /* < 0: until the end or a full context */
+    const char *const *stops;    /* stop strings */
+    size_t stop_count;
+    bool special;                /* write control tokens out, too */
+    bool ignore_end;             /* go on past end-of-reply tokens (benchmarks) */
+    nb_text_fn *on_text;         /* may be NULL */
+    void *user;
+} nb_generate_params;
+
+typedef struct nb_generate_stats {
+    size_t prompt_tokens, tokens;
+    double prompt_seconds, seconds; /* seconds: of the tokens after the first */
+    double first_token_seconds;     /* from the call to the first token */
+    nb_stop_reason reason;
+    uint64_t seed;                  /* as used */
+} nb_generate_stats;
+
+NB_API nb_generate_params nb_generate_defaults(void);
+
+/* Computes the prompt (appended to what the session holds) and generates a reply. stats may be NULL. */
+NB_API nb_status nb_generate(nb_session *session, const int32_t *prompt, size_t count, const nb_generate_params *params,
+                             nb_generate_stats *stats, nb_error *err);
+
 #ifdef __cplusplus
 }
 #endif
