@@ -1,0 +1,297 @@
+/* The order of the work: which tiles, chunks of k and panels meet when. The arithmetic is the level's (matmul_tile.h). */
+#include "kernel/matmul.h"
+
+#include <assert.h>
+
+#include "kernel/matmul_tile.h"
+
+/* Measured on Zen 4 (32 KB L1, 1 MB L2). k up to ONE_PASS: a whole tile is unpacked at once, sums stay in registers.
+ * Longer: chunks of k outside, a group of tiles inside, so that the chunk of the panels (0.7 MB of 8-bit) stays in L2
+ * and sums go to scratch between chunks, exactly. UNPACK_PANELS: from how many panels unpacking a tile first pays. */
+enum { ONE_PASS = 2048, CHUNK = 1024, GROUP_TILES = 8, TOKEN_PANELS = 64, UNPACK_PANELS = 3 };
+
+static const nb_tile_type tile_types[NB_TYPE_LIMIT] = {
+#define NB_MATMUL_Q(type, d, m, at, n, fifth, subs, shift)                                                             \
+    [NB_TYPE_##type] = {d, m, at, n, fifth, subs, shift, 0, n > 8 ? 256 : 32, 2 + (m >= 0 ? 2 : 0) + 4 * n},
+#define NB_MATMUL_F(type, bytes) [NB_TYPE_##type] = {0, -1, 0, 0, 0, 0, 0, bytes, 1, bytes},
+#include "kernel/matmul.def"
+#undef NB_MATMUL_Q
+#undef NB_MATMUL_F
+};
+
+const nb_tile_type *nb_tile_type_get(nb_type type)
+{
+    return type < NB_TYPE_LIMIT && tile_types[type].block_bytes ? &tile_types[type] : NULL;
+}
+
+static const nb_matmul_level *current_level(void)
+{
+    switch (nb_cpu_current()) {
+    default: return &nb_matmul_ref;
+    }
+}
+
+/* ---- activations ---- */
+
+static size_t token_bytes(nb_act_format format, size_t k)
+{
+    return format == NB_ACT_Q8 ? k / 32 * NB_PANEL_Q8_BYTES : k * sizeof(float);
+}
+
+/* width of the panel that holds the last 1..7 tokens; 8 for the whole ones */
+static size_t panel_width(size_t n_tokens, size_t panel)
+{
+    size_t left = n_tokens - panel * NB_PANEL_TOKENS;
+    return left > 4 ? 8 : left > 2 ? 4 : left;
+}
+
+size_t nb_act_panels(size_t n_tokens) { return (n_tokens + NB_PANEL_TOKENS - 1) / NB_PANEL_TOKENS; }
+
+size_t nb_act_bytes(nb_act_format format, size_t k, size_t n_tokens)
+{
+    size_t whole = n_tokens / NB_PANEL_TOKENS, columns = whole * NB_PANEL_TOKENS;
+    if (columns < n_tokens)
+        columns += panel_width(n_tokens, whole);
+    return columns * token_bytes(format, k);
+}
+
+void nb_act_write(nb_act_format format, const float *x, size_t x_stride, size_t n_tokens, size_t k, size_t panel_begin,
+                  size_t panel_end, size_t k_begin, size_t k_end, void *out)
+{
+    const nb_matmul_level *level = current_level();
+    for (size_t p = panel_begin; p < panel_end; p++) {
+        size_t first = p * NB_PANEL_TOKENS, n = nb_min_size(n_tokens - first, NB_PANEL_TOKENS);
+        size_t width = panel_width(n_tokens, p);
+        const float *tokens[NB_PANEL_TOKENS];
+        for (size_t t = 0; t < n; t++)
+            tokens[t] = x + (first + t) * x_stride;
+        uint8_t *panel = (uint8_t *)out + first * token_bytes(format, k);
+        if (format == NB_ACT_Q8)
+            level->act_q8(tokens, n, width, k_begin, k_end, panel);
+        else
+            level->act_f32(tokens, n, width, k_begin, k_end, (float *)panel);
+    }
+}
+
+/* ---- weights ---- */
+
+static bool has_codes(nb_type type)
+{
+    const nb_tile_type *t = nb_tile_type_get(type);
+    return t && t->words;
+}
+
+nb_act_format nb_matmul_act_format(nb_type type) { return has_codes(type) ? NB_ACT_Q8 : NB_ACT_F32; }
+
+bool nb_matmul_packs(nb_type type, size_t rows, size_t k)
+{
+    const nb_tile_type *t = nb_tile_type_get(type);
+    return t && rows > 0 && k % t->block_values == 0;
+}
+
+static size_t row_bytes(nb_type type, size_t k)
+{
+    const nb_type_info *info = nb_type_get(type);
+    return k / info->block_values * info->block_bytes;
+}
+
+bool nb_packed_bytes(nb_type type, size_t rows, size_t k, size_t *bytes)
+{
+    size_t row, up;
+    return nb_matmul_packs(type, rows, k) && nb_type_row_bytes(nb_type_get(type), k, &row) &&
+           nb_add(rows, NB_TILE_ROWS - 1, &up) && nb_mul(up / NB_TILE_ROWS * NB_TILE_ROWS, row, bytes);
+}
+
+void nb_pack(nb_type type, const void *src, size_t rows, size_t k, void *dst, size_t tile_begin, size_t tile_end)
+{
+    const nb_tile_type *t = nb_tile_type_get(type);
+    size_t row = row_bytes(type, k);
+    for (size_t tile = tile_begin; tile < tile_end; tile++) {
+        size_t first = tile * NB_TILE_ROWS, n = nb_min_size(rows - first, NB_TILE_ROWS);
+        current_level()->pack(t, (const uint8_t *)src + first * row, row, n, k / t->block_values,
+                              (uint8_t *)dst + first * row);
+    }
+}
+
+/* ---- the product ---- */
+
+/* k values worked on at once */
+static size_t chunk_values(nb_act_format format, size_t k)
+{
+    return k <= (format == NB_ACT_Q8 ? ONE_PASS : CHUNK) ? k : CHUNK;
+}
+
+/* Scratch of one thread, one after the other, each a multiple of 64 bytes. */
+typedef struct areas {
+    size_t sums;   /* f32 [GROUP_TILES or 1][tokens][16] */
+    size_t tile;   /* a packed tile's chunk made from file rows; or file rows made from a packed tile */
+    size_t codes;  /* a tile's chunk as codes, or as f32 [k][16] */
+    size_t floats; /* f32 [16][chunk]: dequantized rows */
+} areas;
+
+static areas plan_areas(nb_type type, nb_act_format format, size_t k, size_t n_tokens)
+{
+    const nb_tile_type *t = nb_tile_type_get(type);
+    size_t chunk = chunk_values(format, k), tokens = nb_round_up(nb_min_size(n_tokens, TOKEN_PANELS * 8), 8);
+    areas a = {.sums = (chunk < k ? GROUP_TILES : 1) * tokens * 64};
+    if (t)
+        a.tile = nb_round_up(16 * row_bytes(type, chunk), 64);
+    if (format == NB_ACT_Q8)
+        a.codes = chunk / 32 * nb_codes_bytes(t->subs, nb_tile_has_min(t));
+    else
+        a.codes = a.floats = nb_round_up(chunk * 64, 64);
+    return a;
+}
+
+size_t nb_matmul_scratch(nb_type type, nb_act_format format, size_t k, size_t n_tokens)
+{
+    areas a = plan_areas(type, format, k, n_tokens);
+    return a.sums + a.tile + a.codes + a.floats;
+}
+
+typedef struct job {
+    const nb_matmul *m;
+    const nb_tile_type *t; /* NULL: only file rows, only float32 */
+    const nb_tile_kernels *kernels, *f32;
+    const nb_matmul_level *level;
+    size_t row_bytes, chunk, group; /* group: tiles between which the sums are kept */
+    size_t panel_begin, panel_end;
+    bool unpack;
+    float *sums;
+    uint8_t *tile, *codes;
+    float *floats;
+} job;
+
+static job make_job(const nb_matmul *m)
+{
+    areas a = plan_areas(m->type, m->format, m->k, m->n_tokens);
+    uint8_t *s = m->scratch;
+    const nb_matmul_level *level = current_level();
+    job j = {
+        .m = m,
+        .t = nb_tile_type_get(m->type),
+        .kernels = &level->types[m->type],
+        .f32 = &level->types[NB_TYPE_F32],
+        .level = level,
+        .row_bytes = row_bytes(m->type, m->k),
+        .chunk = chunk_values(m->format, m->k),
+        .unpack = m->format == NB_ACT_Q8 && m->n_tokens >= UNPACK_PANELS * NB_PANEL_TOKENS,
+        .sums = (float *)s,
+        .tile = s + a.sums,
+        .codes = s + a.sums + a.tile,
+        .floats = (float *)(s + a.sums + a.tile + a.codes),
+    };
+    bool direct = m->packed && !j.unpack && (m->format == NB_ACT_Q8 || j.t->float_bytes);
+    if (direct && m->n_tokens <= NB_PANEL_TOKENS)
+        j.chunk = m->k; /* nothing to keep between chunks: read the tile in one stream */
+    j.group = j.chunk < m->k ? GROUP_TILES : 1;
+    return j;
+}
+
+/* A chunk of a tile in the form that the kernels read. */
+typedef struct operand {
+    const nb_tile_kernels *kernels;
+    const void *w;
+    size_t n;          /* in units of the kernel */
+    const void *codes; /* NULL when not unpacked */
+} operand;
+
+/* the chunk's rows as file bytes, at most 16 of them */
+static const uint8_t *file_rows(const job *j, size_t tile, size_t k0, size_t k1, size_t *stride)
+{
+    const nb_matmul *m = j->m;
+    const nb_type_info *info = nb_type_get(m->type);
+    const uint8_t *at = (const uint8_t *)m->weights + tile * NB_TILE_ROWS * j->row_bytes;
+    size_t blocks = (k1 - k0) / info->block_values;
+    if (!m->packed) {
+        *stride = j->row_bytes;
+        return at + k0 / info->block_values * info->block_bytes;
+    }
+    *stride = blocks * info->block_bytes;
+    nb_unpack_rows(j->t, at + k0 / info->block_values * info->block_bytes * NB_TILE_ROWS, blocks, j->tile, *stride);
+    return j->tile;
+}
+
+static operand dequantized(const job *j, size_t tile, size_t k0, size_t k1)
+{
+    const nb_matmul *m = j->m;
+    size_t n = k1 - k0, stride, rows = nb_min_size(m->rows - tile * NB_TILE_ROWS, NB_TILE_ROWS);
+    const uint8_t *src = file_rows(j, tile, k0, k1, &stride);
+    for (size_t r = 0; r < rows; r++)
+        nb_type_get(m->type)->dequantize(src + r * stride, j->floats + r * n, n);
+    memset(j->floats + rows * n, 0, (NB_TILE_ROWS - rows) * n * sizeof(float));
+    j->level->transpose16(j->floats, n, (float *)j->codes);
+    return (operand){j->f32, j->codes, n, NULL};
+}
+
+static operand load_chunk(const job *j, size_t tile, size_t k0, size_t k1)
+{
+    const nb_matmul *m = j->m;
+    const nb_tile_type *t = j->t;
+    if (!t || (m->format == NB_ACT_F32 && !(m->packed && t->float_bytes)))
+        return dequantized(j, tile, k0, k1);
+    size_t blocks = (k1 - k0) / t->block_values, first = k0 / t->block_values * t->block_bytes;
+    const uint8_t *at = (const uint8_t *)m->weights + tile * NB_TILE_ROWS * j->row_bytes;
+    operand w = {j->kernels, at + first * NB_TILE_ROWS, blocks, NULL};
+    if (!m->packed) {
+        size_t rows = nb_min_size(m->rows - tile * NB_TILE_ROWS, NB_TILE_ROWS);
+        j->level->pack(t, at + first, j->row_bytes, rows, blocks, j->tile);
+        w.w = j->tile;
+    }
+    if (j->unpack) {
+        j->kernels->unpack(w.w, blocks, j->codes);
+        w.codes = j->codes;
+    }
+    return w;
+}
+
+static void write_out(const nb_matmul *m, size_t tile, size_t token, size_t n_tokens, const float *sums)
+{
+    size_t row = tile * NB_TILE_ROWS, n = nb_min_size(m->rows - row, NB_TILE_ROWS);
+    for (size_t t = 0; t < n_tokens; t++, sums += 16) {
+        float *y = m->y + (token + t) * m->y_stride + row;
+        if (n == 16 && !m->bias && !m->add) {
+            memcpy(y, sums, 64);
+            continue;
+        }
+        for (size_t r = 0; r < n; r++) {
+            float v = m->bias ? sums[r] + m->bias[row + r] : sums[r];
+            y[r] = m->add ? y[r] + v : v;
+        }
+    }
+}
+
+static void run_tile(const job *j, size_t tile, size_t k0, size_t k1, float *sums)
+{
+    const nb_matmul *m = j->m;
+    operand w = load_chunk(j, tile, k0, k1);
+    for (size_t p = j->panel_begin; p < j->panel_end; p++, sums += 16 * NB_PANEL_TOKENS) {
+        size_t token = p * NB_PANEL_TOKENS, width = panel_width(m->n_tokens, p);
+        const uint8_t *panel =
+            (const uint8_t *)m->act + token * token_bytes(m->format, m->k) + width * token_bytes(m->format, k0);
+        if (k0 == 0)
+            memset(sums, 0, 64 * width);
+        if (w.codes && width == 8)
+            w.kernels->dot_codes(w.codes, panel, (k1 - k0) / 32, sums);
+        else
+            w.kernels->dot[nb_log2_width(width)](w.w, panel, w.n, sums);
+        if (k1 == m->k)
+            write_out(m, tile, token, nb_min_size(m->n_tokens - token, NB_PANEL_TOKENS), sums);
+    }
+}
+
+void nb_matmul_run(const nb_matmul *m, size_t row_begin, size_t row_end)
+{
+    assert(row_begin % NB_TILE_ROWS == 0 && (m->format == NB_ACT_F32 || has_codes(m->type)));
+    job j = make_job(m);
+    size_t panels = nb_act_panels(m->n_tokens), tile_end = (row_end + NB_TILE_ROWS - 1) / NB_TILE_ROWS;
+    size_t group_sums = nb_round_up(nb_min_size(m->n_tokens, TOKEN_PANELS * NB_PANEL_TOKENS), NB_PANEL_TOKENS) * 16;
+    for (size_t p = 0; p < panels; p += TOKEN_PANELS) {
+        j.panel_begin = p;
+        j.panel_end = nb_min_size(panels, p + TOKEN_PANELS);
+        for (size_t g = row_begin / NB_TILE_ROWS; g < tile_end; g += j.group)
+            for (size_t k0 = 0; k0 < m->k; k0 += j.chunk)
+                for (size_t tile = g; tile < nb_min_size(g + j.group, tile_end); tile++)
+                    run_tile(&j, tile, k0, nb_min_size(k0 + j.chunk, m->k), j.sums + (tile - g) * group_sums);
+    }
+}

@@ -1,0 +1,96 @@
+/* matmul_tile.h - layouts and the table of functions behind matmul.h; private to src/kernel.
+ *
+ * Packed tile of a block type: for each block, ascending, of 16 rows (lane = row):
+ *     f16 d[16], f16 m[16] (types with a minimum), u32 word[n][16]: word i of all rows, the block's own words.
+ * So a vector holds 4 consecutive bytes of 16 rows, the bytes are as many as in the file, and padding rows are zeros.
+ * Float types: [k][16] elements.
+ *
+ * Codes ("u8 blocks"), what prefill unpacks a tile to, for each 32 values:
+ *     u8 code[8 quads][16 rows][4], f32 scale[subs][16], f32 min[subs][16] (types with a minimum).
+ *
+ * Panel of W tokens, NB_ACT_Q8, for each 32 values: u32 quad[8][W] (4 signed bytes of one token), i32 sum[W],
+ *     i32 sum_low[W] (of the first 16 values), f32 scale[W]. NB_ACT_F32: f32 [k][W].
+ *
+ * The value of (row, token), in this order at every level, s over sub-blocks, b over blocks of 32 values:
+ *     dot_s = sum code * q - (sum_s q << shift)                    exact, 32-bit integers
+ *     v_b = dot_0 scale_0; v_b = fma(dot_1, scale_1, v_b); v_b = fma(min_s, (float)sum_s, v_b), s ascending
+ *     acc = fma(v_b, activation scale_b, acc)
+ * F32: within each 64 values of k from 0: part = fma(w, x, part), k ascending; then acc += part.
+ * The AVX2 level has no fma: there it is a multiplication and an addition. */
+#ifndef NB_KERNEL_MATMUL_TILE_H
+#define NB_KERNEL_MATMUL_TILE_H
+
+#include <math.h>
+
+#include "kernel/matmul.h"
+
+enum { NB_WIDTHS = 4, NB_GROUP_F32 = 64 };
+
+/* how a type's block lies in the file and what its codes mean: the columns of matmul.def */
+typedef struct nb_tile_type {
+    int16_t d_at, m_at;
+    uint16_t words_at, words; /* words 0: the type has no 8-bit kernel */
+    uint8_t fifth, subs, shift;
+    uint8_t float_bytes;
+    uint16_t block_values, block_bytes;
+} nb_tile_type;
+
+const nb_tile_type *nb_tile_type_get(nb_type type);
+
+static inline bool nb_tile_has_min(const nb_tile_type *t) { return t->m_at >= 0; }
+static inline size_t nb_codes_bytes(size_t subs, bool min) { return 512 + 64 * subs * (min ? 2 : 1); }
+#define NB_PANEL_Q8_BYTES 44 /* a token's 32 values */
+
+/* acc[W][16] += the product of a tile and a panel. n counts blocks of w (dot), 32-value blocks (dot_codes), or k. */
+typedef void nb_dot_fn(const void *w, const void *panel, size_t n, float *acc);
+
+typedef struct nb_tile_kernels {
+    nb_dot_fn *dot[NB_WIDTHS];                                    /* widths 1, 2, 4, 8, from the packed tile */
+    void (*unpack)(const void *tile, size_t blocks, void *codes); /* these two: NULL for float types */
+    nb_dot_fn *dot_codes;                                         /* width 8, from codes */
+} nb_tile_kernels;
+
+typedef struct nb_matmul_level {
+    nb_tile_kernels types[NB_TYPE_LIMIT];
+    /* blocks of up to 16 file rows to a packed tile; rows beyond n_rows become zeros */
+    void (*pack)(const nb_tile_type *t, const uint8_t *src, size_t row_bytes, size_t n_rows, size_t blocks, void *tile);
+    /* out[i][lane] = rows[lane * n + i], lanes 16 */
+    void (*transpose16)(const float *rows, size_t n, float *out);
+    /* one panel: tokens x[t], t < n (n <= width), values [k_begin, k_end); panel is that of the whole k */
+    void (*act_q8)(const float *const *x, size_t n, size_t width, size_t k_begin, size_t k_end, uint8_t *panel);
+    void (*act_f32)(const float *const *x, size_t n, size_t width, size_t k_begin, size_t k_end, float *panel);
+} nb_matmul_level;
+
+extern const nb_matmul_level nb_matmul_ref;
+#if defined(__x86_64__)
+extern const nb_matmul_level nb_matmul_avx2, nb_matmul_fma, nb_matmul_avx512;
+#endif
+
+void nb_pack_ref(const nb_tile_type *t, const uint8_t *src, size_t row_bytes, size_t n_rows, size_t blocks, void *tile);
+/* the inverse: file rows from a packed tile */
+void nb_unpack_rows(const nb_tile_type *t, const uint8_t *tile, size_t blocks, uint8_t *rows, size_t row_bytes);
+void nb_transpose16_ref(const float *rows, size_t n, float *out);
+void nb_act_q8_ref(const float *const *x, size_t n, size_t width, size_t k_begin, size_t k_end, uint8_t *panel);
+void nb_act_f32_ref(const float *const *x, size_t n, size_t width, size_t k_begin, size_t k_end, float *panel);
+
+static inline unsigned nb_log2_width(size_t width) { return width == 1 ? 0 : width == 2 ? 1 : width == 4 ? 2 : 3; }
+
+/* Fifth bits: file bit 4 q + j (value j of quad q) to bit 8 j + q, so that quad q's four bits are one shift and
+ * one mask 0x01010101 away from the low bits of its four bytes. */
+static inline uint32_t nb_fifth_spread(uint32_t x)
+{
+    uint32_t y = 0;
+    for (unsigned q = 0; q < 8; q++)
+        y |= ((x >> 4 * q & 15) * 0x204081u & 0x01010101u) << q;
+    return y;
+}
+
+static inline uint32_t nb_fifth_gather(uint32_t y)
+{
+    uint32_t x = 0;
+    for (unsigned q = 0; q < 8; q++)
+        x |= ((y >> q & 0x01010101u) * 0x204081u >> 21 & 15) << 4 * q;
+    return x;
+}
+
+#endif

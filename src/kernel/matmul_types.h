@@ -1,0 +1,141 @@
+/* matmul_types.h - what the bits of each packed type mean, once for every instruction set: GCC vectors of LANES rows.
+ * Include after defining LANES (4, 8 or 16) and, where the processor converts halves itself, vf_half().
+ * Everything is inlined with constant type, block and quad, so that the switches vanish.
+ * w points at the words of a block of 16 rows, moved to the first of the LANES rows that are wanted. */
+#ifndef NB_KERNEL_MATMUL_TYPES_H
+#define NB_KERNEL_MATMUL_TYPES_H
+
+#include "kernel/matmul_tile.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+typedef uint32_t vu __attribute__((vector_size(4 * LANES)));
+typedef int32_t vi __attribute__((vector_size(4 * LANES)));
+typedef float vf __attribute__((vector_size(4 * LANES)));
+typedef uint16_t vh __attribute__((vector_size(2 * LANES)));
+
+INLINE vu vu_load(const void *p)
+{
+    vu v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE vf vf_load(const void *p)
+{
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE void vf_store(void *p, vf v) { memcpy(p, &v, sizeof v); }
+INLINE vu vu_load_u16(const void *p)
+{
+    vh v;
+    memcpy(&v, p, sizeof v);
+    return __builtin_convertvector(v, vu);
+}
+
+#ifndef VF_HALF
+/* f16 to f32 by exponent arithmetic: the multiplication by 2^112 is exact, also for subnormals */
+INLINE vf vf_half(const void *p)
+{
+    vu h = vu_load_u16(p), magnitude = (h & 0x7fff) << 13;
+    vu special = (vu)(magnitude >= 0x0f800000u) & 0x7f800000u; /* infinities and NaNs */
+    vf value = (vf)magnitude * 0x1p112f;
+    return (vf)((vu)value | special | (h & 0x8000) << 16);
+}
+#endif
+
+INLINE vf vf_of_int(vu v) { return __builtin_convertvector((vi)v, vf); }
+INLINE vu word(const uint8_t *w, unsigned i) { return vu_load(w + 64 * (size_t)i); }
+
+/* The codes 4 quad .. 4 quad + 3 of 32-value block `b` of each row, a byte each. */
+INLINE vu tile_quad(nb_type type, const uint8_t *w, unsigned b, unsigned quad)
+{
+    unsigned low = quad % 4, nibble = quad / 4 * 4; /* of the 32-value types: 16 low nibbles, then 16 high ones */
+    switch (type) {
+    case NB_TYPE_Q4_0:
+    case NB_TYPE_Q4_1: return word(w, low) >> nibble & 0x0f0f0f0f;
+    case NB_TYPE_Q5_0:
+    case NB_TYPE_Q5_1: {
+        vu fifth = quad < 4 ? word(w, 0) << (4 - low) : word(w, 0) >> low;
+        return (word(w, 1 + low) >> nibble & 0x0f0f0f0f) | (fifth & 0x10101010);
+    }
+    case NB_TYPE_Q8_0: return word(w, quad) ^ 0x80808080;
+    case NB_TYPE_Q4_K: return word(w, 3 + b / 2 * 8 + quad) >> b % 2 * 4 & 0x0f0f0f0f;
+    case NB_TYPE_Q5_K: {
+        vu high = word(w, 3 + quad), fifth = b < 4 ? high << (4 - b) : high >> (b - 4);
+        return (word(w, 11 + b / 2 * 8 + quad) >> b % 2 * 4 & 0x0f0f0f0f) | (fifth & 0x10101010);
+    }
+    case NB_TYPE_Q6_K: { /* halves of 128 values: 16 words of low nibbles, 8 of high pairs */
+        vu high = word(w, 32 + b / 4 * 8 + quad);
+        high = b % 4 < 2 ? high << (4 - b % 4 * 2) : high >> (b % 4 * 2 - 4);
+        return (word(w, b / 4 * 16 + b % 2 * 8 + quad) >> b % 4 / 2 * 4 & 0x0f0f0f0f) | (high & 0x30303030);
+    }
+    case NB_TYPE_Q2_K: return word(w, 4 + b / 4 * 8 + quad) >> b % 4 * 2 & 0x03030303;
+    case NB_TYPE_Q3_K: {
+        vu high = word(w, quad), third = b < 2 ? high << (2 - b) : high >> (b - 2);
+        return (word(w, 8 + b / 4 * 8 + quad) >> b % 4 * 2 & 0x03030303) | (third & 0x04040404);
+    }
+    default: return word(w, quad); /* codes already */
+    }
+}
+
+
+/* six bits of Q4_K and Q5_K: scale (at 0) or minimum (at 1) of block b, from words 0..2 */
+INLINE vu k4_six(const uint8_t *w, unsigned b, unsigned at)
+{
+    unsigned byte = b % 4 * 8;
+    if (b < 4)
+        return word(w, at) >> byte & 63;
+    return (word(w, 2) >> (byte + 4 * at) & 15) | (word(w, at) >> (byte + 2) & 48);
+}
+
+/* The scale of sub-block s (0 or 1) of 32-value block b; d is the block's own. */
+INLINE vf tile_scale(nb_type type, const uint8_t *w, vf d, unsigned b, unsigned s)
+{
+    unsigned i = 2 * b + s;
+    switch (type) {
+    case NB_TYPE_Q4_K:
+    case NB_TYPE_Q5_K: return d * vf_of_int(k4_six(w, b, 0));
+    case NB_TYPE_Q6_K: return d * vf_of_int((vu)((vi)(word(w, 48 + i / 4) << (24 - i % 4 * 8)) >> 24));
+    case NB_TYPE_Q2_K: return d * vf_of_int(word(w, i / 4) >> i % 4 * 8 & 15);
+    case NB_TYPE_Q3_K: {
+        vu low = word(w, 24 + i / 4 % 2) >> (i % 4 * 8 + i / 8 * 4) & 15;
+        unsigned shift = i % 4 * 8 + i / 4 * 2;
+        vu high = shift < 4 ? word(w, 26) << (4 - shift) : word(w, 26) >> (shift - 4);
+        return d * vf_of_int((low | (high & 48)) - 32);
+    }
+    default: return d;
+    }
+}
+
+/* The same for what is added: times the sum of the activations. m is the block's own. */
+INLINE vf tile_min(nb_type type, const uint8_t *w, vf m, unsigned b, unsigned s)
+{
+    unsigned i = 2 * b + s;
+    switch (type) {
+    case NB_TYPE_Q4_K:
+    case NB_TYPE_Q5_K: return m * vf_of_int(-k4_six(w, b, 1));
+    case NB_TYPE_Q2_K: return m * vf_of_int(-(word(w, i / 4) >> (i % 4 * 8 + 4) & 15));
+    default: return m;
+    }
+}
+
+/* One of 16 rows' weights of a float type at index k. */
+INLINE vf tile_float(nb_type type, const uint8_t *w, size_t k)
+{
+    switch (type) {
+    case NB_TYPE_F16: return vf_half(w + k * 32);
+    case NB_TYPE_BF16: return (vf)(vu_load_u16(w + k * 32) << 16);
+    default: return vf_load(w + k * 64);
+    }
+}
+
+#endif

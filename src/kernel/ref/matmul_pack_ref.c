@@ -1,0 +1,98 @@
+/* Plain C for what moves data: packing, its inverse, transposition, panels of activations. */
+#include "kernel/matmul_tile.h"
+#include "num/half.h"
+
+void nb_pack_ref(const nb_tile_type *t, const uint8_t *src, size_t row_bytes, size_t n_rows, size_t blocks, void *tile)
+{
+    uint8_t *out = tile;
+    size_t head = nb_tile_has_min(t) ? 64 : 32;
+    memset(out, 0, 16 * (size_t)t->block_bytes * blocks);
+    for (size_t b = 0; b < blocks; b++, out += 16 * (size_t)t->block_bytes)
+        for (size_t r = 0; r < n_rows; r++) {
+            const uint8_t *in = src + r * row_bytes + b * t->block_bytes;
+            if (t->float_bytes) {
+                memcpy(out + r * t->float_bytes, in, t->float_bytes);
+                continue;
+            }
+            memcpy(out + 2 * r, in + t->d_at, 2);
+            if (nb_tile_has_min(t))
+                memcpy(out + 32 + 2 * r, in + t->m_at, 2);
+            for (size_t i = 0; i < t->words; i++) {
+                uint32_t w;
+                memcpy(&w, in + t->words_at + 4 * i, 4);
+                w = t->fifth && i == 0 ? nb_fifth_spread(w) : w;
+                memcpy(out + head + 64 * i + 4 * r, &w, 4);
+            }
+        }
+}
+
+void nb_unpack_rows(const nb_tile_type *t, const uint8_t *tile, size_t blocks, uint8_t *rows, size_t row_bytes)
+{
+    size_t head = nb_tile_has_min(t) ? 64 : 32;
+    for (size_t b = 0; b < blocks; b++, tile += 16 * (size_t)t->block_bytes)
+        for (size_t r = 0; r < NB_TILE_ROWS; r++) {
+            uint8_t *out = rows + r * row_bytes + b * t->block_bytes;
+            memcpy(out + t->d_at, tile + 2 * r, 2);
+            if (nb_tile_has_min(t))
+                memcpy(out + t->m_at, tile + 32 + 2 * r, 2);
+            for (size_t i = 0; i < t->words; i++) {
+                uint32_t w;
+                memcpy(&w, tile + head + 64 * i + 4 * r, 4);
+                w = t->fifth && i == 0 ? nb_fifth_gather(w) : w;
+                memcpy(out + t->words_at + 4 * i, &w, 4);
+            }
+        }
+}
+
+void nb_transpose16_ref(const float *rows, size_t n, float *out)
+{
+    for (size_t i = 0; i < n; i++)
+        for (size_t lane = 0; lane < 16; lane++)
+            out[i * 16 + lane] = rows[lane * n + i];
+}
+
+/* The scale of 32 values, and what to multiply them by. The largest magnitude is found among the bits, so that a NaN
+ * counts as largest; it or an infinity becomes the scale, and so reaches the result. Magnitudes below 2^-100 are zero. */
+static float q8_scale(const float *x, float *inverse)
+{
+    uint32_t most = 0;
+    for (int i = 0; i < 32; i++) {
+        uint32_t magnitude = nb_f32_bits(x[i]) & 0x7fffffff;
+        most = magnitude > most ? magnitude : most;
+    }
+    float absmax = nb_f32_of_bits(most);
+    bool usable = absmax >= 0x1p-100f && absmax <= 0x1.fffffep127f;
+    *inverse = usable ? 127.0f / absmax : 0;
+    return absmax < 0x1p-100f ? 0 : absmax / 127.0f;
+}
+
+static void q8_block(const float *x, size_t t, size_t width, uint8_t *record)
+{
+    float inverse, scale = q8_scale(x, &inverse);
+    int32_t sum = 0, low = 0;
+    for (size_t i = 0; i < 32; i++) {
+        float v = inverse != 0 ? x[i] * inverse : 0;
+        int q = (int)((v + 0x1.8p23f) - 0x1.8p23f); /* rounds half to even */
+        sum += q;
+        low += i < 16 ? q : 0;
+        record[(i / 4 * width + t) * 4 + i % 4] = (uint8_t)q;
+    }
+    memcpy(record + 32 * width + 4 * t, &sum, 4);
+    memcpy(record + 36 * width + 4 * t, &low, 4);
+    memcpy(record + 40 * width + 4 * t, &scale, 4);
+}
+
+void nb_act_q8_ref(const float *const *x, size_t n, size_t width, size_t k_begin, size_t k_end, uint8_t *panel)
+{
+    static const float zeros[32];
+    for (size_t k = k_begin; k < k_end; k += 32)
+        for (size_t t = 0; t < width; t++)
+            q8_block(t < n ? x[t] + k : zeros, t, width, panel + k / 32 * NB_PANEL_Q8_BYTES * width);
+}
+
+void nb_act_f32_ref(const float *const *x, size_t n, size_t width, size_t k_begin, size_t k_end, float *panel)
+{
+    for (size_t k = k_begin; k < k_end; k++)
+        for (size_t t = 0; t < width; t++)
+            panel[k * width + t] = t < n ? x[t][k] : 0;
+}
