@@ -479,7 +479,7 @@ static void read_offset(cursor *c, nb_gguf_tensor *t, size_t *expected)
                 NB_STR_ARG(t->name), t->offset, *expected);
     else if (t->offset > *expected)
         FAIL_AT(c, at, NB_ERR_FORMAT,
-                "tensor '%.*s' has offset %" PRIu64 ", but the tensor before it ends at %zu; " WRONG_WRITER,
+                "tensor '%.*s' has offset %" PRIu64 ", but %zu follows from the tensors before it; " WRONG_WRITER,
                 NB_STR_ARG(t->name), t->offset, *expected);
     else if (!align_up(t->bytes, c->file->alignment, &next) || !nb_add(*expected, next, expected))
         FAIL_AT(c, at, NB_ERR_FORMAT,
