@@ -18,6 +18,8 @@ endforeach()
 add_executable(nibble $<TARGET_OBJECTS:nb_cli>)
 target_link_libraries(nibble PRIVATE nibble_static)
 
+# nibble.pc finds its prefix from where it lies: --prefix and a moved tree both work
+file(RELATIVE_PATH up_to_prefix /p/${CMAKE_INSTALL_LIBDIR}/pkgconfig /p)
 configure_file(cmake/nibble.pc.in nibble.pc @ONLY)
 install(TARGETS nibble nibble_static nibble_shared)
 install(FILES include/nibble.h TYPE INCLUDE)
