@@ -1,0 +1,295 @@
+#!/usr/bin/env python3
+"""Writes the tiny GGUF models of tests/data: archs/NAME.gguf with NAME.logits.bin and
+NAME.tokens.json, and types/TYPE.gguf.
+
+usage: make_test_models.py archs CHECKPOINTS OUT
+       make_test_models.py types OUT LLAMA_QUANTIZE
+
+archs: CHECKPOINTS/NAME is a Hugging Face checkpoint with expected.safetensors {input_ids, logits} and expected.json
+       {tokenizer} from transformers in float32 (tests/data/README.md says how they were made). Keys, tensor names, the order of q and k rows and the +1
+       of Gemma's norms are those that llama.cpp's converter gives.
+types: a random llama model for each weight type. gguf-py quantizes the types it can; LLAMA_QUANTIZE (llama.cpp's
+       program) the K types.
+
+Needs gguf, numpy, safetensors, sentencepiece.
+"""
+import json
+import os
+import struct
+import subprocess
+import sys
+
+import gguf
+import numpy as np
+from gguf import GGMLQuantizationType as Type
+from gguf import LlamaFileType, quants
+from safetensors import safe_open
+from sentencepiece import SentencePieceProcessor
+
+# The checkpoints' weights are bfloat16 numbers, so both are exact; half of the files have each.
+ARCHS = {
+    "llama-2-mha": Type.BF16, "llama-3.2-rope-scaled": Type.F32, "llama-mqa-wide-head": Type.BF16,
+    "qwen2": Type.F32, "gemma-3": Type.BF16, "mistral-sliding": Type.F32,
+}
+GGUF_ARCH = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "gemma3_text": "gemma3"}
+FILE_TYPE = {Type.F32: LlamaFileType.ALL_F32, Type.F16: LlamaFileType.MOSTLY_F16, Type.BF16: LlamaFileType.MOSTLY_BF16,
+             Type.Q4_0: LlamaFileType.MOSTLY_Q4_0, Type.Q4_1: LlamaFileType.MOSTLY_Q4_1,
+             Type.Q5_0: LlamaFileType.MOSTLY_Q5_0, Type.Q5_1: LlamaFileType.MOSTLY_Q5_1,
+             Type.Q8_0: LlamaFileType.MOSTLY_Q8_0}
+
+
+# ---- the checkpoint ----
+
+
+def bf16_to_f32(raw, shape):
+    return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
+
+
+def read_safetensors(path):
+    """All tensors of a file as float32: numpy has no bfloat16, so the bytes are read here."""
+    with open(path, "rb") as f:
+        (size,) = struct.unpack("<Q", f.read(8))
+        header = json.loads(f.read(size))
+        data = f.read()
+    for name, info in header.items():
+        if name != "__metadata__":
+            assert info["dtype"] == "BF16", name
+            begin, end = info["data_offsets"]
+            yield name, bf16_to_f32(data[begin:end], info["shape"])
+
+
+def checkpoint_tensors(folder):
+    files = sorted(f for f in os.listdir(folder) if f.startswith("model") and f.endswith(".safetensors"))
+    return dict(item for f in files for item in read_safetensors(os.path.join(folder, f)))
+
+
+# ---- metadata ----
+
+
+def head_dim_of(config):
+    return config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+
+
+def add_hyperparameters(w, config, arch):
+    w.add_block_count(config["num_hidden_layers"])
+    w.add_context_length(config["max_position_embeddings"])
+    w.add_embedding_length(config["hidden_size"])
+    w.add_feed_forward_length(config["intermediate_size"])
+    w.add_head_count(config["num_attention_heads"])
+    w.add_head_count_kv(config["num_key_value_heads"])
+    w.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    w.add_rope_freq_base(config["rope_theta"])
+    if "head_dim" in config:
+        w.add_key_length(config["head_dim"])
+        w.add_value_length(config["head_dim"])
+    scaling = config.get("rope_scaling") or {}
+    if scaling.get("rope_type") == "linear":
+        w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        w.add_rope_scaling_factor(scaling["factor"])
+    if arch == "llama":
+        w.add_vocab_size(config["vocab_size"])
+        w.add_rope_dimension_count(head_dim_of(config))
+    if "rope_local_base_freq" in config:
+        w.add_rope_freq_base_swa(config["rope_local_base_freq"])
+    # The converter leaves Mistral's window out; without it the answer is another one.
+    if config.get("sliding_window") and config.get("use_sliding_window", True):
+        w.add_sliding_window(config["sliding_window"])
+
+
+def add_sentencepiece(w, path, size, arch):
+    sp = SentencePieceProcessor()
+    sp.LoadFromFile(path)
+    assert sp.vocab_size() == size
+    kinds = [(sp.IsUnknown, gguf.TokenType.UNKNOWN), (sp.IsControl, gguf.TokenType.CONTROL),
+             (sp.IsUnused, gguf.TokenType.UNUSED), (sp.IsByte, gguf.TokenType.BYTE)]
+    w.add_tokenizer_model("llama")
+    w.add_tokenizer_pre("default")
+    w.add_token_list([sp.IdToPiece(i).encode() for i in range(size)])
+    w.add_token_scores([sp.GetScore(i) for i in range(size)])
+    w.add_token_types([next((k for is_kind, k in kinds if is_kind(i)), gguf.TokenType.NORMAL) for i in range(size)])
+    if arch == "gemma3":
+        w.add_add_space_prefix(False)
+
+
+def add_bpe(w, path, size):
+    with open(path, encoding="utf-8") as f:
+        tokenizer = json.load(f)
+    text = {i: t for t, i in tokenizer["model"]["vocab"].items()}
+    special = {t["id"]: t["content"] for t in tokenizer["added_tokens"]}
+    text.update(special)
+    assert sorted(text) == list(range(size))
+    w.add_tokenizer_model("gpt2")
+    w.add_tokenizer_pre("gpt-2")
+    w.add_token_list([text[i].encode() for i in range(size)])
+    w.add_token_types([gguf.TokenType.CONTROL if i in special else gguf.TokenType.NORMAL for i in range(size)])
+
+
+def add_tokenizer(w, folder, config, arch):
+    sp = os.path.join(folder, "tokenizer.model")
+    if os.path.exists(sp):
+        add_sentencepiece(w, sp, config["vocab_size"], arch)
+    else:
+        add_bpe(w, os.path.join(folder, "tokenizer.json"), config["vocab_size"])
+    special = gguf.SpecialVocab(folder, load_merges=not os.path.exists(sp), n_vocab=config["vocab_size"])
+    special.add_to_gguf(w, quiet=True)
+
+
+# ---- tensors ----
+
+
+def interleave(x, heads):
+    """From halves (i, i + n/2) to neighbours (2i, 2i + 1): llama's rope turns neighbours."""
+    return x.reshape(heads, 2, x.shape[0] // heads // 2, *x.shape[1:]).swapaxes(1, 2).reshape(x.shape)
+
+
+def llama3_rope_factors(config):
+    s, f32 = config["rope_scaling"], np.float32
+    n = head_dim_of(config)
+    freq = f32(1) / f32(config["rope_theta"]) ** (np.arange(0, n, 2, dtype=np.float32) / f32(n))
+    length, low, high = s["original_max_position_embeddings"], s["low_freq_factor"], s["high_freq_factor"]
+    wave = f32(2 * np.pi) / freq
+    smooth = (f32(length) / wave - f32(low)) / f32(high - low)
+    middle = f32(1) / ((f32(1) - smooth) / f32(s["factor"]) + smooth)
+    return np.where(wave < length / high, f32(1), np.where(wave > length / low, f32(s["factor"]), middle))
+
+
+def converted(config, arch, tensors):
+    names = gguf.get_tensor_name_map(next(a for a, n in gguf.MODEL_ARCH_NAMES.items() if n == arch),
+                                     config["num_hidden_layers"])
+    if (config.get("rope_scaling") or {}).get("rope_type") == "llama3":
+        yield "rope_freqs.weight", llama3_rope_factors(config)
+    for name, x in tensors.items():
+        if arch == "llama" and ".q_proj." in name:
+            x = interleave(x, config["num_attention_heads"])
+        if arch == "llama" and ".k_proj." in name:
+            x = interleave(x, config["num_key_value_heads"])
+        if arch == "gemma3" and name.endswith("norm.weight"):
+            x = x + np.float32(1)
+        yield names.get_name(name, try_suffixes=(".weight", ".bias")), x
+
+
+def add_tensor(w, name, x, kind):
+    kind = kind if x.ndim > 1 else Type.F32
+    w.add_tensor(name, quants.quantize(np.ascontiguousarray(x), kind), raw_dtype=kind)
+
+
+def finish(w, kind):
+    w.add_file_type(FILE_TYPE[kind])
+    w.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    w.write_header_to_file()
+    w.write_kv_data_to_file()
+    w.write_tensors_to_file()
+    w.close()
+
+
+def write_arch(folder, out, name, kind):
+    with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
+        config = json.load(f)
+    arch = GGUF_ARCH[config["model_type"]]
+    w = gguf.GGUFWriter(os.path.join(out, name + ".gguf"), arch)
+    w.add_type("model")
+    w.add_name(name)
+    add_hyperparameters(w, config, arch)
+    add_tokenizer(w, folder, config, arch)
+    for tensor, x in converted(config, arch, checkpoint_tensors(folder)):
+        add_tensor(w, tensor, x, kind)
+    finish(w, kind)
+
+
+def write_logits(folder, path):
+    with safe_open(os.path.join(folder, "expected.safetensors"), "numpy") as f:
+        ids, logits = f.get_tensor("input_ids"), f.get_tensor("logits")
+    with open(path, "wb") as f:
+        f.write(np.array(logits.shape, "<i4").tobytes() + ids.astype("<i4").tobytes() + logits.astype("<f4").tobytes())
+
+
+def write_tokens(folder, path):
+    with open(os.path.join(folder, "expected.json"), encoding="utf-8") as f:
+        cases = json.load(f)["tokenizer"]
+    with open(path, "w", encoding="utf-8") as f:
+        lines = (json.dumps(case, ensure_ascii=False, separators=(",", ":")) for case in cases)
+        f.write("[\n" + ",\n".join(lines) + "\n]\n")
+
+
+# ---- a random model for each weight type ----
+
+LEGACY = [Type.F16, Type.BF16, Type.Q4_0, Type.Q4_1, Type.Q5_0, Type.Q5_1, Type.Q8_0]
+K_TYPES = ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"]
+VOCAB = 300
+
+
+def random_model(path, kind, hidden, layers, heads, ffn):
+    """Heads of 32, one kv head, tied output. The embedding is small beside what the blocks add, so that the logits do
+    not just name the last token again."""
+    rng = np.random.default_rng(20)
+    config = {"num_hidden_layers": layers, "max_position_embeddings": 256, "hidden_size": hidden, "head_dim": 32,
+              "intermediate_size": ffn, "num_attention_heads": heads, "num_key_value_heads": 1, "rms_norm_eps": 1e-5,
+              "rope_theta": 10000.0, "vocab_size": VOCAB}
+    w = gguf.GGUFWriter(path, "llama")
+    w.add_type("model")
+    w.add_name("random")
+    add_hyperparameters(w, config, "llama")
+    w.add_tokenizer_model("llama")
+    w.add_tokenizer_pre("default")
+    pieces = ["▁", "e", "t", "a", "o", "n", "i", "s", "r", "h", "l", "d", "u", "c", "m", "w", "f", "g", "y", "p", "b", "v",
+              "k", "▁t", "he", "▁a", "in", "▁the", "er", "▁o", "re", "on", "▁s", "an", "at", "en", "or", "▁w", "ou", "is", "it"]
+    tokens = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)] + pieces
+    assert len(tokens) == VOCAB
+    w.add_token_list([t.encode() for t in tokens])
+    w.add_token_scores([0.0] * 259 + [-float(i) for i in range(len(pieces))])
+    w.add_token_types([gguf.TokenType.UNKNOWN] + [gguf.TokenType.CONTROL] * 2 + [gguf.TokenType.BYTE] * 256 +
+                      [gguf.TokenType.NORMAL] * len(pieces))
+    w.add_bos_token_id(1)
+    w.add_eos_token_id(2)
+    w.add_unk_token_id(0)
+
+    def matrix(name, rows, columns, scale=1.0):
+        x = rng.standard_normal((rows, columns), dtype=np.float32) * np.float32(scale / np.sqrt(columns))
+        add_tensor(w, name, x, kind)
+
+    def norm(name, scale=1.0):
+        add_tensor(w, name, (rng.uniform(0.5, 1.5, hidden) * scale).astype(np.float32), kind)
+
+    matrix("token_embd.weight", VOCAB, hidden, 0.1 * np.sqrt(hidden))
+    for i in range(layers):
+        norm(f"blk.{i}.attn_norm.weight")
+        matrix(f"blk.{i}.attn_q.weight", heads * 32, hidden, 2)
+        matrix(f"blk.{i}.attn_k.weight", 32, hidden, 2)
+        matrix(f"blk.{i}.attn_v.weight", 32, hidden)
+        matrix(f"blk.{i}.attn_output.weight", hidden, heads * 32)
+        norm(f"blk.{i}.ffn_norm.weight")
+        matrix(f"blk.{i}.ffn_gate.weight", ffn, hidden)
+        matrix(f"blk.{i}.ffn_up.weight", ffn, hidden)
+        matrix(f"blk.{i}.ffn_down.weight", hidden, ffn, 2)
+    norm("output_norm.weight", 2)
+    finish(w, kind)
+
+
+def write_types(out, llama_quantize):
+    for kind in LEGACY:
+        random_model(os.path.join(out, kind.name + ".gguf"), kind, 96, 2, 3, 160)
+    source = os.path.join(out, "source.gguf")
+    random_model(source, Type.F32, 256, 1, 8, 256)
+    for name in K_TYPES:
+        # the mixes' names end in _S; --pure takes their base type for every matrix
+        mix = name if name in ("Q2_K", "Q6_K") else name + "_S"
+        subprocess.run([llama_quantize, "--pure", source, os.path.join(out, name + ".gguf"), mix], check=True,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.remove(source)
+
+
+def main():
+    if len(sys.argv) != 4 or sys.argv[1] not in ("archs", "types"):
+        sys.exit(__doc__)
+    if sys.argv[1] == "types":
+        write_types(sys.argv[2], sys.argv[3])
+        return
+    for name, kind in ARCHS.items():
+        folder = os.path.join(sys.argv[2], name)
+        write_arch(folder, sys.argv[3], name, kind)
+        write_logits(folder, os.path.join(sys.argv[3], name + ".logits.bin"))
+        if name != "gemma-3":  # its tokenizer puts a space in front, which the converter denies for every Gemma
+            write_tokens(folder, os.path.join(sys.argv[3], name + ".tokens.json"))
+
+
+main()
