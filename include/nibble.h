@@ -124,6 +124,8 @@ NB_API nb_status nb_session_eval(nb_session *session, const int32_t *ids, size_t
 NB_API const float *nb_session_row(const nb_session *session, size_t i);
 NB_API size_t nb_session_position(const nb_session *session); /* tokens held */
 NB_API size_t nb_session_capacity(const nb_session *session); /* positions of its context */
+/* How many of these ids, from the first on, are what the session holds already. */
+NB_API size_t nb_session_match(const nb_session *session, const int32_t *ids, size_t count);
 /* Forgets everything from `position` on. NB_ERR_UNSUPPORTED when window layers no longer hold what would be needed. */
 NB_API nb_status nb_session_rewind(nb_session *session, size_t position, nb_error *err);
 

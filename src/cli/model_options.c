@@ -1,0 +1,64 @@
+#include "cli/model_options.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+nb_model_options nb_model_options_defaults(void)
+{
+    nb_model_options o = {.model = nb_model_defaults(), .session = nb_session_defaults()};
+    o.model.pin_threads = true;
+    return o;
+}
+
+int nb_model_options_finish(const char *command, nb_model_options *o)
+{
+    if (o->context < 0)
+        return nb_report_usage(command, "--ctx %lld: a context has at least one token", (long long)o->context);
+    if (o->model.threads < 0 || o->model.threads > 256)
+        return nb_report_usage(command, "-t %d: give 1 to 256 threads", o->model.threads);
+    o->session.context = (size_t)o->context;
+    return -1;
+}
+
+nb_status nb_parse_ids(const char *text, int32_t **ids, size_t *count, nb_error *err)
+{
+    size_t cap = 1;
+    for (const char *c = text; *c; c++)
+        cap += *c == ',' || *c == ' ';
+    *count = 0;
+    *ids = calloc(cap, sizeof **ids);
+    if (!*ids)
+        return nb_fail(err, NB_ERR_MEMORY, "out of memory");
+    for (const char *at = text + strspn(text, ", \n"); *at; at += strspn(at, ", \n")) {
+        char *end;
+        errno = 0;
+        long id = strtol(at, &end, 10);
+        if (end == at || errno || id < 0 || id > INT32_MAX) {
+            free(*ids);
+            *ids = NULL;
+            return nb_fail(err, NB_ERR_ARGUMENT, "\"%.20s\" is not a token id; give whole numbers with commas between", at);
+        }
+        (*ids)[(*count)++] = (int32_t)id;
+        at = end;
+    }
+    return NB_OK;
+}
+
+nb_status nb_read_stdin(nb_buf *out, nb_error *err)
+{
+    for (;;) {
+        if (!nb_buf_reserve(out, 65536))
+            return nb_fail(err, NB_ERR_MEMORY, "standard input: out of memory");
+        ssize_t n = read(0, out->data + out->len, 65536);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return nb_fail(err, NB_ERR_IO, "standard input: cannot read: %s", strerror(errno));
+        if (n == 0)
+            return NB_OK;
+        out->len += (size_t)n;
+        out->data[out->len] = 0;
+    }
+}
