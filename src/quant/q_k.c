@@ -1,5 +1,7 @@
 /* Q2_K to Q6_K: blocks of 256 values in sub-blocks of 16 or 32, whose scales are integers times the block's d.
- * The product of the two is rounded to float first and then multiplied by the value: gguf-py's order. Q8_K has one float scale. */
+ * d has 11 bits, a scale at most 8: their product is exact in float, and so is (24 bits at most, but for Q6_K's 25) its
+ * product with the value. So only the last step rounds, in any order and with or without a fused multiply-add.
+ * Q8_K has one float scale. */
 #include "num/half.h"
 #include "quant/quant.h"
 
