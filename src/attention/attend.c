@@ -1,0 +1,212 @@
+#include "attention/attend.h"
+
+#include "base/cpu.h"
+
+/* How a call is cut into jobs. All cuts give the same bits.
+ *   blocks: a job is a block of queries and a kv head, over all its chunks. Prefill, and many sessions.
+ *   heads:  a member takes a range of the query heads. Few jobs and one chunk (short contexts): no barrier.
+ *   chunks: a job is one chunk of a block's keys; states meet in scratch and are merged after a barrier. */
+
+#define CHUNK_CUT_ROWS 32 /* rows a member, at most, whose partial states have room in scratch (or all heads of one query) */
+
+static const nb_attend_table *const tables[NB_CPU_LEVELS] = {
+    [NB_CPU_REF] = &nb_attend_table_ref,
+#if defined(__x86_64__)
+    [NB_CPU_AVX2] = &nb_attend_table_avx2,
+    [NB_CPU_FMA] = &nb_attend_table_fma,
+    [NB_CPU_AVX512] = &nb_attend_table_avx512,
+#endif
+};
+
+const nb_attend_table *nb_attend_table_current(void) { return tables[nb_cpu_current()]; }
+
+typedef struct run {
+    const nb_attention_spec *spec;
+    const nb_attend_table *table;
+    const nb_attention_span *spans;
+    size_t n_spans;
+    int member, members;
+    size_t group;            /* query heads a kv head */
+    size_t part_heads;       /* query heads a job, of one group */
+    size_t parts;            /* jobs a group */
+    size_t block;            /* queries a job */
+    float *partial;
+    nb_attend_job job;       /* what all jobs share; fields of the one at hand are set in copies */
+    uint64_t load[256];      /* work given to each member so far */
+} run;
+
+static size_t chunk_cut_rows(const nb_attention_spec *spec, int members)
+{
+    return nb_max_size((size_t)spec->heads, (size_t)members * CHUNK_CUT_ROWS);
+}
+
+size_t nb_attention_scratch(const nb_attention_spec *spec, const nb_kv_layout *layout, size_t max_spans,
+                            size_t max_queries, size_t max_positions, int members)
+{
+    (void)layout;
+    (void)max_spans;
+    size_t rows = chunk_cut_rows(spec, members), chunks = max_positions / NB_ATTENTION_CHUNK + 2, partial = 0;
+    rows = nb_min_size(rows, max_queries * (size_t)spec->heads);
+    if (members > 1 && max_positions > NB_ATTENTION_CHUNK)
+        partial = rows * chunks * nb_attend_state_floats(spec->v_dim);
+    return ((size_t)members * nb_attend_areas_of(spec).end + partial) * sizeof(float);
+}
+
+static void chunks_seen(const run *r, nb_attend_job *job)
+{
+    int64_t begin, end, unused, first = job->span->position + (int64_t)job->query;
+    nb_attend_seen(r->spec, job->span, first, &begin, &unused);
+    nb_attend_seen(r->spec, job->span, first + (int64_t)job->queries - 1, &unused, &end);
+    job->chunk_begin = begin / NB_ATTENTION_CHUNK;
+    job->chunk_end = end > begin ? (end - 1) / NB_ATTENTION_CHUNK + 1 : job->chunk_begin;
+}
+
+/* The member with the least work so far takes the next job (largest first, so the end is even): every member keeps
+ * the same account and does its own jobs. */
+static bool is_mine(run *r, uint64_t cost)
+{
+    int least = 0;
+    for (int m = 1; m < r->members; m++)
+        if (r->load[m] < r->load[least])
+            least = m;
+    r->load[least] += cost;
+    return least == r->member;
+}
+
+static nb_attend_job job_of(const run *r, const nb_attention_span *span, size_t block, size_t part)
+{
+    nb_attend_job job = r->job;
+    size_t within = part % r->parts * r->part_heads, group = part / r->parts;
+    job.span = span;
+    job.query = block * r->block;
+    job.queries = nb_min_size(r->block, span->n_queries - job.query);
+    job.head = (int)(group * r->group + within);
+    job.heads = (int)nb_min_size(r->part_heads, r->group - within);
+    chunks_seen(r, &job);
+    return job;
+}
+
+static void run_blocks(run *r)
+{
+    size_t parts = (size_t)r->spec->kv_heads * r->parts;
+    for (size_t s = 0; s < r->n_spans; s++) {
+        const nb_attention_span *span = &r->spans[s];
+        for (size_t block = (span->n_queries + r->block - 1) / r->block; block-- > 0;)
+            for (size_t part = 0; part < parts; part++) {
+                nb_attend_job job = job_of(r, span, block, part);
+                int64_t begin, end;
+                nb_attend_seen(r->spec, span, span->position + (int64_t)(job.query + job.queries / 2), &begin, &end);
+                if (is_mine(r, ((uint64_t)(end - begin) + NB_PAGE) * job.queries * (uint64_t)job.heads))
+                    r->table->attend(&job);
+            }
+    }
+}
+
+/* The query heads of all spans in a row, cut into equal shares; a share's heads of one kv head go together. */
+static void run_heads(run *r)
+{
+    size_t heads = (size_t)r->spec->heads, begin, end;
+    nb_team_share(r->n_spans * heads, 1, r->member, r->members, &begin, &end);
+    while (begin < end) {
+        const nb_attention_span *span = &r->spans[begin / heads];
+        size_t head = begin % heads, left = r->group - head % r->group;
+        size_t take = nb_min_size(nb_min_size(left, end - begin), r->part_heads);
+        for (size_t query = 0; query < span->n_queries; query += r->block) {
+            nb_attend_job job = r->job;
+            job.span = span;
+            job.query = query;
+            job.queries = nb_min_size(r->block, span->n_queries - query);
+            job.head = (int)head;
+            job.heads = (int)take;
+            chunks_seen(r, &job);
+            r->table->attend(&job);
+        }
+        begin += take;
+    }
+}
+
+/* Visits the jobs of the cut by chunks in one order: first each chunk of each, then (merging) each as a whole. */
+static void run_chunks(run *r, bool merging)
+{
+    size_t parts = (size_t)r->spec->kv_heads * r->parts, row_floats = nb_attend_state_floats(r->spec->v_dim);
+    float *partial = r->partial;
+    for (size_t s = 0; s < r->n_spans; s++) {
+        const nb_attention_span *span = &r->spans[s];
+        for (size_t block = 0; block * r->block < span->n_queries; block++)
+            for (size_t part = 0; part < parts; part++) {
+                nb_attend_job job = job_of(r, span, block, part);
+                int64_t first = job.chunk_begin, last = job.chunk_end > first ? job.chunk_end : first + 1;
+                job.partial_chunk = job.queries * (size_t)job.heads * row_floats;
+                job.partial = partial;
+                partial += (size_t)(last - first) * job.partial_chunk;
+                if (merging) {
+                    if (is_mine(r, job.queries * (uint64_t)job.heads))
+                        r->table->merge(&job);
+                    continue;
+                }
+                for (int64_t chunk = first; chunk < last; chunk++) {
+                    job.chunk_begin = chunk;
+                    job.chunk_end = chunk + 1;
+                    job.partial = partial - (size_t)(last - chunk) * job.partial_chunk;
+                    if (is_mine(r, 1))
+                        r->table->attend(&job);
+                }
+            }
+    }
+}
+
+static void run_begin(run *r, size_t max_rows)
+{
+    r->group = (size_t)(r->spec->heads / r->spec->kv_heads);
+    r->part_heads = nb_min_size(r->group, max_rows);
+    r->parts = (r->group + r->part_heads - 1) / r->part_heads;
+    size_t block = nb_min_size(max_rows / r->part_heads, NB_PAGE);
+    r->block = block >= 8 ? block / 8 * 8 : block;
+    for (int m = 0; m < r->members; m++)
+        r->load[m] = 0;
+}
+
+/* Jobs there would be by blocks, and whether any query sees more than one chunk and all partial states have room */
+static size_t count_jobs(const run *r, bool *chunks_pay)
+{
+    size_t jobs = 0, rows = 0;
+    bool several = false;
+    for (size_t s = 0; s < r->n_spans; s++) {
+        const nb_attention_span *span = &r->spans[s];
+        jobs += (span->n_queries + r->block - 1) / r->block * (size_t)r->spec->kv_heads * r->parts;
+        rows += span->n_queries * (size_t)r->spec->heads;
+        nb_attend_job whole = {.span = span, .queries = span->n_queries};
+        chunks_seen(r, &whole);
+        several = several || whole.chunk_end - whole.chunk_begin > 1;
+    }
+    *chunks_pay = several && rows <= chunk_cut_rows(r->spec, r->members);
+    return jobs;
+}
+
+void nb_attention_run(const nb_attention_spec *spec, const nb_kv_layout *layout, const nb_attention_span *spans,
+                      size_t n_spans, bool exact, void *scratch, nb_team *team, int member, int members)
+{
+    size_t thread_floats = nb_attend_areas_of(spec).end;
+    run r;
+    r.spec = spec;
+    r.table = nb_attend_table_current();
+    r.spans = spans;
+    r.n_spans = n_spans;
+    r.member = member;
+    r.members = members;
+    r.partial = (float *)scratch + (size_t)members * thread_floats;
+    r.job = (nb_attend_job){.spec = spec, .layout = layout, .exact = exact,
+                            .scratch = (float *)scratch + (size_t)member * thread_floats};
+    run_begin(&r, nb_attend_max_rows(spec));
+    bool chunks_pay;
+    if (members == 1 || count_jobs(&r, &chunks_pay) >= 4 * (size_t)members) {
+        run_blocks(&r);
+    } else if (!chunks_pay) {
+        run_heads(&r);
+    } else {
+        run_chunks(&r, false);
+        nb_team_barrier(team);
+        run_begin(&r, nb_attend_max_rows(spec));
+        run_chunks(&r, true);
+    }
+}

@@ -1,0 +1,6 @@
+#if defined(__x86_64__)
+#define ATTEND_TABLE nb_attend_table_avx2
+#include "attention/attend_lanes.h"
+#else
+typedef int nb_attend_avx2_is_for_x86;
+#endif

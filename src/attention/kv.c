@@ -1,0 +1,51 @@
+#include "attention/kv.h"
+
+#include "attention/attend.h"
+#include "num/half.h"
+
+bool nb_kv_layout_ok(const nb_kv_layout *layout)
+{
+    int k = layout->k_dim, v = layout->v_dim;
+    if (layout->kv_heads < 1 || layout->kv_heads > 1 << 16 || k < 1 || k > 1024 || v < 1 || v > 1024)
+        return false;
+    switch ((int)layout->type) {
+    case NB_TYPE_F32:
+    case NB_TYPE_F16:
+    case NB_TYPE_BF16: return true;
+    case NB_TYPE_Q8_0: return k % NB_KV_BLOCK == 0 && v % NB_KV_BLOCK == 0;
+    default: return false;
+    }
+}
+
+size_t nb_kv_page_bytes(const nb_kv_layout *layout)
+{
+    return (size_t)layout->kv_heads * (nb_kv_part_bytes(layout, layout->k_dim) + nb_kv_part_bytes(layout, layout->v_dim));
+}
+
+void nb_kv_store(const nb_kv_layout *layout, void *page, int slot, const float *k, const float *v, int head_begin,
+                 int head_end)
+{
+    nb_attend_table_current()->store(layout, page, slot, k, v, head_begin, head_end);
+}
+
+static float value_at(nb_type type, const void *values, size_t i, uint16_t scale)
+{
+    switch ((int)type) {
+    case NB_TYPE_F32: return ((const float *)values)[i];
+    case NB_TYPE_F16: return nb_f16_to_f32(((const uint16_t *)values)[i]);
+    case NB_TYPE_BF16: return nb_bf16_to_f32(((const uint16_t *)values)[i]);
+    default: return (float)((const int8_t *)values)[i] * nb_f16_to_f32(scale);
+    }
+}
+
+void nb_kv_load(const nb_kv_layout *layout, const void *page, int slot, int kv_head, float *k, float *v)
+{
+    nb_kv_head h = nb_kv_head_at(layout, page, kv_head);
+    bool scaled = layout->type == NB_TYPE_Q8_0;
+    size_t s = (size_t)slot, blocks = (size_t)layout->v_dim / NB_KV_BLOCK;
+    for (size_t d = 0; d < (size_t)layout->k_dim; d++)
+        k[d] = value_at(layout->type, h.k, d * NB_PAGE + s, scaled ? h.k_scale[d / NB_KV_BLOCK * NB_PAGE + s] : 0);
+    for (size_t d = 0; d < (size_t)layout->v_dim; d++)
+        v[d] = value_at(layout->type, h.v, s * (size_t)layout->v_dim + d,
+                        scaled ? h.v_scale[s * blocks + d / NB_KV_BLOCK] : 0);
+}

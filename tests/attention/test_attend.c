@@ -1,0 +1,149 @@
+/* Attention over pages against Algorithm 0 in double precision, and against itself cut in other ways, bit for bit. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "attention/cache.h"
+#include "base/cpu.h"
+
+static const nb_type kv_types[] = {NB_TYPE_F32, NB_TYPE_F16, NB_TYPE_BF16, NB_TYPE_Q8_0};
+
+typedef struct problem {
+    nb_attention_spec spec;
+    nb_kv_layout layout;
+    int64_t position;
+    size_t queries, positions;
+    float sinks[64];
+} problem;
+
+static void describe(const problem *p, const char *what)
+{
+    const nb_attention_spec *s = &p->spec;
+    print_error("%s at level %s: heads %d/%d dim %d/%d type %d window %ld causal %d cap %g sinks %d, %zu queries at %ld of %zu\n",
+                what, nb_cpu_level_name(nb_cpu_current()), s->heads, s->kv_heads, s->k_dim, s->v_dim, (int)p->layout.type,
+                (long)s->window, s->causal, (double)s->softcap, s->sinks != NULL, p->queries, (long)p->position, p->positions);
+}
+
+static problem random_problem(rng *r, nb_type type)
+{
+    static const int dims[] = {64, 128, 32, 96, 80, 256, 1, 5, 17, 33, 70, 1024};
+    problem p = {0};
+    int kv_heads = rng_int(r, 1, 3), group = rng_int(r, 1, rng_int(r, 0, 5) ? 4 : 13);
+    int k_dim = dims[rng_int(r, 0, 11)], v_dim = rng_int(r, 0, 2) ? k_dim : dims[rng_int(r, 0, 11)];
+    if (type == NB_TYPE_Q8_0) {
+        k_dim = (k_dim + 31) / 32 * 32;
+        v_dim = (v_dim + 31) / 32 * 32;
+    }
+    p.queries = (size_t)rng_int(r, 1, rng_int(r, 0, 1) ? 9 : 90);
+    p.position = rng_int(r, 0, rng_int(r, 0, 2) ? 100 : 1300);
+    if (k_dim + v_dim > 600)
+        p.position %= 600;
+    bool causal = rng_int(r, 0, 4) > 0;
+    p.positions = (size_t)p.position + p.queries + (causal ? 0 : (size_t)rng_int(r, 0, 100));
+    p.spec = (nb_attention_spec){.heads = kv_heads * group, .kv_heads = kv_heads, .k_dim = k_dim, .v_dim = v_dim,
+                                 .scale = 1.0f / sqrtf((float)k_dim), .causal = causal};
+    if (rng_int(r, 0, 3) == 0)
+        p.spec.softcap = rng_int(r, 0, 1) ? 50.0f : 2.0f;
+    if (rng_int(r, 0, 2) == 0)
+        p.spec.window = rng_int(r, 1, rng_int(r, 0, 1) ? 20 : 700);
+    p.layout = (nb_kv_layout){type, kv_heads, k_dim, v_dim};
+    return p;
+}
+
+static float *standard(const problem *p, const cache *c, const float *q)
+{
+    float *out = malloc(p->queries * (size_t)(p->spec.heads * p->spec.v_dim) * sizeof *out);
+    nb_attention_standard(&p->spec, q, c->k, c->v, p->queries, p->position, p->positions, out);
+    return out;
+}
+
+static double worst(const float *a, const float *b, size_t n)
+{
+    double most = 0;
+    for (size_t i = 0; i < n; i++) {
+        double e = fabs((double)a[i] - (double)b[i]);
+        most = e > most || isnan(e) ? e : most;
+        if (isnan(most))
+            return INFINITY;
+    }
+    return most;
+}
+
+/* Every cut of one problem: steps of 1, 7 and all queries, one to three members; all equal to the first bit for bit. */
+static void check_problem(const problem *p, rng *r, nb_team *const *teams)
+{
+    const nb_attention_spec *s = &p->spec;
+    size_t q_n = p->queries * (size_t)(s->heads * s->k_dim), out_n = p->queries * (size_t)(s->heads * s->v_dim);
+    float *k = rng_normals(r, p->positions * (size_t)(s->kv_heads * s->k_dim));
+    float *v = rng_normals(r, p->positions * (size_t)(s->kv_heads * s->v_dim));
+    float *q = rng_normals(r, q_n), *out = malloc(out_n * sizeof *out), *again = malloc(out_n * sizeof *out);
+    cache c = cache_new(&p->layout, k, v, p->positions);
+    float *expected = standard(p, &c, q);
+    /* a score is a sum of k_dim rounded products */
+    double tolerance = 2e-6 * sqrt(fmax(1, s->k_dim / 128.0));
+    for (int exact = 0; exact < 2; exact++) {
+        run_steps(s, &c, q, p->position, p->queries, p->queries, exact, NULL, out);
+        double error = worst(out, expected, out_n);
+        if (!(error <= tolerance))
+            describe(p, "not Algorithm 0");
+        assert_true(error <= tolerance);
+        for (int cut = 0; cut < 5; cut++) {
+            static const size_t steps[] = {1, 1, 7, 64, 512};
+            memset(again, 0xff, out_n * sizeof *again);
+            run_steps(s, &c, q, p->position, p->queries, steps[cut], exact, teams[(cut + exact) % 3], again);
+            if (memcmp(out, again, out_n * sizeof *out) != 0)
+                describe(p, "the cut shows");
+            assert_memory_equal(out, again, out_n * sizeof *out);
+        }
+    }
+    free(expected);
+    free(k);
+    free(v);
+    free(q);
+    free(out);
+    free(again);
+    cache_free(&c);
+}
+
+static void teams_new(nb_team *teams[3])
+{
+    teams[0] = NULL;
+    assert_int_equal(nb_team_new(2, false, &teams[1], NULL), NB_OK);
+    assert_int_equal(nb_team_new(3, false, &teams[2], NULL), NB_OK);
+}
+
+static void check_level(nb_cpu_level level)
+{
+    if (level > nb_cpu_best())
+        return; /* this machine cannot run it */
+    nb_cpu_set_level(level);
+    nb_team *teams[3];
+    teams_new(teams);
+    rng r = {2024};
+    for (int i = 0; i < 320; i++) {
+        problem p = random_problem(&r, kv_types[i % 4]);
+        if (rng_int(&r, 0, 3) == 0) {
+            for (int h = 0; h < p.spec.heads; h++)
+                p.sinks[h] = rng_normal(&r);
+            p.spec.sinks = p.sinks;
+        }
+        check_problem(&p, &r, teams);
+    }
+    nb_team_free(teams[1]);
+    nb_team_free(teams[2]);
+    nb_cpu_set_level(NB_CPU_LEVELS);
+}
+
+static void test_ref(void **state) { (void)state, check_level(NB_CPU_REF); }
+static void test_avx2(void **state) { (void)state, check_level(NB_CPU_AVX2); }
+static void test_fma(void **state) { (void)state, check_level(NB_CPU_FMA); }
+static void test_avx512(void **state) { (void)state, check_level(NB_CPU_AVX512); }
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ref), cmocka_unit_test(test_avx2), cmocka_unit_test(test_fma),
+                                       cmocka_unit_test(test_avx512)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
