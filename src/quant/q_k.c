@@ -1,7 +1,6 @@
 /* Q2_K to Q6_K: blocks of 256 values in sub-blocks of 16 or 32, whose scales are integers times the block's d.
- * d has 11 bits, a scale at most 8: their product is exact in float, and so is (24 bits at most, but for Q6_K's 25) its
- * product with the value. So only the last step rounds, in any order and with or without a fused multiply-add.
- * Q8_K has one float scale. */
+ * d has 11 bits, a scale and a value at most 12 together: their product is exact in float. So only the subtraction of
+ * the minimum rounds, and the order or a fused multiply-add changes nothing. Q8_K has one float scale. */
 #include "num/half.h"
 #include "quant/quant.h"
 
