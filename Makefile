@@ -28,7 +28,7 @@ setup:
 	@tools/setup test
 
 build:
-	@cmake -G Ninja -S . -B $(BUILD) -DCMAKE_C_COMPILER=$(CC) --log-level=NOTICE
+	@cmake -G Ninja -S . -B $(BUILD) -DCMAKE_C_COMPILER=$(CC) >/dev/null
 	@ninja -C $(BUILD) --quiet
 
 run:
