@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+/* clang-format off: a struct a line reads as a table */
+
 typedef uint16_t nb_f16;  /* IEEE binary16 bits */
 typedef uint16_t nb_bf16; /* bfloat16 bits */
 
@@ -53,5 +55,7 @@ typedef struct { uint8_t e; uint8_t qs[16]; } nb_block_mxfp4;
 typedef struct { uint8_t d[4]; uint8_t qs[32]; } nb_block_nvfp4;
 typedef struct { nb_f16 d; uint8_t qs[16]; } nb_block_q1_0;
 typedef struct { nb_f16 d; uint8_t qs[16]; } nb_block_q2_0;
+
+/* clang-format on */
 
 #endif

@@ -27,5 +27,6 @@ const char *nb_type_why_missing(uint32_t id) { return id < NB_TYPE_LIMIT ? "remo
 
 bool nb_type_row_bytes(const nb_type_info *type, uint64_t columns, size_t *bytes)
 {
-    return columns % type->block_values == 0 && nb_mul((size_t)(columns / type->block_values), type->block_bytes, bytes);
+    return columns % type->block_values == 0 &&
+           nb_mul((size_t)(columns / type->block_values), type->block_bytes, bytes);
 }

@@ -133,7 +133,7 @@ static void test_known_values(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_f16_to_f32), cmocka_unit_test(test_bf16_to_f32),  cmocka_unit_test(test_f32_to_f16),
+        cmocka_unit_test(test_f16_to_f32),  cmocka_unit_test(test_bf16_to_f32),  cmocka_unit_test(test_f32_to_f16),
         cmocka_unit_test(test_f32_to_bf16), cmocka_unit_test(test_known_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

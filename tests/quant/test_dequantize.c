@@ -55,7 +55,8 @@ static void check(const test_case *c)
     free(raw);
     free(x);
     if (d.sum != c->digest)
-        fail_msg("%s, seed %llu, fill %s, patches %s: other numbers than expected", c->type, c->seed, c->fill, c->patches);
+        fail_msg("%s, seed %llu, fill %s, patches %s: other numbers than expected", c->type, c->seed, c->fill,
+                 c->patches);
     assert_true(after == 12345.0f);
 }
 

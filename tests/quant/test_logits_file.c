@@ -16,9 +16,12 @@ static const struct {
     const char *path;
     int32_t vocabulary;
 } files[] = {
-    {NB_TEST_DATA "/archs/llama-2-mha.logits.bin", 640},         {NB_TEST_DATA "/archs/llama-3.2-rope-scaled.logits.bin", 512},
-    {NB_TEST_DATA "/archs/llama-mqa-wide-head.logits.bin", 509}, {NB_TEST_DATA "/archs/mistral-sliding.logits.bin", 640},
-    {NB_TEST_DATA "/archs/qwen2.logits.bin", 512},               {NB_TEST_DATA "/archs/gemma-3.logits.bin", 640},
+    {NB_TEST_DATA "/archs/llama-2-mha.logits.bin", 640},
+    {NB_TEST_DATA "/archs/llama-3.2-rope-scaled.logits.bin", 512},
+    {NB_TEST_DATA "/archs/llama-mqa-wide-head.logits.bin", 509},
+    {NB_TEST_DATA "/archs/mistral-sliding.logits.bin", 640},
+    {NB_TEST_DATA "/archs/qwen2.logits.bin", 512},
+    {NB_TEST_DATA "/archs/gemma-3.logits.bin", 640},
 };
 
 static void test_files_are_whole(void **state)
