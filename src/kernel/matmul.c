@@ -27,6 +27,9 @@ const nb_tile_type *nb_tile_type_get(nb_type type)
 static const nb_matmul_level *current_level(void)
 {
     switch (nb_cpu_current()) {
+#if defined(__x86_64__)
+    case NB_CPU_AVX512: return &nb_matmul_avx512;
+#endif
     default: return &nb_matmul_ref;
     }
 }

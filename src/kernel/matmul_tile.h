@@ -8,12 +8,13 @@
  * Codes ("u8 blocks"), what prefill unpacks a tile to, for each 32 values:
  *     u8 code[8 quads][16 rows][4], f32 scale[subs][16], f32 min[subs][16] (types with a minimum).
  *
- * Panel of W tokens, NB_ACT_Q8, for each 32 values: u32 quad[8][W] (4 signed bytes of one token), i32 sum[W],
- *     i32 sum_low[W] (of the first 16 values), f32 scale[W]. NB_ACT_F32: f32 [k][W].
+ * Panel of W tokens, NB_ACT_Q8, for each 32 values: u32 quad[8][W] (4 signed bytes of one token), i32 minus[W]
+ *     (the sum of the 32, negated: one shift by memory operand starts a kernel's sums), i32 minus_low[W] (of the first
+ *     16 values), f32 scale[W]. NB_ACT_F32: f32 [k][W].
  *
  * The value of (row, token), in this order at every level, s over sub-blocks, b over blocks of 32 values:
- *     dot_s = sum code * q - (sum_s q << shift)                    exact, 32-bit integers
- *     v_b = dot_0 scale_0; v_b = fma(dot_1, scale_1, v_b); v_b = fma(min_s, (float)sum_s, v_b), s ascending
+ *     dot_s = sum code * q + (minus_s << shift)                    exact, 32-bit integers
+ *     v_b = dot_0 scale_0; v_b = fma(dot_1, scale_1, v_b); v_b = fma(min_s, (float)minus_s, v_b), s ascending
  *     acc = fma(v_b, activation scale_b, acc)
  * F32: within each 64 values of k from 0: part = fma(w, x, part), k ascending; then acc += part.
  * The AVX2 level has no fma: there it is a multiplication and an addition. */
@@ -72,6 +73,13 @@ void nb_unpack_rows(const nb_tile_type *t, const uint8_t *tile, size_t blocks, u
 void nb_transpose16_ref(const float *rows, size_t n, float *out);
 void nb_act_q8_ref(const float *const *x, size_t n, size_t width, size_t k_begin, size_t k_end, uint8_t *panel);
 void nb_act_f32_ref(const float *const *x, size_t n, size_t width, size_t k_begin, size_t k_end, float *panel);
+
+#if defined(__x86_64__)
+void nb_pack_avx2(const nb_tile_type *t, const uint8_t *src, size_t row_bytes, size_t n_rows, size_t blocks, void *tile);
+void nb_transpose16_avx2(const float *rows, size_t n, float *out);
+void nb_act_q8_avx2(const float *const *x, size_t n, size_t width, size_t k_begin, size_t k_end, uint8_t *panel);
+void nb_act_f32_avx2(const float *const *x, size_t n, size_t width, size_t k_begin, size_t k_end, float *panel);
+#endif
 
 static inline unsigned nb_log2_width(size_t width) { return width == 1 ? 0 : width == 2 ? 1 : width == 4 ? 2 : 3; }
 

@@ -116,15 +116,15 @@ INLINE vf tile_scale(nb_type type, const uint8_t *w, vf d, unsigned b, unsigned 
     }
 }
 
-/* The same for what is added: times the sum of the activations. m is the block's own. */
+/* The same for what is taken away: times the sum of the activations. m is the block's own, added in Q4_1 and Q5_1. */
 INLINE vf tile_min(nb_type type, const uint8_t *w, vf m, unsigned b, unsigned s)
 {
     unsigned i = 2 * b + s;
     switch (type) {
     case NB_TYPE_Q4_K:
-    case NB_TYPE_Q5_K: return m * vf_of_int(-k4_six(w, b, 1));
-    case NB_TYPE_Q2_K: return m * vf_of_int(-(word(w, i / 4) >> (i % 4 * 8 + 4) & 15));
-    default: return m;
+    case NB_TYPE_Q5_K: return m * vf_of_int(k4_six(w, b, 1));
+    case NB_TYPE_Q2_K: return m * vf_of_int(word(w, i / 4) >> (i % 4 * 8 + 4) & 15);
+    default: return -m;
     }
 }
 

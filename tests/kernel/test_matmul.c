@@ -396,17 +396,17 @@ static void test_activations(void **state)
         free(act);
     }
     const int8_t *q = (const int8_t *)first;
-    int32_t sum = 0;
+    int32_t minus = 0;
     for (int i = 0; i < 32; i++) {
         int expected = i == 0 ? 127 : (int)rintf((float)i * 0.5f);
         assert_int_equal(q[i / 4 * 32 + i % 4], expected);
-        sum += expected;
+        minus -= expected;
     }
     int32_t stored;
     float scale;
     memcpy(&stored, first + 256, 4);
     memcpy(&scale, first + 320, 4);
-    assert_int_equal(stored, sum);
+    assert_int_equal(stored, minus);
     assert_true(scale == 1.0f);
     free(first);
     assert_int_equal(nb_act_bytes(NB_ACT_F32, 10, 8), 320);

@@ -69,16 +69,16 @@ static float q8_scale(const float *x, float *inverse)
 static void q8_block(const float *x, size_t t, size_t width, uint8_t *record)
 {
     float inverse, scale = q8_scale(x, &inverse);
-    int32_t sum = 0, low = 0;
+    int32_t minus = 0, minus_low = 0;
     for (size_t i = 0; i < 32; i++) {
         float v = inverse != 0 ? x[i] * inverse : 0;
         int q = (int)((v + 0x1.8p23f) - 0x1.8p23f); /* rounds half to even */
-        sum += q;
-        low += i < 16 ? q : 0;
+        minus -= q;
+        minus_low -= i < 16 ? q : 0;
         record[(i / 4 * width + t) * 4 + i % 4] = (uint8_t)q;
     }
-    memcpy(record + 32 * width + 4 * t, &sum, 4);
-    memcpy(record + 36 * width + 4 * t, &low, 4);
+    memcpy(record + 32 * width + 4 * t, &minus, 4);
+    memcpy(record + 36 * width + 4 * t, &minus_low, 4);
     memcpy(record + 40 * width + 4 * t, &scale, 4);
 }
 

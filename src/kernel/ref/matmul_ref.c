@@ -56,17 +56,17 @@ INLINE void dot_block(const block *w, shape s, const uint8_t *panel, size_t widt
 {
     for (size_t t = 0; t < width; t++) {
         int32_t all = int_at(panel + 32 * width + 4 * t), low = int_at(panel + 36 * width + 4 * t);
-        int32_t sum[2] = {s.subs == 2 ? low : all, all - low};
+        int32_t minus[2] = {s.subs == 2 ? low : all, all - low};
         vf value = {0};
         for (unsigned i = 0; i < s.subs; i++) {
             vi dot = dot_quads(w, panel, width, t, i * 4, s.subs == 2 ? i * 4 + 4 : 8);
             if (!s.min)
-                dot -= sum[i] * (1 << s.shift);
+                dot += minus[i] * (1 << s.shift);
             vf f = __builtin_convertvector(dot, vf);
             value = i == 0 ? f * w->scale[0] : vf_fma(f, w->scale[1], value);
         }
         for (unsigned i = 0; s.min && i < s.subs; i++)
-            value = vf_fma(w->min[i], (vf){0} + (float)sum[i], value);
+            value = vf_fma(w->min[i], (vf){0} + (float)minus[i], value);
         vf scale = (vf){0} + float_at(panel + 40 * width + 4 * t);
         vf_store(acc + t * 16, vf_fma(value, scale, vf_load(acc + t * 16)));
     }
