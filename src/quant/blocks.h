@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-/* clang-format off: a struct a line reads as a table */
+/* clang-format off */
 
 typedef uint16_t nb_f16;  /* IEEE binary16 bits */
 typedef uint16_t nb_bf16; /* bfloat16 bits */
