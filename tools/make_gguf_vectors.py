@@ -21,7 +21,7 @@ w.add_bool("t.no", False)
 w.add_uint64("t.u64", 2**64 - 1)
 w.add_int64("t.i64", -(2**63))
 w.add_float64("t.f64", 0.1)
-w.add_string("t.empty", "")
+w.add_key_value("t.empty", "", GGUFValueType.STRING)  # add_string would leave it out
 w.add_array("t.strings", ["a", "", "caf\u00e9", "<|end|>"])
 w.add_array("t.i32s", [1, -2, 3])
 w.add_array("t.f32s", [0.5, -0.25])
