@@ -1,0 +1,74 @@
+/* Tiny seeded models of each architecture against what transformers computes from them in float32. */
+/* clang-format off: cmocka.h needs these first */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+/* clang-format on */
+
+#include "base/cpu.h"
+#include "runner.h"
+#include "support/logits_file.h"
+
+static const char *const names[] = {"llama-2-mha", "llama-3.2-rope-scaled", "llama-mqa-wide-head", "mistral-sliding", "qwen2", "gemma-3"};
+
+static void compare(const char *name, runner_options o, size_t chunk, double limit)
+{
+    char path[512];
+    nb_logits_file want;
+    runner r;
+    snprintf(path, sizeof path, "%s/archs/%s.logits.bin", NB_TEST_DATA, name);
+    assert_true(nb_logits_read(path, &want));
+    snprintf(path, sizeof path, "%s/archs/%s.gguf", NB_TEST_DATA, name);
+    runner_open(&r, path, o);
+    assert_int_equal(r.model->h.vocab, want.vocabulary);
+    size_t numbers = (size_t)want.tokens * (size_t)want.vocabulary;
+    float *got = malloc(numbers * sizeof *got);
+    assert_non_null(got);
+    for (int32_t s = 0; s < want.sequences; s++) {
+        runner_logits(&r, nb_logits_ids(&want, s), (size_t)want.tokens, chunk, got);
+        double nmse = nb_nmse(got, nb_logits_at(&want, s, 0), numbers);
+        printf("%-24s %-7s chunk %3zu: NMSE %.2e\n", name, nb_cpu_level_name(nb_cpu_current()), chunk, nmse);
+        assert_true(nmse <= limit);
+    }
+    free(got);
+    nb_logits_free(&want);
+    runner_close(&r);
+}
+
+static void test_exact(void **state)
+{
+    (void)state;
+    for (int level = 0; level <= (int)nb_cpu_best(); level++) {
+        nb_cpu_set_level((nb_cpu_level)level);
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+            compare(names[i], (runner_options){.exact = true, .threads = 1, .kv = NB_TYPE_F32}, 512, 1e-10);
+    }
+}
+
+/* one token at a time, through the cache, the window's ring included */
+static void test_exact_stepwise(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        compare(names[i], (runner_options){.exact = true, .threads = 2, .kv = NB_TYPE_F32}, 1, 1e-10);
+}
+
+/* the fast mode: these weights are F32 and BF16, so only the cache's type and the exponential differ */
+static void test_fast(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        compare(names[i], (runner_options){.repack = true, .threads = 2, .kv = NB_TYPE_F16}, 7, 1e-5);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_exact_stepwise),
+        cmocka_unit_test(test_fast),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
