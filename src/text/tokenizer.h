@@ -23,6 +23,8 @@ typedef struct nb_vocab {
     size_t merge_count;
     int32_t bos, eos, eot, eom, unk, sep, pad, cls, mask;
     bool add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
+    bool lowercase, strip_accents;  /* "bert" */
+    bool special_eats_space;        /* whitespace after a special token is dropped (Phi-3) */
     const unsigned char *charsmap; /* precompiled normalization of "t5"; NULL without */
     size_t charsmap_bytes;
 } nb_vocab;

@@ -1,0 +1,35 @@
+/* pretokenizer.h - cuts text into the words that byte-level BPE merges, by the expressions of pretokenizers.def.
+ * A pre-tokenizer is immutable once made and may be shared by threads. */
+#ifndef NB_TEXT_PRETOKENIZER_H
+#define NB_TEXT_PRETOKENIZER_H
+
+#include "text/scanner.h"
+
+typedef enum nb_pre_flags {
+    NB_PRE_IGNORE_MERGES = 1, /* a word that is a token is that token, whatever the merges say */
+    NB_PRE_ADD_BOS = 2,       /* BOS is added when the file does not say */
+    NB_PRE_RAW = 4            /* pieces are UTF-8 with U+2581 for spaces and <0xXX> for bytes, not GPT-2's byte alphabet */
+} nb_pre_flags;
+
+typedef struct nb_pretokenizer nb_pretokenizer;
+
+/* name empty: "default". An unknown name is NB_ERR_UNSUPPORTED. */
+nb_status nb_pretokenizer_new(nb_str name, nb_pretokenizer **out, nb_error *err);
+void nb_pretokenizer_free(nb_pretokenizer *p); /* NULL is fine */
+
+/* Flags of a name without making it; 0 for an unknown one. */
+unsigned nb_pretokenizer_flags(nb_str name);
+
+/* The hand-written scanner, or NULL: then nb_pretokenizer_split must be used. */
+nb_scan_fn *nb_pretokenizer_scan(const nb_pretokenizer *p);
+
+typedef struct nb_words { /* ends of words in a text: word i is [end[i - 1], end[i]) */
+    uint32_t *end;
+    size_t count, cap;
+} nb_words;
+void nb_words_free(nb_words *w);
+
+/* Cuts text (any bytes, at most INT32_MAX) by the expressions; no byte is ever left out. Replaces what words held. */
+nb_status nb_pretokenizer_split(const nb_pretokenizer *p, nb_str text, nb_words *words, nb_error *err);
+
+#endif
