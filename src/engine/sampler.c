@@ -5,6 +5,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "base/cpu.h"
 #include "engine/sampler_impl.h"
 
 nb_sampler_params nb_sampler_defaults(void)
@@ -255,6 +256,11 @@ nb_status nb_sampler_new(const nb_sampler_params *params, size_t vocabulary, con
     if (s->p.seed == NB_SEED_RANDOM)
         s->p.seed = random_seed();
     s->vocabulary = vocabulary;
+    s->lanes = &nb_sampler_lanes_ref;
+#if defined(__x86_64__)
+    if (nb_cpu_current() >= NB_CPU_AVX2)
+        s->lanes = &nb_sampler_lanes_avx2;
+#endif
     nb_status status = fill(s, params, tokenizer, err);
     if (status == NB_OK)
         *out = s;
@@ -272,6 +278,12 @@ void nb_sampler_free(nb_sampler *s)
 
 /* ---- using it ---- */
 
+static size_t draw(nb_sampler *s)
+{
+    uint64_t weight;
+    return nb_sampler_draw(s, nb_sampler_total(s), &weight);
+}
+
 int32_t nb_sampler_pick(nb_sampler *s, const float *logits)
 {
     s->x = logits;
@@ -283,7 +295,7 @@ int32_t nb_sampler_pick(nb_sampler *s, const float *logits)
         nb_sampler_stage(s, s->stages[i]);
     size_t chosen = 0;
     if (s->n > 1)
-        chosen = s->p.mirostat ? nb_sampler_mirostat(s) : nb_sampler_draw(s, nb_sampler_total(s));
+        chosen = s->p.mirostat ? nb_sampler_mirostat(s) : draw(s);
     return s->whole ? (int32_t)chosen : s->id[chosen];
 }
 

@@ -68,6 +68,7 @@ struct nb_sampler {
     dry dry;
 
     /* the candidates: token i when whole, else token id[i], ascending */
+    const struct nb_sampler_lanes *lanes;
     const float *x; /* [n] the caller's logits until something is changed, then `logit` */
     size_t n;
     bool whole, scanned; /* scanned: block and max are true of x */
@@ -78,20 +79,30 @@ struct nb_sampler {
     float *block;           /* [blocks] the largest logit of each; NaN counts as -inf */
 };
 
+/* ---- sampler_lanes*.c: the largest of every whole block and of all; a block's weights and their sum ---- */
+typedef struct nb_sampler_lanes {
+    float (*scan)(const float *x, size_t blocks, float *block);
+    uint64_t (*weigh)(const float *x, float max, uint64_t *weight);
+} nb_sampler_lanes;
+extern const nb_sampler_lanes nb_sampler_lanes_ref, nb_sampler_lanes_avx2;
+
 /* ---- sampler_select.c ---- */
-void nb_sampler_scan(nb_sampler *s);            /* fills block and max */
-size_t nb_sampler_argmax(nb_sampler *s);        /* index of the best candidate */
-uint64_t nb_sampler_weight(float x, float max); /* 2^40 e^(x - max), rounded */
-uint64_t nb_sampler_total(nb_sampler *s);       /* of all weights */
+void nb_sampler_scan(nb_sampler *s);     /* fills block and max */
+size_t nb_sampler_argmax(nb_sampler *s); /* index of the best candidate */
+/* Weights of the block of candidates that begins there, 2^40 e^(x - max) rounded, and their sum; those beyond the end
+ * are 0. Call nb_sampler_scan before. */
+uint64_t nb_sampler_weigh(const nb_sampler *s, size_t begin, uint64_t weight[SAMPLER_BLOCK]);
+uint64_t nb_sampler_total(nb_sampler *s);                  /* of all weights */
 double nb_sampler_mean_gap(nb_sampler *s, uint64_t total); /* mean of x - max under the weights */
-size_t nb_sampler_draw(nb_sampler *s, uint64_t total);     /* index of a random candidate */
+size_t nb_sampler_draw(nb_sampler *s, uint64_t total, uint64_t *weight); /* index of a random candidate, its weight */
 
 /* Sort keys: ascending means better first; the low half is the candidate's index, which makes them unique. */
 uint64_t nb_sampler_key(float x, size_t index);
 float nb_sampler_key_value(uint64_t key);
 
-/* Puts the keys of all candidates with x >= least into key, with weights when sum is asked for; returns how many. */
-size_t nb_sampler_collect(nb_sampler *s, float least, uint64_t *sum);
+/* Puts the keys of all candidates with x >= least into key, with weights when sum is asked for; returns how many. Gives
+ * up soon after `most`. */
+size_t nb_sampler_collect(nb_sampler *s, float least, size_t most, uint64_t *sum);
 /* At least the best min(k, n) candidates' keys, and not many more. */
 size_t nb_sampler_collect_top(nb_sampler *s, size_t k);
 /* The last key, in ascending order, of the shortest run that has min_count keys and weighs `target` (weight NULL:

@@ -2,38 +2,30 @@
 
 #define WEIGHTLESS 29.0f /* 2^40 e^-29 rounds to 0 */
 
-/* ---- the largest of every block ---- */
+/* ---- maxima and weights ---- */
 
-/* 16 running maxima, which compilers turn into vectors; `>` leaves NaN out. n > 0. */
-static float block_max(const float *x, size_t n)
+/* The candidates after the last whole block, filled up with -inf. */
+static size_t last_block(const nb_sampler *s, float padded[SAMPLER_BLOCK])
 {
-    float lane[16];
-    for (int j = 0; j < 16; j++)
-        lane[j] = -INFINITY;
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        for (int j = 0; j < 16; j++)
-            lane[j] = x[i + j] > lane[j] ? x[i + j] : lane[j];
-    for (; i < n; i++)
-        lane[0] = x[i] > lane[0] ? x[i] : lane[0];
-    for (int half = 8; half > 0; half /= 2)
-        for (int j = 0; j < half; j++)
-            lane[j] = lane[j + half] > lane[j] ? lane[j + half] : lane[j];
-    return lane[0];
+    size_t whole = s->n / SAMPLER_BLOCK * SAMPLER_BLOCK;
+    for (size_t i = 0; i < SAMPLER_BLOCK; i++)
+        padded[i] = whole + i < s->n ? s->x[whole + i] : -INFINITY;
+    return s->n - whole;
 }
 
 void nb_sampler_scan(nb_sampler *s)
 {
     if (s->scanned)
         return;
-    float max = -INFINITY;
-    for (size_t i = 0, b = 0; i < s->n; i += SAMPLER_BLOCK, b++) {
-        s->block[b] = block_max(s->x + i, nb_min_size(s->n - i, SAMPLER_BLOCK));
-        max = s->block[b] > max ? s->block[b] : max;
+    size_t blocks = s->n / SAMPLER_BLOCK;
+    s->max = s->lanes->scan(s->x, blocks, s->block);
+    float padded[SAMPLER_BLOCK];
+    if (last_block(s, padded) > 0) {
+        float max = s->lanes->scan(padded, 1, s->block + blocks);
+        s->max = max > s->max ? max : s->max;
     }
-    s->max = max;
     s->scanned = true;
-    if (max == -INFINITY) { /* nothing is possible: then everything equally is, NaN too */
+    if (s->max == -INFINITY) { /* nothing is possible: then everything equally is, NaN too */
         s->x = s->logit;
         for (size_t i = 0; i < s->n; i++)
             s->logit[i] = -INFINITY;
@@ -52,84 +44,60 @@ size_t nb_sampler_argmax(nb_sampler *s)
     return i;
 }
 
-/* ---- weights ---- */
-
-/* e^d for -30 <= d <= 0 to 2 ulp (range reduction and polynomial of Cephes' expf), then fixed point: adding 2^52
- * leaves the rounded number in the low bits of the sum. Only IEEE basics, so the bits are the same at any vector width.
- */
-uint64_t nb_sampler_weight(float x, float max)
+uint64_t nb_sampler_weigh(const nb_sampler *s, size_t begin, uint64_t weight[SAMPLER_BLOCK])
 {
-    float d = x == max ? 0 : x - max; /* infinities: the best ones share, the rest get nothing */
-    d = d > -30 ? d : -30;            /* and NaN */
-    float n = (d * 1.44269504088896341f + 12582912.0f) - 12582912.0f;
-    float r = (d - n * 0.693359375f) + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = (p * r * r + r) + 1;
-    union {
-        int32_t i;
-        float f;
-    } power = {.i = ((int32_t)n + 127) * (1 << 23)};
-    union {
-        double f;
-        uint64_t i;
-    } fixed = {.f = (double)(p * power.f) * 0x1p40 + 0x1p52};
-    return fixed.i - UINT64_C(0x4330000000000000);
-}
-
-static uint64_t block_weight(const float *x, size_t n, float max)
-{
-    uint64_t sum = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += nb_sampler_weight(x[i], max);
+    if (s->block[begin / SAMPLER_BLOCK] - s->max < -WEIGHTLESS) {
+        memset(weight, 0, SAMPLER_BLOCK * sizeof *weight);
+        return 0;
+    }
+    if (begin + SAMPLER_BLOCK <= s->n)
+        return s->lanes->weigh(s->x + begin, s->max, weight);
+    float padded[SAMPLER_BLOCK];
+    size_t n = last_block(s, padded);
+    uint64_t sum = s->lanes->weigh(padded, s->max, weight);
+    for (; n < SAMPLER_BLOCK; n++) { /* -inf weighs something only where everything is -inf */
+        sum -= weight[n];
+        weight[n] = 0;
+    }
     return sum;
 }
 
 uint64_t nb_sampler_total(nb_sampler *s)
 {
+    uint64_t sum = 0, weight[SAMPLER_BLOCK];
     nb_sampler_scan(s);
-    uint64_t sum = 0;
-    for (size_t i = 0, b = 0; i < s->n; i += SAMPLER_BLOCK, b++)
-        if (!(s->block[b] - s->max < -WEIGHTLESS))
-            sum += block_weight(s->x + i, nb_min_size(s->n - i, SAMPLER_BLOCK), s->max);
+    for (size_t i = 0; i < s->n; i += SAMPLER_BLOCK)
+        sum += nb_sampler_weigh(s, i, weight);
     return sum;
 }
 
 double nb_sampler_mean_gap(nb_sampler *s, uint64_t total)
 {
-    nb_sampler_scan(s);
+    uint64_t weight[SAMPLER_BLOCK];
     double sum = 0;
-    for (size_t i = 0; i < s->n; i++) {
-        uint64_t w = nb_sampler_weight(s->x[i], s->max);
-        if (w > 0 && s->x[i] != s->max)
-            sum += (double)w * ((double)s->x[i] - s->max);
+    nb_sampler_scan(s);
+    for (size_t begin = 0; begin < s->n; begin += SAMPLER_BLOCK) {
+        if (nb_sampler_weigh(s, begin, weight) == 0)
+            continue;
+        double part = 0;
+        for (size_t i = begin; i < nb_min_size(s->n, begin + SAMPLER_BLOCK); i++)
+            if (weight[i - begin] > 0 && s->x[i] != s->max)
+                part += (double)weight[i - begin] * ((double)s->x[i] - (double)s->max);
+        sum += part;
     }
     return sum / (double)total;
 }
 
-size_t nb_sampler_draw(nb_sampler *s, uint64_t total)
+size_t nb_sampler_draw(nb_sampler *s, uint64_t total, uint64_t *weight)
 {
-    uint64_t left = nb_rng_below(&s->rng, total);
-    size_t begin = 0, n = 0;
-    for (;; begin += SAMPLER_BLOCK) {
-        n = nb_min_size(s->n - begin, SAMPLER_BLOCK);
-        if (s->block[begin / SAMPLER_BLOCK] - s->max < -WEIGHTLESS)
-            continue;
-        uint64_t sum = block_weight(s->x + begin, n, s->max);
-        if (left < sum)
-            break;
+    uint64_t left = nb_rng_below(&s->rng, total), w[SAMPLER_BLOCK], sum;
+    size_t begin = 0, i = 0;
+    for (; left >= (sum = nb_sampler_weigh(s, begin, w)); begin += SAMPLER_BLOCK)
         left -= sum;
-    }
-    for (;; begin++) {
-        uint64_t w = nb_sampler_weight(s->x[begin], s->max);
-        if (left < w)
-            return begin;
-        left -= w;
-    }
+    for (; left >= w[i]; i++)
+        left -= w[i];
+    *weight = w[i];
+    return begin + i;
 }
 
 /* ---- keys and cuts ---- */
@@ -154,26 +122,28 @@ float nb_sampler_key_value(uint64_t key)
     return bits.f;
 }
 
-size_t nb_sampler_collect(nb_sampler *s, float least, uint64_t *sum)
+size_t nb_sampler_collect(nb_sampler *s, float least, size_t most, uint64_t *sum)
 {
     nb_sampler_scan(s);
     size_t count = 0;
-    uint64_t weight = 0;
-    for (size_t begin = 0, b = 0; begin < s->n; begin += SAMPLER_BLOCK, b++) {
-        if (s->block[b] < least)
+    uint64_t total = 0, weight[SAMPLER_BLOCK];
+    for (size_t begin = 0; begin < s->n && count <= most; begin += SAMPLER_BLOCK) {
+        if (s->block[begin / SAMPLER_BLOCK] < least)
             continue;
+        if (sum)
+            nb_sampler_weigh(s, begin, weight);
         size_t end = nb_min_size(s->n, begin + SAMPLER_BLOCK);
         for (size_t i = begin; i < end; i++) {
             if (!(s->x[i] >= least) && least > -INFINITY)
                 continue;
             s->key[count] = nb_sampler_key(s->x[i], i);
             if (sum)
-                weight += s->weight[count] = nb_sampler_weight(s->x[i], s->max);
+                total += s->weight[count] = weight[i - begin];
             count++;
         }
     }
     if (sum)
-        *sum = weight;
+        *sum = total;
     return count;
 }
 
@@ -184,10 +154,10 @@ size_t nb_sampler_collect_top(nb_sampler *s, size_t k)
     nb_sampler_scan(s);
     size_t blocks = (s->n + SAMPLER_BLOCK - 1) / SAMPLER_BLOCK;
     if (k >= blocks)
-        return nb_sampler_collect(s, -INFINITY, NULL);
+        return nb_sampler_collect(s, -INFINITY, s->n, NULL);
     for (size_t b = 0; b < blocks; b++)
         s->key[b] = nb_sampler_key(s->block[b], b);
-    return nb_sampler_collect(s, nb_sampler_key_value(nb_sampler_cut(s->key, NULL, blocks, 0, k)), NULL);
+    return nb_sampler_collect(s, nb_sampler_key_value(nb_sampler_cut(s->key, NULL, blocks, 0, k)), s->n, NULL);
 }
 
 static uint64_t cut_few(uint64_t *key, uint64_t *weight, size_t n, uint64_t target, size_t min_count)

@@ -20,20 +20,15 @@ static uint64_t share_of(double share, uint64_t total)
 
 static size_t min_keep(const nb_sampler *s) { return s->p.min_keep > 1 ? (size_t)s->p.min_keep : 1; }
 
-/* The best that together have probability top_p (Holtzman et al. 2020). They nearly always lie within a few units of
- * the best logit, so the cut looks there first. */
+/* The best that together have probability top_p (Holtzman et al. 2020). They are nearly always few and lie within a few
+ * units of the best logit, so the cut looks there first. */
 static void top_p(nb_sampler *s)
 {
     uint64_t total = nb_sampler_total(s), target = share_of((double)s->p.top_p, total), sum;
-    size_t least_count = nb_min_size(min_keep(s), s->n), count = 0;
-    for (float depth = 4; depth <= 32; depth *= 2) {
-        count = nb_sampler_collect(s, s->max - depth, &sum);
-        if (sum >= target && count >= least_count)
-            break;
-        count = 0;
-    }
-    if (count == 0)
-        count = nb_sampler_collect(s, -INFINITY, &sum);
+    size_t least_count = nb_min_size(min_keep(s), s->n), few = s->n / 16;
+    size_t count = nb_sampler_collect(s, s->max - 5, few, &sum);
+    if (count > few || sum < target || count < least_count)
+        count = nb_sampler_collect(s, -INFINITY, s->n, &sum);
     nb_sampler_keep_key(s, nb_sampler_cut(s->key, s->weight, count, target, least_count));
 }
 
@@ -42,7 +37,7 @@ static void min_p(nb_sampler *s)
 {
     nb_sampler_scan(s);
     float least = (float)((double)s->max + s->log_min_p);
-    if (min_keep(s) > 1 && nb_sampler_collect(s, least, NULL) < min_keep(s))
+    if (min_keep(s) > 1 && nb_sampler_collect(s, least, s->n, NULL) < min_keep(s))
         nb_sampler_keep_top(s, min_keep(s));
     else
         nb_sampler_keep_least(s, least);
@@ -54,12 +49,17 @@ static void top_n_sigma(nb_sampler *s)
     nb_sampler_scan(s);
     double sum = 0, squares = 0;
     size_t count = 0;
-    for (size_t i = 0; i < s->n; i++) {
-        bool finite = s->x[i] >= -FLT_MAX && s->x[i] <= FLT_MAX;
-        double gap = finite ? (double)s->x[i] - s->max : 0;
-        sum += gap;
-        squares += gap * gap;
-        count += finite;
+    for (size_t begin = 0; begin < s->n; begin += SAMPLER_BLOCK) {
+        double part = 0, part_squares = 0; /* a chain of additions a block, so that blocks overlap */
+        for (size_t i = begin; i < nb_min_size(s->n, begin + SAMPLER_BLOCK); i++) {
+            bool finite = fabsf(s->x[i]) <= FLT_MAX;
+            double gap = finite ? (double)s->x[i] - (double)s->max : 0;
+            part += gap;
+            part_squares += gap * gap;
+            count += finite;
+        }
+        sum += part;
+        squares += part_squares;
     }
     if (s->max > FLT_MAX)
         nb_sampler_keep_least(s, s->max);
@@ -67,6 +67,12 @@ static void top_n_sigma(nb_sampler *s)
         return;
     double mean = sum / (double)count, variance = squares / (double)count - mean * mean;
     nb_sampler_keep_least(s, (float)((double)s->max - (double)s->p.top_n_sigma * sqrt(variance > 0 ? variance : 0)));
+}
+
+static uint64_t oddity_key(const nb_sampler *s, size_t i, double mean)
+{
+    double gap = s->x[i] == s->max ? 0 : (double)s->x[i] - (double)s->max;
+    return nb_sampler_key((float)-fabs(gap - mean), i);
 }
 
 /* Those whose surprise is nearest to the expected one (Meister et al. 2022), up to probability typical_p. With
@@ -77,45 +83,56 @@ static void typical(nb_sampler *s)
     double mean = nb_sampler_mean_gap(s, total);
     if ((double)target <= (double)s->p.typical_p * (double)total)
         target++; /* more than typical_p, not just as much */
-    for (size_t i = 0; i < s->n; i++) {
-        double gap = s->x[i] == s->max ? 0 : (double)s->x[i] - s->max;
-        s->key[i] = nb_sampler_key((float)-fabs(gap - mean), i);
-        s->weight[i] = nb_sampler_weight(s->x[i], s->max);
+    for (size_t begin = 0; begin < s->n; begin += SAMPLER_BLOCK) {
+        uint64_t weight[SAMPLER_BLOCK];
+        nb_sampler_weigh(s, begin, weight);
+        for (size_t i = begin; i < nb_min_size(s->n, begin + SAMPLER_BLOCK); i++) {
+            s->key[i] = oddity_key(s, i, mean);
+            s->weight[i] = weight[i - begin];
+        }
     }
     uint64_t last = nb_sampler_cut(s->key, s->weight, s->n, target, nb_min_size(min_keep(s), s->n));
     size_t kept = 0;
     for (size_t i = 0; i < s->n; i++) {
-        double gap = s->x[i] == s->max ? 0 : (double)s->x[i] - s->max;
-        if (nb_sampler_key((float)-fabs(gap - mean), i) > last)
+        if (oddity_key(s, i, mean) > last)
             continue;
         nb_sampler_put(s, kept++, i);
     }
     nb_sampler_kept(s, kept);
 }
 
-/* Exclude top choices: with some probability, of those that have at least the threshold only the least probable
- * stays. */
+/* Keeps those lighter than the bound, and one more. */
+static void keep_light(nb_sampler *s, double bound, size_t exception)
+{
+    uint64_t weight[SAMPLER_BLOCK];
+    size_t kept = 0;
+    for (size_t begin = 0; begin < s->n; begin += SAMPLER_BLOCK) {
+        nb_sampler_weigh(s, begin, weight);
+        for (size_t i = begin; i < nb_min_size(s->n, begin + SAMPLER_BLOCK); i++)
+            if (i == exception || (double)weight[i - begin] < bound)
+                nb_sampler_put(s, kept++, i);
+    }
+    nb_sampler_kept(s, kept);
+}
+
+/* Exclude top choices (p-e-w 2024): with some probability, of those that have at least the threshold only the least
+ * probable stays. */
 static void xtc(nb_sampler *s)
 {
     if (s->n < 2 || nb_rng_unit(&s->xtc_rng) >= (double)s->p.xtc_probability)
         return;
+    uint64_t weight[SAMPLER_BLOCK];
     double bound = (double)s->p.xtc_threshold * (double)nb_sampler_total(s);
     size_t tops = 0, least = 0;
-    for (size_t i = 0; i < s->n; i++) {
-        if ((double)nb_sampler_weight(s->x[i], s->max) < bound)
+    for (size_t begin = 0; begin < s->n; begin += SAMPLER_BLOCK) {
+        if ((double)nb_sampler_weigh(s, begin, weight) < bound)
             continue;
-        if (tops++ == 0 || !(s->x[i] > s->x[least]))
-            least = i;
+        for (size_t i = begin; i < nb_min_size(s->n, begin + SAMPLER_BLOCK); i++)
+            if ((double)weight[i - begin] >= bound && (tops++ == 0 || !(s->x[i] > s->x[least])))
+                least = i;
     }
-    if (tops < 2 || s->n - (tops - 1) < min_keep(s))
-        return;
-    size_t kept = 0;
-    for (size_t i = 0; i < s->n; i++) {
-        if (i != least && (double)nb_sampler_weight(s->x[i], s->max) >= bound)
-            continue;
-        nb_sampler_put(s, kept++, i);
-    }
-    nb_sampler_kept(s, kept);
+    if (tops >= 2 && s->n - (tops - 1) >= min_keep(s))
+        keep_light(s, bound, least);
 }
 
 static void scale(nb_sampler *s, float t)
@@ -231,12 +248,14 @@ static size_t zipf_count(nb_sampler *s)
 /* Version 2: those whose surprise is at most mu. */
 static void keep_unsurprising(nb_sampler *s)
 {
+    uint64_t weight[SAMPLER_BLOCK];
     double bound = (double)nb_sampler_total(s) * nb_exp(-s->mu * 0.69314718055994530942);
     size_t kept = 0, best = nb_sampler_argmax(s);
-    for (size_t i = 0; i < s->n; i++) {
-        if (i != best && (double)nb_sampler_weight(s->x[i], s->max) < bound)
-            continue;
-        nb_sampler_put(s, kept++, i);
+    for (size_t begin = 0; begin < s->n; begin += SAMPLER_BLOCK) {
+        nb_sampler_weigh(s, begin, weight);
+        for (size_t i = begin; i < nb_min_size(s->n, begin + SAMPLER_BLOCK); i++)
+            if (i == best || (double)weight[i - begin] >= bound)
+                nb_sampler_put(s, kept++, i);
     }
     nb_sampler_kept(s, kept);
 }
@@ -247,10 +266,9 @@ size_t nb_sampler_mirostat(nb_sampler *s)
         nb_sampler_keep_top(s, zipf_count(s));
     else
         keep_unsurprising(s);
-    uint64_t total = nb_sampler_total(s);
-    size_t i = nb_sampler_draw(s, total);
-    double p = (double)nb_sampler_weight(s->x[i], s->max) / (double)total;
-    double surprise = -nb_log(p) / 0.69314718055994530942;
+    uint64_t total = nb_sampler_total(s), weight;
+    size_t i = nb_sampler_draw(s, total, &weight);
+    double surprise = nb_log((double)total / (double)weight) / 0.69314718055994530942;
     s->mu -= (double)s->p.mirostat_eta * (surprise - (double)s->p.mirostat_tau);
     return i;
 }
