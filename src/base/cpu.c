@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "base/cpu.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -115,11 +116,34 @@ const char *nb_cpu_model(void)
     return name;
 }
 
-int nb_cpu_count(void)
+/* the processors the process was given, as they were before anything was pinned */
+static int allowed[CPU_SETSIZE];
+static int allowed_count;
+static pthread_once_t allowed_once = PTHREAD_ONCE_INIT;
+
+static void read_allowed(void)
 {
     cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0)
-        return 1;
-    int n = CPU_COUNT(&set);
-    return n < 1 ? 1 : n;
+    if (sched_getaffinity(0, sizeof set, &set) == 0)
+        for (int c = 0; c < CPU_SETSIZE; c++)
+            if (CPU_ISSET(c, &set))
+                allowed[allowed_count++] = c;
+    if (allowed_count == 0)
+        allowed_count = 1;
+}
+
+int nb_cpu_count(void)
+{
+    pthread_once(&allowed_once, read_allowed);
+    return allowed_count;
+}
+
+void nb_cpu_pin(int i)
+{
+    cpu_set_t one;
+    if (nb_cpu_count() < 2)
+        return;
+    CPU_ZERO(&one);
+    CPU_SET(allowed[i % allowed_count], &one);
+    sched_setaffinity(0, sizeof one, &one);
 }

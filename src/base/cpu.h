@@ -28,6 +28,8 @@ nb_status nb_cpu_check_env(nb_error *err);
 
 const char *nb_cpu_level_name(nb_cpu_level level); /* "ref", "avx2", "fma", "avx512" */
 const char *nb_cpu_model(void);                    /* the processor's own name, "unknown" if it has none */
-int nb_cpu_count(void);                            /* processors this process may use */
+
+int nb_cpu_count(void); /* processors this process was given */
+void nb_cpu_pin(int i); /* binds the calling thread to the i-th of them (modulo their count) */
 
 #endif

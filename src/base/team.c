@@ -70,30 +70,13 @@ static void wait_change(nb_team *team, atomic_uint *word, unsigned old)
     atomic_fetch_sub(&team->sleepers, 1);
 }
 
-static void pin_to(int member)
-{
-    cpu_set_t all, one;
-    if (sched_getaffinity(0, sizeof all, &all) != 0)
-        return;
-    int n = CPU_COUNT(&all), seen = 0;
-    if (n < 2)
-        return;
-    for (int c = 0; c < CPU_SETSIZE; c++)
-        if (CPU_ISSET(c, &all) && seen++ == member % n) {
-            CPU_ZERO(&one);
-            CPU_SET(c, &one);
-            sched_setaffinity(0, sizeof one, &one);
-            return;
-        }
-}
-
 static void *worker_main(void *arg)
 {
     worker *w = arg;
     nb_team *team = w->team;
     unsigned region = 0;
     if (team->pin)
-        pin_to(w->member);
+        nb_cpu_pin(w->member);
     for (;;) {
         wait_change(team, &team->region, region);
         region++;
@@ -116,8 +99,9 @@ nb_status nb_team_new(int threads, bool pin, nb_team **out, nb_error *err)
     *out = NULL;
     if (threads < 0 || threads > 256)
         return nb_fail(err, NB_ERR_ARGUMENT, "%d threads: give 1 to 256, or 0 for one a processor", threads);
+    int processors = nb_cpu_count(); /* first of all: threads inherit the mask of who starts them */
     if (threads == 0)
-        threads = nb_cpu_count();
+        threads = processors;
     size_t bytes = sizeof(nb_team) + (size_t)threads * sizeof(worker);
     nb_team *team = aligned_alloc(LINE, (bytes + LINE - 1) / LINE * LINE);
     if (!team)
@@ -139,8 +123,8 @@ nb_status nb_team_new(int threads, bool pin, nb_team **out, nb_error *err)
         }
         team->members = i + 1;
     }
-    if (pin) /* last: threads inherit the mask of who starts them */
-        pin_to(0);
+    if (pin)
+        nb_cpu_pin(0);
     *out = team;
     return NB_OK;
 }

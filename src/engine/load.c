@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/cpu.h"
 #include "cpu/cpu.h"
 #include "engine/vocab.h"
 

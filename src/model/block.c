@@ -4,8 +4,8 @@
 typedef struct decoder {
     const nb_model_def *m;
     nb_plan *p;
-    int x, normed, q, k, v, heads_out, branch, gate, up, gated; /* rows a token */
-    int out_x, out_heads, out_normed, out_branch, out_gate, out_up, out_gated; /* rows a wanted output */
+    int x, normed, q, k, v, heads_out, branch, gate, up; /* rows a token */
+    int out_x, out_heads, out_normed, out_branch, out_gate, out_up; /* rows a wanted output */
 } decoder;
 
 static bool has(const decoder *d, int layer, nb_role role) { return nb_model_weight(d->m, layer, role) >= 0; }
@@ -47,13 +47,13 @@ static void emit_gather(decoder *d, int in, int out)
 static void emit_mlp(decoder *d, int layer, bool last, nb_activation activation)
 {
     int x = last ? d->out_x : d->x, normed = last ? d->out_normed : d->normed, branch = last ? d->out_branch : d->branch;
-    int gate = last ? d->out_gate : d->gate, up = last ? d->out_up : d->up, gated = last ? d->out_gated : d->gated;
+    int gate = last ? d->out_gate : d->gate, up = last ? d->out_up : d->up;
     nb_emit_rmsnorm(d->p, d->m, layer, NB_FFN_NORM, x, normed, (size_t)d->m->h.embd);
     nb_emit_matmul(d->p, d->m, layer, NB_FFN_GATE, NB_FFN_GATE_BIAS, normed, gate, false);
     nb_emit_matmul(d->p, d->m, layer, NB_FFN_UP, NB_FFN_UP_BIAS, normed, up, false);
-    nb_emit_op(d->p, (nb_op){.kind = NB_OP_GATED, .layer = layer, .in = gate, .in2 = up, .out = gated, .weight = -1, .bias = -1,
+    nb_emit_op(d->p, (nb_op){.kind = NB_OP_GATED, .layer = layer, .in = gate, .in2 = up, .out = gate, .weight = -1, .bias = -1,
                              .activation = activation});
-    emit_residual(d, layer, NB_FFN_DOWN, NB_FFN_DOWN_BIAS, NB_FFN_POST_NORM, gated, branch, x);
+    emit_residual(d, layer, NB_FFN_DOWN, NB_FFN_DOWN_BIAS, NB_FFN_POST_NORM, gate, branch, x);
 }
 
 static void make_buffers(decoder *d)
@@ -69,14 +69,12 @@ static void make_buffers(decoder *d)
     d->branch = nb_plan_buffer_new(d->p, "branch", embd, false);
     d->gate = nb_plan_buffer_new(d->p, "gate", ff, false);
     d->up = nb_plan_buffer_new(d->p, "up", ff, false);
-    d->gated = nb_plan_buffer_new(d->p, "gated", ff, false);
     d->out_x = nb_plan_buffer_new(d->p, "out_x", embd, true);
     d->out_heads = nb_plan_buffer_new(d->p, "out_heads", o, true);
     d->out_normed = nb_plan_buffer_new(d->p, "out_normed", embd, true);
     d->out_branch = nb_plan_buffer_new(d->p, "out_branch", embd, true);
     d->out_gate = nb_plan_buffer_new(d->p, "out_gate", ff, true);
     d->out_up = nb_plan_buffer_new(d->p, "out_up", ff, true);
-    d->out_gated = nb_plan_buffer_new(d->p, "out_gated", ff, true);
     d->p->logits = nb_plan_buffer_new(d->p, "logits", h->vocab, true);
 }
 
