@@ -11,7 +11,7 @@
 enum { ONE_PASS = 2048, CHUNK = 1024, GROUP_TILES = 8, TOKEN_PANELS = 64, UNPACK_PANELS = 3 };
 
 static const nb_tile_type tile_types[NB_TYPE_LIMIT] = {
-#define NB_MATMUL_Q(type, d, m, at, n, fifth, subs, shift)                                                             \
+#define NB_MATMUL_Q(type, d, m, at, n, fifth, subs, shift, bits)                                                       \
     [NB_TYPE_##type] = {d, m, at, n, fifth, subs, shift, 0, n > 8 ? 256 : 32, 2 + (m >= 0 ? 2 : 0) + 4 * n},
 #define NB_MATMUL_F(type, bytes) [NB_TYPE_##type] = {0, -1, 0, 0, 0, 0, 0, bytes, 1, bytes},
 #include "kernel/matmul.def"
@@ -29,6 +29,8 @@ static const nb_matmul_level *current_level(void)
     switch (nb_cpu_current()) {
 #if defined(__x86_64__)
     case NB_CPU_AVX512: return &nb_matmul_avx512;
+    case NB_CPU_FMA: return &nb_matmul_fma;
+    case NB_CPU_AVX2: return &nb_matmul_avx2;
 #endif
     default: return &nb_matmul_ref;
     }
@@ -178,7 +180,7 @@ static job make_job(const nb_matmul *m)
         .level = level,
         .row_bytes = row_bytes(m->type, m->k),
         .chunk = chunk_values(m->format, m->k),
-        .unpack = m->format == NB_ACT_Q8 && m->n_tokens >= UNPACK_PANELS * NB_PANEL_TOKENS,
+        .unpack = m->format == NB_ACT_Q8 && level->types[m->type].unpack && m->n_tokens >= UNPACK_PANELS * NB_PANEL_TOKENS,
         .sums = (float *)s,
         .tile = s + a.sums,
         .codes = s + a.sums + a.tile,

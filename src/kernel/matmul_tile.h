@@ -45,10 +45,12 @@ static inline size_t nb_codes_bytes(size_t subs, bool min) { return 512 + 64 * s
 /* acc[W][16] += the product of a tile and a panel. n counts blocks of w (dot), 32-value blocks (dot_codes), or k. */
 typedef void nb_dot_fn(const void *w, const void *panel, size_t n, float *acc);
 
+typedef void nb_unpack_fn(const void *tile, size_t blocks, void *codes);
+
 typedef struct nb_tile_kernels {
-    nb_dot_fn *dot[NB_WIDTHS];                                    /* widths 1, 2, 4, 8, from the packed tile */
-    void (*unpack)(const void *tile, size_t blocks, void *codes); /* these two: NULL for float types */
-    nb_dot_fn *dot_codes;                                         /* width 8, from codes */
+    nb_dot_fn *dot[NB_WIDTHS]; /* widths 1, 2, 4, 8, from the packed tile */
+    nb_unpack_fn *unpack;      /* NULL where unpacking a tile before many panels does not pay */
+    nb_dot_fn *dot_codes;      /* width 8, from codes */
 } nb_tile_kernels;
 
 typedef struct nb_matmul_level {

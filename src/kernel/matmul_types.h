@@ -14,10 +14,24 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
+/* columns of a row of matmul.def, constants after inlining */
+typedef struct shape {
+    unsigned subs, shift, bits;
+    unsigned blocks; /* of 32 values in a block of the type */
+    unsigned bytes;  /* of 16 rows' blocks */
+    bool min;
+} shape;
+
 typedef uint32_t vu __attribute__((vector_size(4 * LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));
 typedef float vf __attribute__((vector_size(4 * LANES)));
 typedef uint16_t vh __attribute__((vector_size(2 * LANES)));
+
+/* 32 values of LANES rows */
+typedef struct block {
+    vu code[8];
+    vf scale[2], min[2];
+} block;
 
 INLINE vu vu_load(const void *p)
 {

@@ -15,16 +15,6 @@ INLINE vf vf_fma(vf a, vf b, vf c)
 
 /* ---- 8-bit ---- */
 
-typedef struct block {
-    vu code[8];
-    vf scale[2], min[2];
-} block;
-
-typedef struct shape {
-    unsigned subs, shift;
-    bool min;
-} shape;
-
 INLINE int32_t int_at(const uint8_t *p)
 {
     int32_t v;
@@ -52,7 +42,7 @@ INLINE vi dot_quads(const block *w, const uint8_t *panel, size_t width, size_t t
 }
 
 /* panel: the record of this block of 32 values; acc[width][16] moved to these rows */
-INLINE void dot_block(const block *w, shape s, const uint8_t *panel, size_t width, float *acc)
+static __attribute__((noinline)) void dot_block(const block *w, shape s, const uint8_t *panel, size_t width, float *acc)
 {
     for (size_t t = 0; t < width; t++) {
         int32_t all = int_at(panel + 32 * width + 4 * t), low = int_at(panel + 36 * width + 4 * t);
@@ -72,64 +62,7 @@ INLINE void dot_block(const block *w, shape s, const uint8_t *panel, size_t widt
     }
 }
 
-INLINE void load_block(nb_type type, shape s, const uint8_t *tile, unsigned b, unsigned lane, block *out)
-{
-    const uint8_t *words = tile + (s.min ? 64 : 32) + 4 * lane;
-    vf d = vf_half(tile + 2 * lane), m = s.min ? vf_half(tile + 32 + 2 * lane) : d;
-    for (unsigned q = 0; q < 8; q++)
-        out->code[q] = tile_quad(type, words, b, q);
-    for (unsigned i = 0; i < s.subs; i++) {
-        out->scale[i] = tile_scale(type, words, d, b, i);
-        out->min[i] = tile_min(type, words, m, b, i);
-    }
-}
-
-INLINE void dot_tile(nb_type type, shape s, size_t tile_bytes, unsigned blocks, const uint8_t *tile, const uint8_t *panel,
-                     size_t width, size_t n, float *acc)
-{
-    for (; n; n--, tile += tile_bytes)
-        for (unsigned b = 0; b < blocks; b++, panel += NB_PANEL_Q8_BYTES * width)
-            for (unsigned lane = 0; lane < 16; lane += LANES) {
-                block w;
-                load_block(type, s, tile, b, lane, &w);
-                dot_block(&w, s, panel, width, acc + lane);
-            }
-}
-
-INLINE void unpack_tile(nb_type type, shape s, size_t tile_bytes, unsigned blocks, const uint8_t *tile, size_t n,
-                        uint8_t *codes)
-{
-    for (; n; n--, tile += tile_bytes)
-        for (unsigned b = 0; b < blocks; b++, codes += nb_codes_bytes(s.subs, s.min))
-            for (unsigned lane = 0; lane < 16; lane += LANES) {
-                block w;
-                load_block(type, s, tile, b, lane, &w);
-                for (size_t q = 0; q < 8; q++)
-                    memcpy(codes + q * 64 + 4 * lane, &w.code[q], sizeof(vu));
-                for (size_t i = 0; i < s.subs; i++) {
-                    vf_store(codes + 512 + i * 64 + 4 * lane, w.scale[i]);
-                    if (s.min)
-                        vf_store(codes + 512 + (s.subs + i) * 64 + 4 * lane, w.min[i]);
-                }
-            }
-}
-
-INLINE void dot_codes(shape s, const uint8_t *codes, const uint8_t *panel, size_t n, float *acc)
-{
-    for (; n; n--, codes += nb_codes_bytes(s.subs, s.min), panel += NB_PANEL_Q8_BYTES * 8)
-        for (size_t lane = 0; lane < 16; lane += LANES) {
-            block w;
-            memset(&w, 0, sizeof w);
-            for (size_t q = 0; q < 8; q++)
-                w.code[q] = vu_load(codes + q * 64 + 4 * lane);
-            for (size_t i = 0; i < s.subs; i++) {
-                w.scale[i] = vf_load(codes + 512 + i * 64 + 4 * lane);
-                if (s.min)
-                    w.min[i] = vf_load(codes + 512 + (s.subs + i) * 64 + 4 * lane);
-            }
-            dot_block(&w, s, panel, 8, acc + lane);
-        }
-}
+#include "kernel/matmul_lanes.h"
 
 /* ---- float ---- */
 
@@ -148,48 +81,10 @@ INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, siz
     }
 }
 
-/* ---- a set of functions for each row ---- */
-
-#define DOT(type, width, s, bytes, blocks)                                                                             \
-    static void dot##width##_##type(const void *w, const void *panel, size_t n, float *acc)                            \
-    {                                                                                                                  \
-        dot_tile(NB_TYPE_##type, s, bytes, blocks, w, panel, width, n, acc);                                           \
-    }
-#define NB_MATMUL_Q(type, d, m, words_at, words, fifth, subs, shift)                                                   \
-    enum { BYTES_##type = 32 + (m >= 0 ? 32 : 0) + 64 * words, BLOCKS_##type = words > 8 ? 8 : 1 };                    \
-    static const shape shape_##type = {subs, shift, m >= 0};                                                           \
-    DOT(type, 1, shape_##type, BYTES_##type, BLOCKS_##type)                                                            \
-    DOT(type, 2, shape_##type, BYTES_##type, BLOCKS_##type)                                                            \
-    DOT(type, 4, shape_##type, BYTES_##type, BLOCKS_##type)                                                            \
-    DOT(type, 8, shape_##type, BYTES_##type, BLOCKS_##type)                                                            \
-    static void unpack_##type(const void *tile, size_t n, void *codes)                                                 \
-    {                                                                                                                  \
-        unpack_tile(NB_TYPE_##type, shape_##type, BYTES_##type, BLOCKS_##type, tile, n, codes);                        \
-    }                                                                                                                  \
-    static void dot_codes_##type(const void *codes, const void *panel, size_t n, float *acc)                           \
-    {                                                                                                                  \
-        dot_codes(shape_##type, codes, panel, n, acc);                                                                 \
-    }
-#define DOT_FLOAT(type, width)                                                                                         \
-    static void dot##width##_##type(const void *w, const void *panel, size_t n, float *acc)                            \
-    {                                                                                                                  \
-        dot_float(NB_TYPE_##type, w, panel, width, n, acc);                                                            \
-    }
-#define NB_MATMUL_F(type, bytes) DOT_FLOAT(type, 1) DOT_FLOAT(type, 2) DOT_FLOAT(type, 4) DOT_FLOAT(type, 8)
-#include "kernel/matmul.def"
-#undef NB_MATMUL_Q
-#undef NB_MATMUL_F
-
-const nb_matmul_level nb_matmul_ref = {
-    .types =
-        {
-#define DOTS(type) dot1_##type, dot2_##type, dot4_##type, dot8_##type
-#define NB_MATMUL_Q(type, ...) [NB_TYPE_##type] = {{DOTS(type)}, unpack_##type, dot_codes_##type},
-#define NB_MATMUL_F(type, bytes) [NB_TYPE_##type] = {{DOTS(type)}, NULL, NULL},
-#include "kernel/matmul.def"
-        },
-    .pack = nb_pack_ref,
-    .transpose16 = nb_transpose16_ref,
-    .act_q8 = nb_act_q8_ref,
-    .act_f32 = nb_act_f32_ref,
-};
+#define UNPACK_PAYS(words, fifth) true
+#define LEVEL nb_matmul_ref
+#define PACK nb_pack_ref
+#define TRANSPOSE16 nb_transpose16_ref
+#define ACT_Q8 nb_act_q8_ref
+#define ACT_F32 nb_act_f32_ref
+#include "kernel/matmul_rows.h"

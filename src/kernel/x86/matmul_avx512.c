@@ -18,20 +18,23 @@ INLINE __m512i splat_int(const uint8_t *p)
     return _mm512_set1_epi32(v);
 }
 
-INLINE __m512 splat_float(const uint8_t *p) { return _mm512_castsi512_ps(splat_int(p)); }
+/* The same for a sum's start, hidden from the compiler, which would shift in a scalar and pay a shuffle to spread it. */
+INLINE __m512i splat_start(const uint8_t *p)
+{
+    __m512i v;
+    __asm__("vpbroadcastd %1, %0" : "=v"(v) : "m"(*(const int32_t *)(const void *)p));
+    return v;
+}
 
-typedef struct shape {
-    unsigned subs, shift;
-    bool min;
-} shape;
+INLINE __m512 splat_float(const uint8_t *p) { return _mm512_castsi512_ps(splat_int(p)); }
 
 /* What a sub-block's codes have too much, or must be multiplied with its minimum: from the panel's record. */
 INLINE __m512i minus_sum(shape s, const uint8_t *record, unsigned width, unsigned token, unsigned sub)
 {
     const uint8_t *all = record + 32 * width + 4 * token, *low = all + 4 * width;
     if (s.subs == 1)
-        return splat_int(all);
-    return sub == 0 ? splat_int(low) : _mm512_sub_epi32(splat_int(all), splat_int(low));
+        return splat_start(all);
+    return sub == 0 ? splat_start(low) : _mm512_sub_epi32(splat_start(all), splat_int(low));
 }
 
 /* One block of 32 values of 16 rows by `width` tokens: acc[t] += ... for the named sums a0..a7. */
@@ -58,31 +61,35 @@ INLINE __m512i minus_sum(shape s, const uint8_t *record, unsigned width, unsigne
     if (t < width)                                                                                                     \
         _mm512_storeu_ps(acc + 16 * t, a##t);
 
-INLINE void dot_tile(nb_type type, shape s, size_t bytes, unsigned blocks, const uint8_t *tile, const uint8_t *record,
+INLINE void dot_tile(nb_type type, shape s, nb_unpack_fn *unpack, const uint8_t *tile, const uint8_t *record,
                      const unsigned width, size_t n, float *acc)
 {
+    (void)unpack;
     EACH_TOKEN(DECLARE)
-    for (; n; n--, tile += bytes) {
+    for (; n; n--, tile += s.bytes) {
         const uint8_t *words = tile + (s.min ? 64 : 32);
         vf d = vf_half(tile), m = s.min ? vf_half(tile + 32) : d;
-        UNROLL for (unsigned b = 0; b < blocks; b++, record += NB_PANEL_Q8_BYTES * width)
+        UNROLL for (unsigned b = 0; b < s.blocks; b++, record += NB_PANEL_Q8_BYTES * width)
         {
             EACH_TOKEN(DECLARE_VALUE)
             UNROLL for (unsigned sub = 0; sub < s.subs; sub++)
             {
                 EACH_TOKEN(START)
-                UNROLL for (unsigned quad = sub * 4; quad < (s.subs == 1 ? 8 : sub * 4 + 4); quad++)
+                UNROLL for (unsigned q = 0; q < 8 / s.subs; q++)
                 {
+                    unsigned quad = sub * 4 + q;
                     __m512i w = (__m512i)tile_quad(type, words, b, quad);
                     EACH_TOKEN(DOT)
                 }
                 __m512 scale = (__m512)tile_scale(type, words, d, b, sub);
                 EACH_TOKEN(SCALE)
             }
-            UNROLL for (unsigned sub = 0; s.min && sub < s.subs; sub++)
-            {
-                __m512 min = (__m512)tile_min(type, words, m, b, sub);
-                EACH_TOKEN(MIN)
+            if (s.min) {
+                UNROLL for (unsigned sub = 0; sub < s.subs; sub++)
+                {
+                    __m512 min = (__m512)tile_min(type, words, m, b, sub);
+                    EACH_TOKEN(MIN)
+                }
             }
             EACH_TOKEN(ADD)
         }
@@ -90,41 +97,42 @@ INLINE void dot_tile(nb_type type, shape s, size_t bytes, unsigned blocks, const
     EACH_TOKEN(STORE)
 }
 
-/* The same from codes (prefill, width 8). */
-INLINE void dot_codes(shape s, const uint8_t *codes, const uint8_t *record, size_t n, float *acc)
+/* The same from codes. */
+INLINE void dot_codes(shape s, const uint8_t *codes, const uint8_t *record, const unsigned width, size_t n, float *acc)
 {
-    enum { width = 8 };
     EACH_TOKEN(DECLARE)
     for (; n; n--, codes += nb_codes_bytes(s.subs, s.min), record += NB_PANEL_Q8_BYTES * width) {
         EACH_TOKEN(DECLARE_VALUE)
         UNROLL for (unsigned sub = 0; sub < s.subs; sub++)
         {
             EACH_TOKEN(START)
-            UNROLL for (unsigned quad = sub * 4; quad < (s.subs == 1 ? 8 : sub * 4 + 4); quad++)
+            UNROLL for (unsigned q = 0; q < 8 / s.subs; q++)
             {
+                unsigned quad = sub * 4 + q;
                 __m512i w = _mm512_loadu_si512(codes + 64 * quad);
                 EACH_TOKEN(DOT)
             }
             __m512 scale = _mm512_loadu_ps(codes + 512 + 64 * sub);
             EACH_TOKEN(SCALE)
         }
-        UNROLL for (unsigned sub = 0; s.min && sub < s.subs; sub++)
-        {
-            __m512 min = _mm512_loadu_ps(codes + 512 + 64 * (s.subs + sub));
-            EACH_TOKEN(MIN)
+        if (s.min) {
+            UNROLL for (unsigned sub = 0; sub < s.subs; sub++)
+            {
+                __m512 min = _mm512_loadu_ps(codes + 512 + 64 * (s.subs + sub));
+                EACH_TOKEN(MIN)
+            }
         }
         EACH_TOKEN(ADD)
     }
     EACH_TOKEN(STORE)
 }
 
-INLINE void unpack_tile(nb_type type, shape s, size_t bytes, unsigned blocks, const uint8_t *tile, size_t n,
-                        uint8_t *codes)
+INLINE void unpack_tile(nb_type type, shape s, const uint8_t *tile, size_t n, uint8_t *codes)
 {
-    for (; n; n--, tile += bytes) {
+    for (; n; n--, tile += s.bytes) {
         const uint8_t *words = tile + (s.min ? 64 : 32);
         vf d = vf_half(tile), m = s.min ? vf_half(tile + 32) : d;
-        UNROLL for (unsigned b = 0; b < blocks; b++, codes += nb_codes_bytes(s.subs, s.min))
+        UNROLL for (unsigned b = 0; b < s.blocks; b++, codes += nb_codes_bytes(s.subs, s.min))
         {
             UNROLL for (unsigned quad = 0; quad < 8; quad++)
                 _mm512_storeu_si512(codes + 64 * quad, (__m512i)tile_quad(type, words, b, quad));
@@ -176,48 +184,12 @@ INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, con
         dot_groups(type, tile, panel, width, 1, k, n, acc);
 }
 
-/* ---- a set of functions for each row ---- */
-
-#define DOT_WIDTH(type, width, shape, blocks, bytes)                                                                   \
-    static void dot##width##_##type(const void *w, const void *panel, size_t n, float *acc)                            \
-    {                                                                                                                  \
-        dot_tile(NB_TYPE_##type, shape, bytes, blocks, w, panel, width, n, acc);                                       \
-    }
-#define NB_MATMUL_Q(type, d, m, words_at, words, fifth, subs, shift)                                                   \
-    enum { BYTES_##type = 32 + (m >= 0 ? 32 : 0) + 64 * words, BLOCKS_##type = words > 8 ? 8 : 1 };                    \
-    static const shape shape_##type = {subs, shift, m >= 0};                                                           \
-    DOT_WIDTH(type, 1, shape_##type, BLOCKS_##type, BYTES_##type)                                                      \
-    DOT_WIDTH(type, 2, shape_##type, BLOCKS_##type, BYTES_##type)                                                      \
-    DOT_WIDTH(type, 4, shape_##type, BLOCKS_##type, BYTES_##type)                                                      \
-    DOT_WIDTH(type, 8, shape_##type, BLOCKS_##type, BYTES_##type)                                                      \
-    static void unpack_##type(const void *tile, size_t n, void *codes)                                                 \
-    {                                                                                                                  \
-        unpack_tile(NB_TYPE_##type, shape_##type, BYTES_##type, BLOCKS_##type, tile, n, codes);                        \
-    }                                                                                                                  \
-    static void dot_codes_##type(const void *codes, const void *panel, size_t n, float *acc)                           \
-    {                                                                                                                  \
-        dot_codes(shape_##type, codes, panel, n, acc);                                                                 \
-    }
-#define DOT_FLOAT(type, width)                                                                                         \
-    static void dot##width##_##type(const void *w, const void *panel, size_t n, float *acc)                            \
-    {                                                                                                                  \
-        dot_float(NB_TYPE_##type, w, panel, width, n, acc);                                                            \
-    }
-#define NB_MATMUL_F(type, bytes) DOT_FLOAT(type, 1) DOT_FLOAT(type, 2) DOT_FLOAT(type, 4) DOT_FLOAT(type, 8)
-#include "kernel/matmul.def"
-#undef NB_MATMUL_Q
-#undef NB_MATMUL_F
-
-const nb_matmul_level nb_matmul_avx512 = {
-    .types =
-        {
-#define DOTS(type) dot1_##type, dot2_##type, dot4_##type, dot8_##type
-#define NB_MATMUL_Q(type, ...) [NB_TYPE_##type] = {{DOTS(type)}, unpack_##type, dot_codes_##type},
-#define NB_MATMUL_F(type, bytes) [NB_TYPE_##type] = {{DOTS(type)}, NULL, NULL},
-#include "kernel/matmul.def"
-        },
-    .pack = nb_pack_avx2,
-    .transpose16 = nb_transpose16_avx2,
-    .act_q8 = nb_act_q8_avx2,
-    .act_f32 = nb_act_f32_avx2,
-};
+/* Unpacking nibbles and bytes beside the dot products is free, and the packed tile leaves more of L1 to the panel:
+ * 73 % of the ceiling against 68 % for Q4_0. */
+#define UNPACK_PAYS(words, fifth) (words > 8 || fifth)
+#define LEVEL nb_matmul_avx512
+#define PACK nb_pack_avx2
+#define TRANSPOSE16 nb_transpose16_avx2
+#define ACT_Q8 nb_act_q8_avx2
+#define ACT_F32 nb_act_f32_avx2
+#include "kernel/matmul_rows.h"

@@ -1,0 +1,162 @@
+/* matmul_lanes8.h - AVX2, vectors of 8 rows, with fma where the including file is compiled for it.
+ * pmaddubsw adds pairs of products in 16 bits, saturating. Codes of up to 4 bits leave room for the 8 quads of a block
+ * (8 * 2 * 15 * 127 = 30480), of 5 bits for 4, of 6 for 2. Codes of 8 bits: |w| times the activation with w's sign, at
+ * most 2 * 128 * 127, one quad at a time. So nothing ever saturates and the sums are exact. */
+#include <immintrin.h>
+
+#define LANES 8
+#if defined(__F16C__)
+#define VF_HALF
+#define vf_half(p) ((vf)_mm256_cvtph_ps(_mm_loadu_si128((const void *)(p))))
+#endif
+#include "kernel/matmul_types.h"
+
+#if defined(__FMA__)
+INLINE vf vf_fma(vf a, vf b, vf c) { return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+#else
+INLINE vf vf_fma(vf a, vf b, vf c) { return a * b + c; }
+#endif
+
+INLINE __m256i splat_int(const uint8_t *p)
+{
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return _mm256_set1_epi32(v);
+}
+
+INLINE vf splat_float(const uint8_t *p) { return (vf)_mm256_castsi256_ps(splat_int(p)); }
+
+#define EACH4(M) M(0) M(1) M(2) M(3)
+#define START_INT(t) __m256i c##t = _mm256_setzero_si256();
+#define START_PAIR(t) __m256i p##t = _mm256_setzero_si256();
+#define PAIR(t)                                                                                                        \
+    if (t < tokens)                                                                                                    \
+        p##t = _mm256_add_epi16(p##t, _mm256_maddubs_epi16((__m256i)w->code[q], splat_int(panel + (q * width + t) * 4)));
+#define WIDEN(t)                                                                                                       \
+    if (t < tokens)                                                                                                    \
+        c##t = _mm256_add_epi32(c##t, _mm256_madd_epi16(p##t, ones));
+#define SIGNED(t)                                                                                                      \
+    if (t < tokens)                                                                                                    \
+        c##t = _mm256_add_epi32(                                                                                       \
+            c##t, _mm256_madd_epi16(                                                                                   \
+                      _mm256_maddubs_epi16(size, _mm256_sign_epi8(splat_int(panel + (q * width + t) * 4), code)), ones));
+#define RESULT(t) out[t] = c##t;
+
+/* sums of the codes of `quads` quads from `begin` on times those of `tokens` (1, 2 or 4) tokens */
+INLINE void dot_quads(const block *w, shape s, const uint8_t *panel, const unsigned width, const unsigned tokens,
+                      const unsigned begin, const unsigned quads, __m256i *out)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    const unsigned step = s.bits <= 4 ? quads : s.bits == 5 ? 4 : 2;
+    EACH4(START_INT)
+    if (s.bits == 8) {
+        UNROLL for (unsigned i = 0; i < quads; i++)
+        {
+            unsigned q = begin + i;
+            __m256i code = _mm256_xor_si256((__m256i)w->code[q], _mm256_set1_epi8(-128)), size = _mm256_abs_epi8(code);
+            EACH4(SIGNED)
+        }
+    } else {
+        UNROLL for (unsigned i = 0; i < quads / step; i++)
+        {
+            EACH4(START_PAIR)
+            UNROLL for (unsigned j = 0; j < step; j++)
+            {
+                unsigned q = begin + i * step + j;
+                EACH4(PAIR)
+            }
+            EACH4(WIDEN)
+        }
+    }
+    EACH4(RESULT)
+}
+
+/* minus_s of one token (matmul_tile.h) */
+INLINE __m256i minus_sum(shape s, const uint8_t *panel, const unsigned width, unsigned sub)
+{
+    const uint8_t *all = panel + 32 * width, *low = panel + 36 * width;
+    if (s.subs == 1)
+        return splat_int(all);
+    return sub == 0 ? splat_int(low) : _mm256_sub_epi32(splat_int(all), splat_int(low));
+}
+
+/* panel: the record of this block of 32 values; acc[width][16] moved to these rows */
+INLINE void dot_block(const block *w, shape s, const uint8_t *panel, const unsigned width, float *acc)
+{
+    const unsigned tokens = width < 4 ? width : 4;
+    UNROLL for (unsigned first = 0; first < width; first += tokens, panel += 16)
+    {
+        __m256i dot[2][4];
+        UNROLL for (unsigned sub = 0; sub < s.subs; sub++)
+            dot_quads(w, s, panel, width, tokens, sub * 4, 8 / s.subs, dot[sub]);
+        UNROLL for (unsigned t = 0; t < tokens; t++)
+        {
+            vf value = {0};
+            UNROLL for (unsigned sub = 0; sub < s.subs; sub++)
+            {
+                __m256i sum = dot[sub][t];
+                if (!s.min && s.bits < 8)
+                    sum = _mm256_add_epi32(sum, _mm256_slli_epi32(minus_sum(s, panel + 4 * t, width, sub), (int)s.shift));
+                vf f = (vf)_mm256_cvtepi32_ps(sum);
+                value = sub == 0 ? f * w->scale[0] : vf_fma(f, w->scale[1], value);
+            }
+            for (unsigned sub = 0; s.min && sub < s.subs; sub++)
+                value = vf_fma(w->min[sub], (vf)_mm256_cvtepi32_ps(minus_sum(s, panel + 4 * t, width, sub)), value);
+            float *a = acc + (first + t) * 16;
+            vf_store(a, vf_fma(value, splat_float(panel + 40 * width + 4 * t), vf_load(a)));
+        }
+    }
+}
+
+#include "kernel/matmul_lanes.h"
+
+/* ---- float: 8 chains: halves of the tile, up to 4 tokens, and groups of 64 k where tokens are few ---- */
+
+#define EACH8(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
+#define PART(c) vf p##c = {0};
+#define STEP(c)                                                                                                        \
+    if (c / 2 / tokens < together)                                                                                     \
+        p##c = vf_fma(tile_float(type, tile + c % 2 * half, k + c / 2 / tokens * NB_GROUP_F32),                        \
+                      splat_float((const uint8_t *)(panel + (k + c / 2 / tokens * NB_GROUP_F32) * width +              \
+                                                    c / 2 % tokens)),                                                  \
+                      p##c);
+#define SUM(c)                                                                                                         \
+    if (c / 2 / tokens < together) {                                                                                   \
+        float *a = acc + c / 2 % tokens * 16 + c % 2 * 8;                                                              \
+        vf_store(a, vf_load(a) + p##c);                                                                                \
+    }
+
+INLINE size_t dot_groups(nb_type type, const uint8_t *tile, const float *panel, const size_t width,
+                         const size_t together, size_t begin, size_t n, float *acc)
+{
+    const size_t tokens = width < 4 ? width : 4, half = type == NB_TYPE_F32 ? 32 : 16;
+    while (n - begin >= together * NB_GROUP_F32 || (together == 1 && begin < n)) {
+        EACH8(PART)
+        size_t end = nb_min_size(n, begin + NB_GROUP_F32);
+        for (size_t k = begin; k < end; k++) {
+            EACH8(STEP)
+        }
+        EACH8(SUM)
+        begin = together == 1 ? end : begin + together * NB_GROUP_F32;
+    }
+    return begin;
+}
+
+INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, const size_t width, size_t n, float *acc)
+{
+    size_t k = 0;
+    if (width == 1)
+        k = dot_groups(type, tile, panel, width, 4, k, n, acc);
+    if (width <= 2)
+        k = dot_groups(type, tile, panel, width, 2, k, n, acc);
+    dot_groups(type, tile, panel, width, 1, k, n, acc);
+    if (width == 8)
+        dot_groups(type, tile, panel + 4, width, 1, k, n, acc + 64);
+}
+
+#define UNPACK_PAYS(words, fifth) true
+#define PACK nb_pack_avx2
+#define TRANSPOSE16 nb_transpose16_avx2
+#define ACT_Q8 nb_act_q8_avx2
+#define ACT_F32 nb_act_f32_avx2
+#include "kernel/matmul_rows.h"
