@@ -715,7 +715,7 @@ static double open_time(const char *path, nb_status *status, nb_error *err)
 static void hostile_files(void **state)
 {
     (void)state;
-    char *directory = temporary_directory(), path[400], byte[40];
+    char *directory = temporary_directory(), path[400], byte[480];
     assert_non_null(directory);
     snprintf(path, sizeof path, "%s/hostile.gguf", directory);
     assert_true(sizeof cases / sizeof *cases >= 40);
