@@ -50,22 +50,35 @@ static double median(double *v, size_t n)
     return v[n / 2];
 }
 
-/* eight independent sums of 64-bit words: about as fast as a core reads */
+typedef uint64_t words __attribute__((vector_size(32)));
+
+/* Eight independent sums, as fast as a core reads. */
+#if defined(__x86_64__)
+__attribute__((target_clones("avx2", "default")))
+#endif
+static uint64_t
+read_all(const float *x, size_t n)
+{
+    words sum[8] = {{0}}, w;
+    for (size_t i = 0; i + 64 <= n; i += 64)
+        for (int j = 0; j < 8; j++) {
+            memcpy(&w, x + i + j * 8, sizeof w);
+            sum[j] += w;
+        }
+    for (int j = 1; j < 8; j++)
+        sum[0] += sum[j];
+    return sum[0][0] + sum[0][1] + sum[0][2] + sum[0][3];
+}
+
 static double read_time(const float *x, size_t n)
 {
     double times[RUNS];
-    for (int r = 0; r < RUNS; r++) {
-        const char *p = (const char *)(x + n * (size_t)(r % ROWS));
+    for (int r = -3; r < RUNS; r++) {
         double start = now();
-        uint64_t a[8] = {0}, w[8];
-        for (size_t i = 0; i + sizeof w <= n * sizeof *x; i += sizeof w) {
-            memcpy(w, p + i, sizeof w);
-            for (int j = 0; j < 8; j++)
-                a[j] += w[j];
-        }
-        uint64_t sum = a[0] + a[1] + a[2] + a[3] + a[4] + a[5] + a[6] + a[7];
+        uint64_t sum = read_all(x + n * (size_t)((r + 8) % ROWS), n);
         __asm__ volatile("" : : "r"(sum)); /* the sum is wanted */
-        times[r] = now() - start;
+        if (r >= 0)
+            times[r] = now() - start;
     }
     return median(times, RUNS);
 }

@@ -219,8 +219,9 @@ static nb_status reserve(nb_sampler *s, const nb_sampler_params *p, nb_error *er
     s->key = NB_ARRAY(&s->arena, uint64_t, n);
     s->weight = NB_ARRAY(&s->arena, uint64_t, n);
     s->block = NB_ARRAY(&s->arena, float, (n + SAMPLER_BLOCK - 1) / SAMPLER_BLOCK);
+    s->block_weight = NB_ARRAY(&s->arena, uint64_t, (n + SAMPLER_BLOCK - 1) / SAMPLER_BLOCK);
     s->bias = NB_ARRAY(&s->arena, nb_logit_bias, p->bias_count);
-    if (!s->logit || !s->id || !s->key || !s->weight || !s->block || !s->bias)
+    if (!s->logit || !s->id || !s->key || !s->weight || !s->block || !s->block_weight || !s->bias)
         return nb_fail_memory(err, "the sampler", n * 25);
     if (p->bias_count > 0)
         memcpy(s->bias, p->bias, p->bias_count * sizeof *p->bias);

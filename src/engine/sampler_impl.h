@@ -11,6 +11,7 @@
 
 enum {
     SAMPLER_BLOCK = 64,               /* logits that share one maximum in `block` */
+    SAMPLER_BINS = 1024,              /* of a histogram of distances */
     SAMPLER_VOCABULARY_MAX = 1 << 22, /* keeps the sum of all weights below 2^62 */
     SAMPLER_HISTORY_MAX = 1 << 17     /* tokens that penalties and DRY look back at most */
 };
@@ -77,12 +78,15 @@ struct nb_sampler {
     int32_t *id;            /* [vocabulary] */
     uint64_t *key, *weight; /* [vocabulary] scratch of the cuts */
     float *block;           /* [blocks] the largest logit of each; NaN counts as -inf */
+    uint64_t *block_weight; /* [blocks] the sum of each, from nb_sampler_total */
 };
 
-/* ---- sampler_lanes*.c: the largest of every whole block and of all; a block's weights and their sum ---- */
+/* ---- sampler_lanes*.c: the largest of every whole block and of all; a block's weights and their sum; the bins of a
+ * block's distances from max + centre ---- */
 typedef struct nb_sampler_lanes {
     float (*scan)(const float *x, size_t blocks, float *block);
     uint64_t (*weigh)(const float *x, float max, uint64_t *weight);
+    void (*bins)(const float *x, float max, double centre, int32_t *bin);
 } nb_sampler_lanes;
 extern const nb_sampler_lanes nb_sampler_lanes_ref, nb_sampler_lanes_avx2;
 
@@ -92,9 +96,11 @@ size_t nb_sampler_argmax(nb_sampler *s); /* index of the best candidate */
 /* Weights of the block of candidates that begins there, 2^40 e^(x - max) rounded, and their sum; those beyond the end
  * are 0. Call nb_sampler_scan before. */
 uint64_t nb_sampler_weigh(const nb_sampler *s, size_t begin, uint64_t weight[SAMPLER_BLOCK]);
-uint64_t nb_sampler_total(nb_sampler *s);                  /* of all weights */
-double nb_sampler_mean_gap(nb_sampler *s, uint64_t total); /* mean of x - max under the weights */
-size_t nb_sampler_draw(nb_sampler *s, uint64_t total, uint64_t *weight); /* index of a random candidate, its weight */
+/* The sum of all weights. These need it, of the same candidates: the mean of x - max under the weights; the index of a
+ * random candidate, and its weight. */
+uint64_t nb_sampler_total(nb_sampler *s);
+double nb_sampler_mean_gap(nb_sampler *s, uint64_t total);
+size_t nb_sampler_draw(nb_sampler *s, uint64_t total, uint64_t *weight);
 
 /* Sort keys: ascending means better first; the low half is the candidate's index, which makes them unique. */
 uint64_t nb_sampler_key(float x, size_t index);
@@ -121,6 +127,9 @@ static inline void nb_sampler_kept(nb_sampler *s, size_t n)
     s->n = n;
     s->whole = s->scanned = false;
 }
+/* Keeps the candidates whose x - max is nearest to `centre`, in a run that weighs `target` and has min_count of them;
+ * all when there is no such run. Equally near: the lower id; centre 0: by x alone. */
+void nb_sampler_keep_nearest(nb_sampler *s, double centre, uint64_t target, size_t min_count);
 /* Keeps candidates up to this key; those with x >= least; only the one at this index; the best k. */
 void nb_sampler_keep_key(nb_sampler *s, uint64_t last);
 void nb_sampler_keep_least(nb_sampler *s, float least);

@@ -1,4 +1,4 @@
-/* sampler_lanes.h - the two loops over the whole vocabulary, written in vectors of LANES floats; included once for
+/* sampler_lanes.h - the loops over the whole vocabulary, written in vectors of LANES floats; included once for
  * each instruction-set level. Every lane does the same IEEE operations, so the bits do not depend on the level. */
 #include "engine/sampler_impl.h"
 
@@ -72,4 +72,22 @@ static uint64_t lanes_weigh(const float *x, float max, uint64_t *weight)
     for (int j = 0; j < LANES; j++)
         sum += sums[j];
     return sum;
+}
+
+/* 32 bins for each unit of |x - max - centre|; NaN is far away. */
+static void lanes_bins(const float *x, float max, double centre, int32_t *bin)
+{
+    const doubles most = (doubles){0} + (SAMPLER_BINS - 1);
+    for (int i = 0; i < SAMPLER_BLOCK; i += LANES) {
+        floats v;
+        memcpy(&v, x + i, sizeof v);
+        doubles wide = __builtin_convertvector(v, doubles);
+        longs best = (longs)(wide == (double)max);
+        doubles far = (doubles)(~best & (longs)(wide - (double)max)) - centre;
+        far = (doubles)((longs)far & INT64_MAX) * 32.0;
+        longs inside = (longs)(far < most);
+        far = (doubles)((inside & (longs)far) | (~inside & (longs)most));
+        ints b = __builtin_convertvector(far, ints);
+        memcpy(bin + i, &b, sizeof b);
+    }
 }

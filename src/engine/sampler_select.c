@@ -66,8 +66,8 @@ uint64_t nb_sampler_total(nb_sampler *s)
 {
     uint64_t sum = 0, weight[SAMPLER_BLOCK];
     nb_sampler_scan(s);
-    for (size_t i = 0; i < s->n; i += SAMPLER_BLOCK)
-        sum += nb_sampler_weigh(s, i, weight);
+    for (size_t i = 0, b = 0; i < s->n; i += SAMPLER_BLOCK, b++)
+        sum += s->block_weight[b] = nb_sampler_weigh(s, i, weight);
     return sum;
 }
 
@@ -75,10 +75,10 @@ double nb_sampler_mean_gap(nb_sampler *s, uint64_t total)
 {
     uint64_t weight[SAMPLER_BLOCK];
     double sum = 0;
-    nb_sampler_scan(s);
     for (size_t begin = 0; begin < s->n; begin += SAMPLER_BLOCK) {
-        if (nb_sampler_weigh(s, begin, weight) == 0)
+        if (s->block_weight[begin / SAMPLER_BLOCK] == 0)
             continue;
+        nb_sampler_weigh(s, begin, weight);
         double part = 0;
         for (size_t i = begin; i < nb_min_size(s->n, begin + SAMPLER_BLOCK); i++)
             if (weight[i - begin] > 0 && s->x[i] != s->max)
@@ -90,14 +90,15 @@ double nb_sampler_mean_gap(nb_sampler *s, uint64_t total)
 
 size_t nb_sampler_draw(nb_sampler *s, uint64_t total, uint64_t *weight)
 {
-    uint64_t left = nb_rng_below(&s->rng, total), w[SAMPLER_BLOCK], sum;
-    size_t begin = 0, i = 0;
-    for (; left >= (sum = nb_sampler_weigh(s, begin, w)); begin += SAMPLER_BLOCK)
-        left -= sum;
+    uint64_t left = nb_rng_below(&s->rng, total), w[SAMPLER_BLOCK];
+    size_t b = 0, i = 0;
+    for (; left >= s->block_weight[b]; b++)
+        left -= s->block_weight[b];
+    nb_sampler_weigh(s, b * SAMPLER_BLOCK, w);
     for (; left >= w[i]; i++)
         left -= w[i];
     *weight = w[i];
-    return begin + i;
+    return b * SAMPLER_BLOCK + i;
 }
 
 /* ---- keys and cuts ---- */
@@ -264,6 +265,90 @@ void nb_sampler_keep_top(nb_sampler *s, size_t k)
     }
     size_t count = nb_sampler_collect_top(s, k);
     nb_sampler_keep_key(s, nb_sampler_cut(s->key, NULL, count, 0, k));
+}
+
+/* ---- the nearest ---- */
+
+static size_t block_bins(const nb_sampler *s, size_t begin, double centre, int32_t bin[SAMPLER_BLOCK])
+{
+    float padded[SAMPLER_BLOCK];
+    bool whole = begin + SAMPLER_BLOCK <= s->n;
+    size_t n = whole ? SAMPLER_BLOCK : last_block(s, padded);
+    s->lanes->bins(whole ? s->x + begin : padded, s->max, centre, bin);
+    return n;
+}
+
+/* With centre 0 the order is that of x, which a distance could blur by rounding. */
+static uint64_t nearness_key(const nb_sampler *s, size_t i, double centre)
+{
+    double gap = s->x[i] == s->max ? 0 : (double)s->x[i] - (double)s->max;
+    return nb_sampler_key(centre == 0 ? s->x[i] : -(float)fabs(gap - centre), i);
+}
+
+/* The bin in which the run ends; target and min_count become what it must still give. SAMPLER_BINS: it never ends. */
+static int32_t last_bin(const nb_sampler *s, double centre, uint64_t *target, size_t *min_count)
+{
+    uint64_t weight[SAMPLER_BLOCK];
+    int32_t bin[SAMPLER_BLOCK], b = 0;
+    struct {
+        uint64_t weight;
+        size_t count;
+    } bins[SAMPLER_BINS] = {{0}};
+    for (size_t begin = 0; begin < s->n; begin += SAMPLER_BLOCK) {
+        size_t n = block_bins(s, begin, centre, bin);
+        nb_sampler_weigh(s, begin, weight);
+        for (size_t i = 0; i < n; i++) {
+            bins[bin[i]].weight += weight[i];
+            bins[bin[i]].count++;
+        }
+    }
+    for (; b < SAMPLER_BINS && (bins[b].weight < *target || bins[b].count < *min_count); b++) {
+        *target -= bins[b].weight < *target ? bins[b].weight : *target;
+        *min_count -= nb_min_size(bins[b].count, *min_count);
+    }
+    return b;
+}
+
+static size_t collect_bin(nb_sampler *s, double centre, int32_t which)
+{
+    uint64_t weight[SAMPLER_BLOCK];
+    int32_t bin[SAMPLER_BLOCK];
+    size_t count = 0;
+    for (size_t begin = 0; begin < s->n; begin += SAMPLER_BLOCK) {
+        size_t n = block_bins(s, begin, centre, bin);
+        bool weighed = false;
+        for (size_t i = 0; i < n; i++) {
+            if (bin[i] != which)
+                continue;
+            if (!weighed)
+                nb_sampler_weigh(s, begin, weight);
+            weighed = true;
+            s->key[count] = nearness_key(s, begin + i, centre);
+            s->weight[count++] = weight[i];
+        }
+    }
+    return count;
+}
+
+/* A histogram of distances, then a cut within one bin of it. */
+void nb_sampler_keep_nearest(nb_sampler *s, double centre, uint64_t target, size_t min_count)
+{
+    nb_sampler_scan(s);
+    int32_t bin[SAMPLER_BLOCK], end = last_bin(s, centre, &target, &min_count);
+    if (end == SAMPLER_BINS)
+        return;
+    uint64_t last = nb_sampler_cut(s->key, s->weight, collect_bin(s, centre, end), target, min_count);
+    size_t kept = 0;
+    for (size_t begin = 0; begin < s->n; begin += SAMPLER_BLOCK) {
+        size_t n = block_bins(s, begin, centre, bin);
+        for (size_t i = 0; i < n; i++) { /* no branch: no predictor can guess this one */
+            nb_sampler_put(s, kept, begin + i);
+            kept += bin[i] < end;
+            if (bin[i] == end)
+                kept += nearness_key(s, begin + i, centre) <= last;
+        }
+    }
+    nb_sampler_kept(s, kept);
 }
 
 void nb_sampler_own(nb_sampler *s)

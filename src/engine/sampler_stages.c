@@ -28,8 +28,9 @@ static void top_p(nb_sampler *s)
     size_t least_count = nb_min_size(min_keep(s), s->n), few = s->n / 16;
     size_t count = nb_sampler_collect(s, s->max - 5, few, &sum);
     if (count > few || sum < target || count < least_count)
-        count = nb_sampler_collect(s, -INFINITY, s->n, &sum);
-    nb_sampler_keep_key(s, nb_sampler_cut(s->key, s->weight, count, target, least_count));
+        nb_sampler_keep_nearest(s, 0, target, least_count);
+    else
+        nb_sampler_keep_key(s, nb_sampler_cut(s->key, s->weight, count, target, least_count));
 }
 
 /* Those at least min_p times as probable as the best (Nguyen et al. 2024): a bound on logits, no softmax. */
@@ -69,12 +70,6 @@ static void top_n_sigma(nb_sampler *s)
     nb_sampler_keep_least(s, (float)((double)s->max - (double)s->p.top_n_sigma * sqrt(variance > 0 ? variance : 0)));
 }
 
-static uint64_t oddity_key(const nb_sampler *s, size_t i, double mean)
-{
-    double gap = s->x[i] == s->max ? 0 : (double)s->x[i] - (double)s->max;
-    return nb_sampler_key((float)-fabs(gap - mean), i);
-}
-
 /* Those whose surprise is nearest to the expected one (Meister et al. 2022), up to probability typical_p. With
  * g = x - max, surprise is log Z - g and its mean log Z - E[g]: the distance between them is |g - E[g]|. */
 static void typical(nb_sampler *s)
@@ -83,22 +78,7 @@ static void typical(nb_sampler *s)
     double mean = nb_sampler_mean_gap(s, total);
     if ((double)target <= (double)s->p.typical_p * (double)total)
         target++; /* more than typical_p, not just as much */
-    for (size_t begin = 0; begin < s->n; begin += SAMPLER_BLOCK) {
-        uint64_t weight[SAMPLER_BLOCK];
-        nb_sampler_weigh(s, begin, weight);
-        for (size_t i = begin; i < nb_min_size(s->n, begin + SAMPLER_BLOCK); i++) {
-            s->key[i] = oddity_key(s, i, mean);
-            s->weight[i] = weight[i - begin];
-        }
-    }
-    uint64_t last = nb_sampler_cut(s->key, s->weight, s->n, target, nb_min_size(min_keep(s), s->n));
-    size_t kept = 0;
-    for (size_t i = 0; i < s->n; i++) {
-        if (oddity_key(s, i, mean) > last)
-            continue;
-        nb_sampler_put(s, kept++, i);
-    }
-    nb_sampler_kept(s, kept);
+    nb_sampler_keep_nearest(s, mean, target, nb_min_size(min_keep(s), s->n));
 }
 
 /* Keeps those lighter than the bound, and one more. */

@@ -184,6 +184,7 @@ static void ref_typical(list *l, double p, size_t keep)
         l->e[i].order = fabs((l->e[i].x == max ? 0 : max - l->e[i].x) + log_sum - entropy);
     qsort(l->e, l->n, sizeof *l->e, by_order);
     ref_accumulate(l, p, keep, true);
+    l->unsure |= isinf(max) && keep > 1; /* all but the best are equally far away: any of them will do */
 }
 static void ref_min_p(list *l, double p, size_t keep)
 {
