@@ -124,6 +124,8 @@ static bool first_symbols(nb_run *run, const char *base, size_t offset, size_t n
     return true;
 }
 
+/* A byte without a token (some vocabularies lack control characters and bytes that UTF-8 never has) gives nothing: the
+ * unknown token of such files is <|endoftext|> or the like, which plain text must not be able to write. */
 static nb_status emit(nb_run *run, const char *base, nb_error *err)
 {
     const nb_merger *m = &run->merger;
@@ -131,7 +133,7 @@ static nb_status emit(nb_run *run, const char *base, nb_error *err)
         const nb_symbol *s = &m->symbols[i];
         if (s->id >= 0)
             run->out->id[run->out->count++] = s->id;
-        for (uint32_t k = 0; s->id < 0 && k < s->bytes; k++)
+        for (uint32_t k = 0; s->id < 0 && k < s->bytes && run->t->pre_flags & NB_PRE_RAW; k++)
             NB_TRY(nb_run_byte(run, (unsigned char)base[s->start + k], err));
     }
     return NB_OK;

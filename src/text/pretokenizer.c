@@ -223,34 +223,47 @@ static nb_status split_by_code(matcher *m, const pcre2_code *code, nb_str piece,
 }
 
 /* ---- runs of numbers in threes from the right ---- */
+
+/* \w as the Oniguruma of these models' tokenizers has it: of other numbers only those of Latin-1 */
 static bool word_char(const unsigned char *s, size_t n)
 {
     uint32_t cp = 0;
     if (!nb_utf8_decode(s, n, &cp))
         return false;
     utf8proc_category_t c = utf8proc_category((utf8proc_int32_t)cp);
-    return (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_NO) || c == UTF8PROC_CATEGORY_PC;
+    return (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_NL) || c == UTF8PROC_CATEGORY_PC ||
+           (c == UTF8PROC_CATEGORY_NO && cp < 256);
 }
 
+static size_t digit_at(nb_str s, size_t i, bool decimal)
+{
+    uint32_t cp = 0;
+    size_t step = i < s.n ? nb_utf8_decode((const unsigned char *)s.p + i, s.n - i, &cp) : 0;
+    if (decimal)
+        return step && utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_ND ? step : 0;
+    return step && nb_char_class_of(cp) == NB_CHAR_NUMBER ? step : 0;
+}
+
+/* @digits: every run of \p{N}; @digits-of-words: runs of \d with no word character after them */
 static bool split_digits(nb_str piece, size_t base, bool of_words, nb_words *out)
 {
-    const unsigned char *s = (const unsigned char *)piece.p;
-    size_t i = 0, step, done = 0;
-    while (i < piece.n) {
-        if (nb_char_at(s + i, piece.n - i, &step) != NB_CHAR_NUMBER) {
+    size_t done = 0;
+    for (size_t i = 0, step; i < piece.n;) {
+        size_t begin = i, digits = 0;
+        while ((step = digit_at(piece, i, of_words)) > 0) {
             i += step;
+            digits++;
+        }
+        if (digits == 0) {
+            i++;
             continue;
         }
-        size_t begin = i, digits = 0;
-        for (; i < piece.n && nb_char_at(s + i, piece.n - i, &step) == NB_CHAR_NUMBER; i += step)
-            digits++;
-        if (of_words && i < piece.n && word_char(s + i, piece.n - i))
+        if (of_words && i < piece.n && word_char((const unsigned char *)piece.p + i, piece.n - i))
             continue;
         if (begin > done && !add_end(out, base + begin))
             return false;
         for (size_t at = begin; digits > 0; digits--) {
-            nb_char_at(s + at, piece.n - at, &step);
-            at += step;
+            at += digit_at(piece, at, of_words);
             if (digits % 3 == 1 && !add_end(out, base + at))
                 return false;
         }

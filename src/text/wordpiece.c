@@ -37,8 +37,7 @@ static bool is_removed(uint32_t c)
     utf8proc_category_t k = utf8proc_category((utf8proc_int32_t)c);
     if (c == '\t' || c == '\n' || c == '\r')
         return false;
-    return c == 0xFFFD || k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF || k == UTF8PROC_CATEGORY_CO ||
-           k == UTF8PROC_CATEGORY_CN || k == UTF8PROC_CATEGORY_CS;
+    return c == 0xFFFD || k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF || k == UTF8PROC_CATEGORY_CO;
 }
 
 /* the longest pieces from the left of the word in run->text */
