@@ -920,6 +920,58 @@ static void dry_does_not_overflow(void **unused)
     nb_sampler_free(s);
 }
 
+/* "a--b" may begin in the tokens "a", "xa" and "a-", and goes on as the tokenizer cuts its rest. */
+static void breakers_are_found_in_tokens(void **unused)
+{
+    (void)unused;
+    enum { A, B, C, NEWLINE, C_NEWLINE, DASH, X_A, DASHES, X, A_DASH, WHOLE, TOKENS };
+    static const nb_str tokens[TOKENS] = {{"a", 1},  {"b", 1},  {"c", 1}, {"\xC4\x8A", 2}, {"c\xC4\x8A", 3}, {"-", 1},
+                                          {"xa", 2}, {"--", 2}, {"x", 1}, {"a-", 2},       {"xa--bx", 6}};
+    static const nb_str merges[] = {{"- -", 3}};
+    nb_vocab vocab;
+    nb_vocab_defaults(&vocab, NB_STR("gpt2"));
+    vocab.tokens = tokens;
+    vocab.count = TOKENS;
+    vocab.merges = merges;
+    vocab.merge_count = 1;
+    nb_tokenizer *tokenizer;
+    nb_error err;
+    if (nb_tokenizer_new(&vocab, &tokenizer, &err) != NB_OK)
+        fail_msg("%s", err.message);
+    nb_sampler_params p = dry_params();
+    p.dry_allowed_length = 1;
+    p.dry_breakers = (const char *const[]){"\n", "a--b", ""};
+    p.dry_breaker_count = 3;
+    nb_sampler *s;
+    if (nb_sampler_new(&p, TOKENS, tokenizer, &s, &err) != NB_OK)
+        fail_msg("%s", err.message);
+    nb_tokenizer_free(tokenizer); /* not needed any more */
+    for (int id = 0; id < TOKENS; id++)
+        assert_int_equal(s->dry.breaks[id], id == NEWLINE || id == C_NEWLINE || id == WHOLE);
+    static const struct {
+        int32_t head, tail[2];
+    } expected[] = {{A, {DASHES, B}}, {X_A, {DASHES, B}}, {A_DASH, {DASH, B}}};
+    assert_int_equal(s->dry.breaker_count, 3);
+    for (size_t i = 0; i < 3; i++) {
+        const breaker *b = &s->dry.breakers[i];
+        assert_true(b->head == expected[i].head && b->tail_count == 2);
+        assert_memory_equal(s->dry.tails + b->tail, expected[i].tail, sizeof expected[i].tail);
+    }
+    float x[TOKENS] = {0};
+    const int32_t history[2][9] = {{B, C, C, X, X_A, DASHES, B, C, C}, {B, C, C, X, X_A, DASHES, DASH, B, C}};
+    const float charge[2] = {-1, -1}; /* 3 tokens repeat, but only 2 follow the breaker; 2 repeat, and none broke */
+    const int32_t charged[2] = {X, C};
+    for (int i = 0; i < 2; i++) {
+        nb_sampler_reset(s);
+        for (int j = 0; j < 9; j++)
+            nb_sampler_accept(s, history[i][j]);
+        start(s, x);
+        nb_sampler_stage(s, STAGE_DRY);
+        assert_true(s->x[charged[i]] == charge[i]);
+    }
+    nb_sampler_free(s);
+}
+
 /* ---- mirostat ---- */
 
 static double mirostat_surprise(int version, double tau)
@@ -1133,6 +1185,7 @@ int main(void)
         cmocka_unit_test(dry_by_hand),
         cmocka_unit_test(dry_on_random_histories),
         cmocka_unit_test(dry_does_not_overflow),
+        cmocka_unit_test(breakers_are_found_in_tokens),
         cmocka_unit_test(mirostat_keeps_the_surprise),
         cmocka_unit_test(mirostat_step),
         cmocka_unit_test(wrong_parameters_are_refused),
