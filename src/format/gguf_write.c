@@ -113,7 +113,7 @@ static bool may_put(nb_gguf_writer *w, const char *what, nb_str name, size_t lim
 static void put_encoded(nb_gguf_writer *w, nb_str key, nb_gguf_kind kind, nb_gguf_kind element, uint64_t count,
                         const void *bytes, size_t n)
 {
-    uint32_t kinds[2] = {kind, element};
+    uint32_t types[2] = {kind, element};
     size_t head = kind == NB_GGUF_ARRAY ? 16 : 4, total;
     char *p = NULL;
     if (!may_put(w, "a metadata key", key, NB_GGUF_MAX_KEY))
@@ -124,7 +124,7 @@ static void put_encoded(nb_gguf_writer *w, nb_str key, nb_gguf_kind kind, nb_ggu
         no_memory(w, n);
         return;
     }
-    memcpy(p, kinds, kind == NB_GGUF_ARRAY ? 8 : 4);
+    memcpy(p, types, kind == NB_GGUF_ARRAY ? 8 : 4);
     if (kind == NB_GGUF_ARRAY)
         memcpy(p + 8, &count, 8);
     if (n)

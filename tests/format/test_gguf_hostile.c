@@ -104,8 +104,8 @@ static void tensor_count_beyond_file(builder *x)
 }
 static void tensor_count_over_limit(builder *x)
 {
-    put_header(x, 3, 10000000, 0);
-    x->file_bytes = (uint64_t)1 << 32;
+    put_header(x, 3, 100000, 0);
+    x->file_bytes = 1 << 24;
     x->bad = 8;
 }
 static void value_count_max(builder *x)
@@ -121,8 +121,8 @@ static void value_count_beyond_file(builder *x)
 }
 static void value_count_over_limit(builder *x)
 {
-    put_header(x, 3, 0, 100000000);
-    x->file_bytes = (uint64_t)1 << 32;
+    put_header(x, 3, 0, 100000);
+    x->file_bytes = 1 << 24;
     x->bad = 16;
 }
 
@@ -275,14 +275,14 @@ static void string_array_length_wraps(builder *x)
     put_u64(x, UINT64_MAX - 7); /* with its length's own bytes: back where it started */
     put_data(x, 32, 64);
 }
-static void string_array_huge(builder *x) /* 2^27 empty strings in a hole */
+static void string_array_huge(builder *x) /* 2^24 empty strings in a hole */
 {
     put_header(x, 3, 0, 1);
     put_key(x, "tokenizer.ggml.tokens", ARRAY);
     put_u32(x, STRING);
     mark(x);
-    put_u64(x, 1 << 27);
-    x->file_bytes = (uint64_t)1 << 31;
+    put_u64(x, 1 << 24);
+    x->file_bytes = 1 << 28;
 }
 static void string_arrays_many(builder *x) /* each within its limit, together too much to walk */
 {
@@ -299,7 +299,7 @@ static void string_arrays_many(builder *x) /* each within its limit, together to
     put_key_array(x, "long", STRING, 3);
     put_u64(x, 3 << 24);
     x->bad = x->b.len + (3 << 24);
-    x->file_bytes = (uint64_t)1 << 31;
+    x->file_bytes = 1 << 26;
 }
 static void string_array_long(builder *x) /* a page a string: 60 MiB to walk */
 {
