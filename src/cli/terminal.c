@@ -140,6 +140,7 @@ void nb_interrupt_watch(void)
     /* no SA_RESTART: a read that waits for the user returns */
     struct sigaction action = {.sa_handler = on_interrupt};
     sigemptyset(&action.sa_mask);
+    atomic_store(&last_interrupt, 0);
     sigaction(SIGINT, &action, NULL);
 }
 
