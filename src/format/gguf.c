@@ -82,7 +82,10 @@ double nb_gguf_elem_f64(const nb_gguf_value *v, size_t i)
 
 /* ---- shards ---- */
 
-enum { SHARD_TAIL = 20 }; /* "-00001-of-00003.gguf" */
+enum {
+    SHARD_TAIL = 20, /* "-00001-of-00003.gguf" */
+    MAX_SHARDS = 99999
+};
 
 static bool five_digits(const char *p, int *out)
 {
@@ -148,12 +151,14 @@ static nb_status check_shards(const nb_gguf *g, nb_error *err)
     if (g->file_count == 1) {
         uint64_t n;
         bool negative;
-        if (count && integer(count->kind, count->data, &n, &negative) && n > 1)
-            return nb_gguf_fail(first->path, position(first, count->data), err, NB_ERR_FORMAT,
-                                "this is one of %" PRId64 " shards, but the name does not end in -00001-of-%05" PRId64
-                                ".gguf; give all shards their own names back",
-                                (int64_t)n, (int64_t)n);
-        return NB_OK;
+        if (!count || !integer(count->kind, count->data, &n, &negative) || n <= 1)
+            return NB_OK; /* a merged file keeps the keys, with a count of 0 */
+        if (n > MAX_SHARDS)
+            return check_split(first, "split.count", true, 1, err);
+        return nb_gguf_fail(first->path, position(first, count->data), err, NB_ERR_FORMAT,
+                            "this is one of %" PRIu64 " shards, but the name does not end in -00001-of-%05" PRIu64
+                            ".gguf; give all shards their own names back",
+                            n, n);
     }
     for (int i = 0; i < g->file_count; i++) {
         const nb_gguf_file *f = &g->files[i];

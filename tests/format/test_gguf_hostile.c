@@ -552,6 +552,14 @@ static void shard_without_its_name(builder *x)
     put_bytes(x, "\3\0", 2);
 }
 
+static void shard_count_negative(builder *x)
+{
+    put_header(x, 3, 0, 1);
+    put_key(x, "split.count", I32);
+    mark(x);
+    put_u32(x, 0xfffffffd);
+}
+
 static const struct hostile {
     const char *name;
     void (*build)(builder *x);
@@ -659,6 +667,7 @@ static const struct hostile {
     CASE(last_tensor_cut, FORMAT, "'b' of 64 bytes"),
     CASE(tensor_count_max_allowed, FORMAT, "'blk.77.weight' is there twice"),
     CASE(shard_without_its_name, FORMAT, "one of 3 shards"),
+    CASE(shard_count_negative, FORMAT, "'split.count' is -3, but should be 1"),
 #undef CASE
 };
 
