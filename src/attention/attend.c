@@ -7,7 +7,8 @@
  *   heads:  a member takes a range of the query heads. Few jobs and one chunk (short contexts): no barrier.
  *   chunks: a job is one chunk of a block's keys; states meet in scratch and are merged after a barrier. */
 
-#define CHUNK_CUT_ROWS 32 /* rows a member, at most, whose partial states have room in scratch (or all heads of one query) */
+#define CHUNK_CUT_ROWS                                                                                                 \
+    32 /* rows a member, at most, whose partial states have room in scratch (or all heads of one query) */
 
 static const nb_attend_table *const tables[NB_CPU_LEVELS] = {
     [NB_CPU_REF] = &nb_attend_table_ref,
@@ -26,13 +27,13 @@ typedef struct run {
     const nb_attention_span *spans;
     size_t n_spans;
     int member, members;
-    size_t group;            /* query heads a kv head */
-    size_t part_heads;       /* query heads a job, of one group */
-    size_t parts;            /* jobs a group */
-    size_t block;            /* queries a job */
+    size_t group;      /* query heads a kv head */
+    size_t part_heads; /* query heads a job, of one group */
+    size_t parts;      /* jobs a group */
+    size_t block;      /* queries a job */
     float *partial;
-    nb_attend_job job;       /* what all jobs share; fields of the one at hand are set in copies */
-    uint64_t load[256];      /* work given to each member so far */
+    nb_attend_job job;  /* what all jobs share; fields of the one at hand are set in copies */
+    uint64_t load[256]; /* work given to each member so far */
 } run;
 
 static size_t chunk_cut_rows(const nb_attention_spec *spec, int members)
@@ -195,8 +196,8 @@ void nb_attention_run(const nb_attention_spec *spec, const nb_kv_layout *layout,
     r.member = member;
     r.members = members;
     r.partial = (float *)scratch + (size_t)members * thread_floats;
-    r.job = (nb_attend_job){.spec = spec, .layout = layout, .exact = exact,
-                            .scratch = (float *)scratch + (size_t)member * thread_floats};
+    r.job = (nb_attend_job){
+        .spec = spec, .layout = layout, .exact = exact, .scratch = (float *)scratch + (size_t)member * thread_floats};
     run_begin(&r, nb_attend_max_rows(spec));
     bool chunks_pay;
     if (members == 1 || count_jobs(&r, &chunks_pay) >= 4 * (size_t)members) {

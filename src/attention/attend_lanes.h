@@ -8,21 +8,16 @@
 #include "attention/attend.h"
 #include "kernel/lanes_math.h"
 
+/* Rows of a block: 6 where there are many, up to 8 where that makes one block of a small job (the group of a decode
+ * step). Registers: 6 x 4 or 8 x 2 sums, the vectors of b and a broadcast in 32 with AVX-512; 6 x 2 or 8 x 1 in 16. */
 #define BLOCK_ROWS 6
-#if LANES == 16
-#define BLOCK_VECTORS 4 /* 24 sums, 4 vectors of b and a broadcast in 32 registers */
-#else
-#define BLOCK_VECTORS 2 /* 12, 2 and 1 in 16 */
-#endif
+#define BLOCK_ROWS_MAX 8
+#define BLOCK_VECTORS_MAX (LANES == 16 ? 4 : 2)
+#define BLOCK_VECTORS(rows) ((rows) <= BLOCK_ROWS ? BLOCK_VECTORS_MAX : BLOCK_VECTORS_MAX / 2)
 
-typedef enum source { FROM_F32, FROM_F16, FROM_BF16, SOURCES } source;
-
-LANES_INLINE lanes load_from(source from, const void *b, size_t i)
-{
-    return from == FROM_F32   ? lanes_load((const float *)b + i)
-           : from == FROM_F16 ? lanes_load_f16((const uint16_t *)b + i)
-                              : lanes_load_bf16((const uint16_t *)b + i);
-}
+/* What b is made of. PAGE_...: the page's own values, converted on the way; Q8_0 keys and values find their scales, as
+ * floats, in different places. */
+typedef enum source { FLOATS, PAGE_F16, PAGE_BF16, PAGE_Q8_K, PAGE_Q8_V, SOURCES } source;
 
 /* c[r][*] (+)= sum over i < n, in order, of a[r][i] b[i][*] */
 typedef struct product {
@@ -30,28 +25,58 @@ typedef struct product {
     size_t a_stride;
     const void *b;
     size_t b_stride, n;
+    const float *scale; /* PAGE_Q8_K: [n / 32][NB_PAGE]; PAGE_Q8_V: [n][b_stride / 32] */
+    ptrdiff_t ahead;    /* bytes from b to what the next tile will multiply */
     float *c;
     size_t c_stride, columns; /* columns: a multiple of LANES */
     bool add;
 } product;
 
+LANES_INLINE size_t source_bytes(source from) { return from == FLOATS ? 4 : from >= PAGE_Q8_K ? 1 : 2; }
+
+LANES_INLINE lanes load_from(source from, const void *b, size_t i)
+{
+    switch (from) {
+    case PAGE_F16: return lanes_load_f16((const uint16_t *)b + i);
+    case PAGE_BF16: return lanes_load_bf16((const uint16_t *)b + i);
+    case PAGE_Q8_K:
+    case PAGE_Q8_V: return lanes_load_i8((const int8_t *)b + i);
+    default: return lanes_load((const float *)b + i);
+    }
+}
+
+/* The product of an 8-bit value and its F16 scale fits a float: what is stored is exact, however it is read. */
+LANES_INLINE lanes load_b(source from, const product *m, size_t i, size_t column)
+{
+    lanes v = load_from(from, m->b, i * m->b_stride + column);
+    if (from == PAGE_Q8_K)
+        v *= lanes_load(m->scale + i / NB_KV_BLOCK * NB_PAGE + column);
+    if (from == PAGE_Q8_V)
+        v *= m->scale[i * (m->b_stride / NB_KV_BLOCK) + column / NB_KV_BLOCK];
+    return v;
+}
+
 LANES_INLINE void multiply_block(source from, size_t rows, size_t vectors, const product *m, size_t column)
 {
-    lanes sum[BLOCK_ROWS][BLOCK_VECTORS];
+    lanes sum[BLOCK_ROWS_MAX][BLOCK_VECTORS_MAX];
     const float *a = m->a;
-    size_t a_stride = m->a_stride, b_stride = m->b_stride, n = m->n;
-    const void *b = m->b;
+    size_t a_stride = m->a_stride, n = m->n;
     float *c = m->c + column;
     LANES_UNROLL
     for (size_t r = 0; r < rows; r++)
         LANES_UNROLL
-        for (size_t v = 0; v < vectors; v++)
-            sum[r][v] = m->add ? lanes_load(c + r * m->c_stride + v * LANES) : lanes_set(0.0f);
+    for (size_t v = 0; v < vectors; v++)
+        sum[r][v] = m->add ? lanes_load(c + r * m->c_stride + v * LANES) : lanes_set(0.0f);
     for (size_t i = 0; i < n; i++) {
-        lanes right[BLOCK_VECTORS];
+        lanes right[BLOCK_VECTORS_MAX];
         LANES_UNROLL
         for (size_t v = 0; v < vectors; v++)
-            right[v] = load_from(from, b, i * b_stride + column + v * LANES);
+            right[v] = load_b(from, m, i, column + v * LANES);
+        if (from != FLOATS) /* a page's parts are too short for the hardware to run ahead: + 20 to 80 % from memory */
+            LANES_UNROLL
+        for (size_t v = 0; v < vectors; v += 64 / source_bytes(from) / LANES)
+            __builtin_prefetch(
+                (const char *)m->b + m->ahead + (i * m->b_stride + column + v * LANES) * source_bytes(from), 0, 2);
         LANES_UNROLL
         for (size_t r = 0; r < rows; r++) {
             lanes left = lanes_set(a[r * a_stride + i]);
@@ -63,34 +88,44 @@ LANES_INLINE void multiply_block(source from, size_t rows, size_t vectors, const
     LANES_UNROLL
     for (size_t r = 0; r < rows; r++)
         LANES_UNROLL
-        for (size_t v = 0; v < vectors; v++)
-            lanes_store(c + r * m->c_stride + v * LANES, sum[r][v]);
+    for (size_t v = 0; v < vectors; v++)
+        lanes_store(c + r * m->c_stride + v * LANES, sum[r][v]);
 }
 
 #define MULTIPLY(from, rows)                                                                                           \
     static void multiply_##from##_##rows(const product *m)                                                             \
     {                                                                                                                  \
         size_t column = 0;                                                                                             \
-        for (; column + BLOCK_VECTORS * LANES <= m->columns; column += BLOCK_VECTORS * LANES)                          \
-            multiply_block(from, rows, BLOCK_VECTORS, m, column);                                                      \
+        for (; column + BLOCK_VECTORS(rows) * LANES <= m->columns; column += BLOCK_VECTORS(rows) * LANES)              \
+            multiply_block(from, rows, BLOCK_VECTORS(rows), m, column);                                                \
         for (; column < m->columns; column += LANES)                                                                   \
             multiply_block(from, rows, 1, m, column);                                                                  \
     }
 #define MULTIPLY_ALL(from)                                                                                             \
-    MULTIPLY(from, 1) MULTIPLY(from, 2) MULTIPLY(from, 3) MULTIPLY(from, 4) MULTIPLY(from, 5) MULTIPLY(from, 6)
+    MULTIPLY(from, 1)                                                                                                  \
+    MULTIPLY(from, 2)                                                                                                  \
+    MULTIPLY(from, 3)                                                                                                  \
+    MULTIPLY(from, 4)                                                                                                  \
+    MULTIPLY(from, 5)                                                                                                  \
+    MULTIPLY(from, 6)                                                                                                  \
+    MULTIPLY(from, 7)                                                                                                  \
+    MULTIPLY(from, 8)
 #define MULTIPLY_ROW(from)                                                                                             \
     {                                                                                                                  \
         multiply_##from##_1, multiply_##from##_2, multiply_##from##_3, multiply_##from##_4, multiply_##from##_5,       \
-            multiply_##from##_6                                                                                        \
+            multiply_##from##_6, multiply_##from##_7, multiply_##from##_8                                              \
     }
-MULTIPLY_ALL(FROM_F32)
-MULTIPLY_ALL(FROM_F16)
-MULTIPLY_ALL(FROM_BF16)
+MULTIPLY_ALL(FLOATS)
+MULTIPLY_ALL(PAGE_F16)
+MULTIPLY_ALL(PAGE_BF16)
+MULTIPLY_ALL(PAGE_Q8_K)
+MULTIPLY_ALL(PAGE_Q8_V)
 
 static void multiply(source from, size_t rows, const product *m)
 {
-    static void (*const by_rows[SOURCES][BLOCK_ROWS])(const product *) = {
-        MULTIPLY_ROW(FROM_F32), MULTIPLY_ROW(FROM_F16), MULTIPLY_ROW(FROM_BF16)};
+    static void (*const by_rows[SOURCES][BLOCK_ROWS_MAX])(const product *) = {
+        MULTIPLY_ROW(FLOATS), MULTIPLY_ROW(PAGE_F16), MULTIPLY_ROW(PAGE_BF16), MULTIPLY_ROW(PAGE_Q8_K),
+        MULTIPLY_ROW(PAGE_Q8_V)};
     by_rows[from][rows - 1](m);
 }
 
@@ -99,11 +134,13 @@ static void multiply(source from, size_t rows, const product *m)
 typedef struct work {
     const nb_attend_job *job;
     size_t rows, k_dim, v_dim, v_pad, v_columns, state_floats;
-    float *q, *k_tile, *v_tile, *scores;
-    float cap; /* the soft cap in units of log2, or 0 */
-    const void *k, *v; /* of the current tile: floats or the page's own */
+    float *q, *k_tile, *v_tile, *scales, *scores;
+    float cap;         /* the soft cap in units of log2, or 0 */
+    const void *k, *v; /* of the current tile: floats, or the page's own and their scales */
+    const float *k_scale, *v_scale;
     source k_from, v_from;
     size_t v_stride;
+    ptrdiff_t ahead;                                            /* from this tile's page to the next one's */
     int64_t begin[NB_ATTEND_ROWS_MAX], end[NB_ATTEND_ROWS_MAX]; /* keys seen by each row */
 } work;
 
@@ -127,6 +164,7 @@ static void work_begin(work *w, const nb_attend_job *job)
     w->q = scratch + at.q;
     w->k_tile = scratch + at.k;
     w->v_tile = scratch + at.v;
+    w->scales = scratch + at.scales;
     w->scores = scratch + at.scores;
     float scale = spec->softcap > 0 ? spec->scale / spec->softcap : spec->scale * LANES_LOG2E;
     w->cap = spec->softcap > 0 ? spec->softcap * LANES_LOG2E : 0.0f;
@@ -142,75 +180,74 @@ static void work_begin(work *w, const nb_attend_job *job)
 
 /* ---- a tile of keys and values ---- */
 
+/* n values as floats, whole vectors of them: zeros after the last */
 static void convert(source from, const void *src, size_t n, float *dst)
 {
     size_t i = 0;
     for (; i + LANES <= n; i += LANES)
         lanes_store(dst + i, load_from(from, src, i));
-    for (; i < n; i++)
-        dst[i] = from == FROM_F32   ? ((const float *)src)[i]
-                 : from == FROM_F16 ? nb_f16_to_f32(((const uint16_t *)src)[i])
-                                    : nb_bf16_to_f32(((const uint16_t *)src)[i]);
-}
-
-static void convert_k_q8(const nb_kv_head *head, size_t k_dim, float *dst)
-{
-    for (size_t g = 0; g < k_dim / NB_KV_BLOCK; g++)
-        for (size_t key = 0; key < NB_PAGE; key += LANES) {
-            lanes scale = lanes_load_f16(head->k_scale + g * NB_PAGE + key);
-            const int8_t *from = (const int8_t *)head->k + g * NB_KV_BLOCK * NB_PAGE + key;
-            float *to = dst + g * NB_KV_BLOCK * NB_PAGE + key;
-            for (size_t d = 0; d < NB_KV_BLOCK; d++)
-                lanes_store(to + d * NB_PAGE, lanes_load_i8(from + d * NB_PAGE) * scale);
-        }
-}
-
-static void convert_v_q8(const nb_kv_head *head, size_t v_dim, size_t key, float *dst)
-{
-    const int8_t *from = (const int8_t *)head->v + key * v_dim;
-    for (size_t g = 0; g < v_dim / NB_KV_BLOCK; g++) {
-        lanes scale = lanes_set(nb_f16_to_f32(head->v_scale[key * (v_dim / NB_KV_BLOCK) + g]));
-        for (size_t d = g * NB_KV_BLOCK; d < (g + 1) * NB_KV_BLOCK; d += LANES)
-            lanes_store(dst + d, lanes_load_i8(from + d) * scale);
+    if (i < n) {
+        float part[LANES] = {0};
+        memcpy(part, (const char *)src + i * source_bytes(from), (n - i) * source_bytes(from));
+        lanes_store(dst + i, load_from(from, part, 0));
     }
+}
+
+/* m->b, [n][columns], as floats in rows of to_stride */
+static void convert_rows(source from, const product *m, size_t columns, float *to, size_t to_stride)
+{
+    for (size_t i = 0; i < m->n; i++, to += to_stride) {
+        if (m->scale)
+            for (size_t d = 0; d < columns; d += LANES)
+                lanes_store(to + d, load_b(from, m, i, d));
+        else
+            convert(from, (const char *)m->b + i * m->b_stride * source_bytes(from), columns, to);
+    }
+}
+
+static source source_of(nb_type type, source q8)
+{
+    return type == NB_TYPE_F32 ? FLOATS : type == NB_TYPE_F16 ? PAGE_F16 : type == NB_TYPE_BF16 ? PAGE_BF16 : q8;
 }
 
 /* Makes w->k and w->v the tile's: the page's own values where they are multiplied once or are floats already, else
- * floats in scratch. Values outside [begin, end) may never have been written and are not touched. */
-static void tile_open(work *w, int64_t tile, int64_t begin, int64_t end)
+ * floats in scratch. Values of keys outside [begin, end) may never have been written and are not read. */
+static void tile_open(work *w, int64_t tile, size_t begin, size_t end)
 {
     const nb_attend_job *job = w->job;
-    const void *page = job->span->pages[(size_t)tile % job->span->page_count];
+    const nb_attention_span *span = job->span;
+    const char *page = span->pages[(size_t)tile % span->page_count];
+    bool last = (tile + 1) * NB_PAGE >= span->n_positions;
+    w->ahead = last ? 0 : (const char *)span->pages[(size_t)(tile + 1) % span->page_count] - page;
     nb_kv_head head = nb_kv_head_at(job->layout, page, job->head / (job->spec->heads / job->spec->kv_heads));
-    nb_type type = job->layout->type;
-    source from = type == NB_TYPE_F16 ? FROM_F16 : type == NB_TYPE_BF16 ? FROM_BF16 : FROM_F32;
-    bool direct = type == NB_TYPE_F32 || (w->rows <= BLOCK_ROWS && type != NB_TYPE_Q8_0);
     w->k = head.k;
-    w->k_from = w->v_from = from;
     w->v = head.v;
+    w->k_from = source_of(job->layout->type, PAGE_Q8_K);
+    w->v_from = source_of(job->layout->type, PAGE_Q8_V);
+    w->k_scale = w->v_scale = NULL;
     w->v_stride = w->v_dim;
-    if (!direct) {
-        if (type == NB_TYPE_Q8_0)
-            convert_k_q8(&head, w->k_dim, w->k_tile);
-        else
-            convert(from, head.k, w->k_dim * NB_PAGE, w->k_tile);
+    if (job->layout->type == NB_TYPE_Q8_0) {
+        convert(PAGE_F16, head.k_scale, w->k_dim / NB_KV_BLOCK * NB_PAGE, w->scales);
+        w->k_scale = w->scales;
+        w->v_scale = w->scales + w->k_dim / NB_KV_BLOCK * NB_PAGE;
+        convert(PAGE_F16, head.v_scale, w->v_dim / NB_KV_BLOCK * NB_PAGE, (float *)w->v_scale);
+    }
+    bool once = w->rows <= BLOCK_ROWS_MAX;
+    if (!once && w->k_from != FLOATS) {
+        product m = {.b = w->k, .b_stride = NB_PAGE, .n = w->k_dim, .scale = w->k_scale};
+        convert_rows(w->k_from, &m, NB_PAGE, w->k_tile, NB_PAGE);
         w->k = w->k_tile;
-        w->k_from = FROM_F32;
+        w->k_from = FLOATS;
     }
-    if (direct && w->v_dim % LANES == 0)
-        return;
-    for (int64_t key = begin; key < end; key++) {
-        float *to = w->v_tile + (size_t)key * w->v_pad;
-        if (type == NB_TYPE_Q8_0)
-            convert_v_q8(&head, w->v_dim, (size_t)key, to);
-        else
-            convert(from, (const char *)head.v + (size_t)key * w->v_dim * nb_kv_value_bytes(type), w->v_dim, to);
-        for (size_t d = w->v_dim; d < w->v_columns; d++)
-            to[d] = 0.0f;
+    if (w->v_dim % LANES != 0 || (!once && w->v_from != FLOATS)) {
+        const char *from = (const char *)w->v + begin * w->v_dim * source_bytes(w->v_from);
+        product m = {.b = from, .b_stride = w->v_dim, .n = end - begin};
+        m.scale = w->v_scale ? w->v_scale + begin * (w->v_dim / NB_KV_BLOCK) : NULL;
+        convert_rows(w->v_from, &m, w->v_dim, w->v_tile + begin * w->v_pad, w->v_pad);
+        w->v = w->v_tile;
+        w->v_from = FLOATS;
+        w->v_stride = w->v_pad;
     }
-    w->v = w->v_tile;
-    w->v_from = FROM_F32;
-    w->v_stride = w->v_pad;
 }
 
 /* ---- the online softmax of a row over keys [begin, end) of a tile ---- */
@@ -262,9 +299,17 @@ static void add_values(const work *w, size_t rows, const float *p, size_t begin,
 {
     if (begin >= end)
         return;
-    size_t value_bytes = w->v_from == FROM_F32 ? sizeof(float) : sizeof(uint16_t);
-    product m = {p + begin,      NB_PAGE,     (const char *)w->v + begin * w->v_stride * value_bytes, w->v_stride, end - begin, state,
-                 w->state_floats, w->v_columns, true};
+    product m = {.a = p + begin,
+                 .a_stride = NB_PAGE,
+                 .b = (const char *)w->v + begin * w->v_stride * source_bytes(w->v_from),
+                 .b_stride = w->v_stride,
+                 .n = end - begin,
+                 .scale = w->v_scale ? w->v_scale + begin * (w->v_dim / NB_KV_BLOCK) : NULL,
+                 .ahead = w->ahead,
+                 .c = state,
+                 .c_stride = w->state_floats,
+                 .columns = w->v_columns,
+                 .add = true};
     multiply(w->v_from, rows, &m);
 }
 
@@ -272,7 +317,7 @@ static void add_values(const work *w, size_t rows, const float *p, size_t begin,
  * (the diagonal, the window's edge) row by row. */
 static void attend_block(const work *w, size_t row, size_t rows, int64_t tile, float *states)
 {
-    size_t begin[BLOCK_ROWS], end[BLOCK_ROWS], low = NB_PAGE, high = 0, shared = 0, shared_end = NB_PAGE;
+    size_t begin[BLOCK_ROWS_MAX], end[BLOCK_ROWS_MAX], low = NB_PAGE, high = 0, shared = 0, shared_end = NB_PAGE;
     for (size_t r = 0; r < rows; r++) {
         int64_t b = w->begin[row + r] - tile * NB_PAGE, e = w->end[row + r] - tile * NB_PAGE;
         end[r] = e < 0 ? 0 : e > NB_PAGE ? NB_PAGE : (size_t)e;
@@ -286,9 +331,16 @@ static void attend_block(const work *w, size_t row, size_t rows, int64_t tile, f
     }
     if (low >= high)
         return;
-    size_t value_bytes = w->k_from == FROM_F32 ? sizeof(float) : sizeof(uint16_t);
-    product m = {w->q + row * w->k_dim, w->k_dim,   (const char *)w->k + low * value_bytes, NB_PAGE, w->k_dim,
-                 w->scores + low,       NB_PAGE, high - low,                             false};
+    product m = {.a = w->q + row * w->k_dim,
+                 .a_stride = w->k_dim,
+                 .b = (const char *)w->k + low * source_bytes(w->k_from),
+                 .b_stride = NB_PAGE,
+                 .n = w->k_dim,
+                 .scale = w->k_scale ? w->k_scale + low : NULL,
+                 .ahead = w->ahead,
+                 .c = w->scores + low,
+                 .c_stride = NB_PAGE,
+                 .columns = high - low};
     multiply(w->k_from, rows, &m);
     float *state = states + row * w->state_floats;
     for (size_t r = 0; r < rows; r++)
@@ -326,9 +378,10 @@ static void attend_chunk(work *w, int64_t chunk, float *states)
         end = end > NB_PAGE ? NB_PAGE : end;
         if (begin >= end)
             continue;
-        tile_open(w, tile, begin, end);
-        for (size_t row = 0; row < w->rows; row += BLOCK_ROWS)
-            attend_block(w, row, nb_min_size(w->rows - row, BLOCK_ROWS), tile, states);
+        tile_open(w, tile, (size_t)begin, (size_t)end);
+        size_t block = w->rows <= BLOCK_ROWS_MAX ? w->rows : BLOCK_ROWS;
+        for (size_t row = 0; row < w->rows; row += block)
+            attend_block(w, row, nb_min_size(w->rows - row, block), tile, states);
     }
     for (size_t r = 0; r < w->rows; r++) {
         float *now = states + r * w->state_floats + w->v_pad;
@@ -446,7 +499,8 @@ static void store_head(const nb_kv_layout *layout, const nb_kv_head *head, size_
         break;
     case NB_TYPE_Q8_0:
         store_q8(k, k_dim, (int8_t *)head->k + slot, NB_PAGE, (uint16_t *)head->k_scale + slot, NB_PAGE);
-        store_q8(v, v_dim, (int8_t *)head->v + slot * v_dim, 1, (uint16_t *)head->v_scale + slot * (v_dim / NB_KV_BLOCK), 1);
+        store_q8(v, v_dim, (int8_t *)head->v + slot * v_dim, 1,
+                 (uint16_t *)head->v_scale + slot * (v_dim / NB_KV_BLOCK), 1);
         break;
     default:
         narrow(layout->type, k, k_dim, half);

@@ -19,7 +19,8 @@ bool nb_kv_layout_ok(const nb_kv_layout *layout)
 
 size_t nb_kv_page_bytes(const nb_kv_layout *layout)
 {
-    return (size_t)layout->kv_heads * (nb_kv_part_bytes(layout, layout->k_dim) + nb_kv_part_bytes(layout, layout->v_dim));
+    return (size_t)layout->kv_heads *
+           (nb_kv_part_bytes(layout, layout->k_dim) + nb_kv_part_bytes(layout, layout->v_dim));
 }
 
 void nb_kv_store(const nb_kv_layout *layout, void *page, int slot, const float *k, const float *v, int head_begin,

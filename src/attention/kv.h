@@ -14,10 +14,7 @@ typedef struct nb_kv_head {
     uint16_t *v_scale; /* [NB_PAGE][v_dim / 32], F16 */
 } nb_kv_head;
 
-static inline size_t nb_kv_value_bytes(nb_type type)
-{
-    return type == NB_TYPE_F32 ? 4 : type == NB_TYPE_Q8_0 ? 1 : 2;
-}
+static inline size_t nb_kv_value_bytes(nb_type type) { return type == NB_TYPE_F32 ? 4 : type == NB_TYPE_Q8_0 ? 1 : 2; }
 
 static inline size_t nb_kv_part_bytes(const nb_kv_layout *layout, int dim)
 {

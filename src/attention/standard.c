@@ -38,8 +38,8 @@ static void attend_row(const row *r, const float *v, size_t v_stride, size_t beg
         out[d] = sum > 0 ? (float)(o[d] / sum) : 0.0f;
 }
 
-void nb_attention_standard(const nb_attention_spec *spec, const float *q, const float *k, const float *v, size_t n_queries,
-                           int64_t position, size_t n_positions, float *out)
+void nb_attention_standard(const nb_attention_spec *spec, const float *q, const float *k, const float *v,
+                           size_t n_queries, int64_t position, size_t n_positions, float *out)
 {
     size_t heads = (size_t)spec->heads, kv_heads = (size_t)spec->kv_heads, group = heads / kv_heads;
     size_t k_dim = (size_t)spec->k_dim, v_dim = (size_t)spec->v_dim;
@@ -51,7 +51,8 @@ void nb_attention_standard(const nb_attention_spec *spec, const float *q, const 
             if (spec->window > 0 && at - spec->window + 1 > 0)
                 begin = at - spec->window + 1;
             row r = {spec, q + (i * heads + h) * k_dim, k + h / group * k_dim, kv_heads * k_dim};
-            attend_row(&r, v + h / group * v_dim, kv_heads * v_dim, (size_t)begin, end > begin ? (size_t)end : (size_t)begin,
-                       spec->sinks ? &spec->sinks[h] : NULL, out + (i * heads + h) * v_dim);
+            attend_row(&r, v + h / group * v_dim, kv_heads * v_dim, (size_t)begin,
+                       end > begin ? (size_t)end : (size_t)begin, spec->sinks ? &spec->sinks[h] : NULL,
+                       out + (i * heads + h) * v_dim);
         }
 }

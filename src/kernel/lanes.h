@@ -42,7 +42,10 @@ LANES_INLINE lanes lanes_fma(lanes a, lanes b, lanes c) { return _mm512_fmadd_ps
 LANES_INLINE lanes lanes_fnma(lanes b, lanes c, lanes a) { return _mm512_fnmadd_ps(b, c, a); }
 LANES_INLINE lanes lanes_max(lanes a, lanes b) { return _mm512_max_ps(a, b); }
 LANES_INLINE lanes lanes_min(lanes a, lanes b) { return _mm512_min_ps(a, b); }
-LANES_INLINE lanes lanes_round(lanes x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+LANES_INLINE lanes lanes_round(lanes x)
+{
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 LANES_INLINE lanes lanes_pow2(lanes p, lanes n) { return _mm512_scalef_ps(p, n); }
 LANES_INLINE lanes_mask lanes_less(lanes a, lanes b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 LANES_INLINE lanes lanes_select(lanes_mask m, lanes yes, lanes no) { return _mm512_mask_blend_ps(m, no, yes); }

@@ -68,9 +68,10 @@ LANES_INLINE lanes lanes_sigmoid(lanes x)
  * t = 1 / (1 + |x| / (3 sqrt 2)) for the tail (1.4e-9); what x^2 loses by rounding is put back. */
 LANES_INLINE lanes lanes_normal_cdf(lanes x)
 {
-    static const float c[11] = {2.069663838475072e-06f, 0.1879902305583926f,   0.18912311007911442f, 0.16901251197132583f,
-                                0.20063742797831752f,   -0.021863210094355656f, 0.43515804090739363f, -0.47472394441553134f,
-                                0.5584822163834028f,    -0.3010763797982819f,   0.05725792815444632f};
+    static const float c[11] = {2.069663838475072e-06f, 0.1879902305583926f,   0.18912311007911442f,
+                                0.16901251197132583f,   0.20063742797831752f,  -0.021863210094355656f,
+                                0.43515804090739363f,   -0.47472394441553134f, 0.5584822163834028f,
+                                -0.3010763797982819f,   0.05725792815444632f};
     lanes a = lanes_min(lanes_set(20.0f), lanes_abs(x));
     lanes t = 1.0f / lanes_fma(a, lanes_set(0.23570226039551584f), lanes_set(1.0f));
     lanes p = lanes_set(c[10]);

@@ -8,7 +8,10 @@
 /* for (each vector at i of n) { count: lanes in use } */
 #define VEC_EACH(n) for (size_t i = 0, count; i < (n) && (count = (n)-i < LANES ? (n)-i : LANES); i += LANES)
 
-LANES_INLINE lanes load(const float *p, size_t count) { return count == LANES ? lanes_load(p) : lanes_load_n(p, count); }
+LANES_INLINE lanes load(const float *p, size_t count)
+{
+    return count == LANES ? lanes_load(p) : lanes_load_n(p, count);
+}
 
 LANES_INLINE void store(float *p, lanes v, size_t count)
 {
@@ -22,7 +25,10 @@ typedef struct sums {
     lanes part[4];
 } sums;
 
-LANES_INLINE float sums_total(const sums *s) { return lanes_sum((s->part[0] + s->part[1]) + (s->part[2] + s->part[3])); }
+LANES_INLINE float sums_total(const sums *s)
+{
+    return lanes_sum((s->part[0] + s->part[1]) + (s->part[2] + s->part[3]));
+}
 
 /* sum of (a - shift)(b - shift) */
 LANES_INLINE float product_sum(const float *a, const float *b, float shift, size_t n)
@@ -32,8 +38,8 @@ LANES_INLINE float product_sum(const float *a, const float *b, float shift, size
     size_t i = 0;
     for (; i + 4 * LANES <= n; i += 4 * LANES)
         LANES_UNROLL
-        for (int j = 0; j < 4; j++)
-            s.part[j] = lanes_fma(lanes_load(a + i + j * LANES) - minus, lanes_load(b + i + j * LANES) - minus, s.part[j]);
+    for (int j = 0; j < 4; j++)
+        s.part[j] = lanes_fma(lanes_load(a + i + j * LANES) - minus, lanes_load(b + i + j * LANES) - minus, s.part[j]);
     for (int j = 0; i + LANES <= n; i += LANES, j++)
         s.part[j] = lanes_fma(lanes_load(a + i) - minus, lanes_load(b + i) - minus, s.part[j]);
     float total = sums_total(&s);

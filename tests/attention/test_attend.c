@@ -21,9 +21,11 @@ typedef struct problem {
 static void describe(const problem *p, const char *what)
 {
     const nb_attention_spec *s = &p->spec;
-    print_error("%s at level %s: heads %d/%d dim %d/%d type %d window %ld causal %d cap %g sinks %d, %zu queries at %ld of %zu\n",
-                what, nb_cpu_level_name(nb_cpu_current()), s->heads, s->kv_heads, s->k_dim, s->v_dim, (int)p->layout.type,
-                (long)s->window, s->causal, (double)s->softcap, s->sinks != NULL, p->queries, (long)p->position, p->positions);
+    print_error("%s at level %s: heads %d/%d dim %d/%d type %d window %ld causal %d cap %g sinks %d, %zu queries at "
+                "%ld of %zu\n",
+                what, nb_cpu_level_name(nb_cpu_current()), s->heads, s->kv_heads, s->k_dim, s->v_dim,
+                (int)p->layout.type, (long)s->window, s->causal, (double)s->softcap, s->sinks != NULL, p->queries,
+                (long)p->position, p->positions);
 }
 
 static problem random_problem(rng *r, nb_type type)
@@ -36,14 +38,18 @@ static problem random_problem(rng *r, nb_type type)
         k_dim = (k_dim + 31) / 32 * 32;
         v_dim = (v_dim + 31) / 32 * 32;
     }
-    p.queries = (size_t)rng_int(r, 1, rng_int(r, 0, 1) ? 9 : 90);
-    p.position = rng_int(r, 0, rng_int(r, 0, 2) ? 100 : 1300);
+    p.queries = (size_t)rng_int(r, 1, rng_int(r, 0, 3) ? 9 : 90);
+    p.position = rng_int(r, 0, rng_int(r, 0, 4) ? 150 : 1300);
     if (k_dim + v_dim > 600)
         p.position %= 600;
     bool causal = rng_int(r, 0, 4) > 0;
     p.positions = (size_t)p.position + p.queries + (causal ? 0 : (size_t)rng_int(r, 0, 100));
-    p.spec = (nb_attention_spec){.heads = kv_heads * group, .kv_heads = kv_heads, .k_dim = k_dim, .v_dim = v_dim,
-                                 .scale = 1.0f / sqrtf((float)k_dim), .causal = causal};
+    p.spec = (nb_attention_spec){.heads = kv_heads * group,
+                                 .kv_heads = kv_heads,
+                                 .k_dim = k_dim,
+                                 .v_dim = v_dim,
+                                 .scale = 1.0f / sqrtf((float)k_dim),
+                                 .causal = causal};
     if (rng_int(r, 0, 3) == 0)
         p.spec.softcap = rng_int(r, 0, 1) ? 50.0f : 2.0f;
     if (rng_int(r, 0, 2) == 0)
@@ -71,56 +77,81 @@ static double worst(const float *a, const float *b, size_t n)
     return most;
 }
 
-/* Every cut of one problem: steps of 1, 7 and all queries, one to three members; all equal to the first bit for bit. */
-static void check_problem(const problem *p, rng *r, nb_team *const *teams)
+/* One problem at one level: near the oracle, and cut into steps of queries and among members the same bit for bit. */
+static void check_level(const problem *p, const cache *c, const float *q, const float *expected, nb_team *const *teams,
+                        rng *r)
+{
+    static const size_t steps[] = {1, 1, 7, 64, 512};
+    const nb_attention_spec *s = &p->spec;
+    size_t n = p->queries * (size_t)(s->heads * s->v_dim);
+    float *out = malloc(n * sizeof *out), *again = malloc(n * sizeof *out);
+    double tolerance = 2e-6 * sqrt(fmax(1, s->k_dim / 128.0)); /* a score is a sum of k_dim rounded products */
+    bool exact = rng_int(r, 0, 1);
+    run_steps(s, c, q, p->position, p->queries, p->queries, exact, NULL, out);
+    double error = worst(out, expected, n);
+    if (!(error <= tolerance))
+        describe(p, "not Algorithm 0");
+    assert_true(error <= tolerance);
+    for (int cut = 0; cut < 2; cut++) {
+        memset(again, 0xff, n * sizeof *again);
+        run_steps(s, c, q, p->position, p->queries, steps[rng_int(r, 0, 4)], exact, teams[(cut + rng_int(r, 0, 1)) % 3],
+                  again);
+        if (memcmp(out, again, n * sizeof *out) != 0)
+            describe(p, "the cut shows");
+        assert_memory_equal(out, again, n * sizeof *out);
+    }
+    free(out);
+    free(again);
+}
+
+static void check_problem(const problem *p, nb_team *const *teams, rng *r)
 {
     const nb_attention_spec *s = &p->spec;
-    size_t q_n = p->queries * (size_t)(s->heads * s->k_dim), out_n = p->queries * (size_t)(s->heads * s->v_dim);
     float *k = rng_normals(r, p->positions * (size_t)(s->kv_heads * s->k_dim));
     float *v = rng_normals(r, p->positions * (size_t)(s->kv_heads * s->v_dim));
-    float *q = rng_normals(r, q_n), *out = malloc(out_n * sizeof *out), *again = malloc(out_n * sizeof *out);
-    cache c = cache_new(&p->layout, k, v, p->positions);
-    float *expected = standard(p, &c, q);
-    /* a score is a sum of k_dim rounded products */
-    double tolerance = 2e-6 * sqrt(fmax(1, s->k_dim / 128.0));
-    for (int exact = 0; exact < 2; exact++) {
-        run_steps(s, &c, q, p->position, p->queries, p->queries, exact, NULL, out);
-        double error = worst(out, expected, out_n);
-        if (!(error <= tolerance))
-            describe(p, "not Algorithm 0");
-        assert_true(error <= tolerance);
-        for (int cut = 0; cut < 5; cut++) {
-            static const size_t steps[] = {1, 1, 7, 64, 512};
-            memset(again, 0xff, out_n * sizeof *again);
-            run_steps(s, &c, q, p->position, p->queries, steps[cut], exact, teams[(cut + exact) % 3], again);
-            if (memcmp(out, again, out_n * sizeof *out) != 0)
-                describe(p, "the cut shows");
-            assert_memory_equal(out, again, out_n * sizeof *out);
+    float *q = rng_normals(r, p->queries * (size_t)(s->heads * s->k_dim)), *expected = NULL;
+    cache first;
+    for (int level = 0; level <= (int)nb_cpu_best(); level++) {
+        nb_cpu_set_level((nb_cpu_level)level);
+        cache c = cache_new(&p->layout, k, v, p->positions);
+        if (!expected) {
+            first = c;
+            expected = standard(p, &c, q);
         }
+        for (size_t page = 0; page < c.pages; page++)
+            assert_memory_equal(c.page[page], first.page[page], nb_kv_page_bytes(&p->layout));
+        check_level(p, &c, q, expected, teams, r);
+        if (c.page != first.page)
+            cache_free(&c);
     }
+    nb_cpu_set_level(NB_CPU_LEVELS);
+    cache_free(&first);
     free(expected);
     free(k);
     free(v);
     free(q);
-    free(out);
-    free(again);
-    cache_free(&c);
 }
 
-static void teams_new(nb_team *teams[3])
+static nb_team *teams[3];
+
+static int teams_new(void **state)
 {
-    teams[0] = NULL;
-    assert_int_equal(nb_team_new(2, false, &teams[1], NULL), NB_OK);
-    assert_int_equal(nb_team_new(3, false, &teams[2], NULL), NB_OK);
+    (void)state;
+    return nb_team_new(2, false, &teams[1], NULL) != NB_OK || nb_team_new(3, false, &teams[2], NULL) != NB_OK;
 }
 
-static void check_level(nb_cpu_level level)
+static int teams_free(void **state)
 {
-    if (level > nb_cpu_best())
-        return; /* this machine cannot run it */
-    nb_cpu_set_level(level);
-    nb_team *teams[3];
-    teams_new(teams);
+    (void)state;
+    nb_team_free(teams[1]);
+    nb_team_free(teams[2]);
+    return 0;
+}
+
+/* 320 problems, each KV type in turn, at every level */
+static void test_random_problems(void **state)
+{
+    (void)state;
     rng r = {2024};
     for (int i = 0; i < 320; i++) {
         problem p = random_problem(&r, kv_types[i % 4]);
@@ -129,21 +160,38 @@ static void check_level(nb_cpu_level level)
                 p.sinks[h] = rng_normal(&r);
             p.spec.sinks = p.sinks;
         }
-        check_problem(&p, &r, teams);
+        check_problem(&p, teams, &r);
     }
-    nb_team_free(teams[1]);
-    nb_team_free(teams[2]);
-    nb_cpu_set_level(NB_CPU_LEVELS);
 }
 
-static void test_ref(void **state) { (void)state, check_level(NB_CPU_REF); }
-static void test_avx2(void **state) { (void)state, check_level(NB_CPU_AVX2); }
-static void test_fma(void **state) { (void)state, check_level(NB_CPU_FMA); }
-static void test_avx512(void **state) { (void)state, check_level(NB_CPU_AVX512); }
+/* The shapes of real models at real lengths: several chunks, decode and prefill, groups past a block of rows. */
+static void test_model_shapes(void **state)
+{
+    (void)state;
+    static const struct {
+        int heads, kv_heads, dim, window, position, queries;
+    } shapes[] = {{9, 3, 64, 0, 1500, 3},    {14, 2, 64, 0, 700, 40}, {12, 2, 128, 0, 1100, 1},
+                  {4, 1, 256, 512, 1200, 2}, {32, 1, 64, 0, 1030, 2}, {9, 3, 64, 0, 0, 130},
+                  {4, 1, 256, 100, 300, 64}, {16, 1, 64, 0, 600, 20}};
+    rng r = {7};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        int dim = shapes[i].dim;
+        problem p = {.position = shapes[i].position, .queries = (size_t)shapes[i].queries};
+        p.positions = (size_t)p.position + p.queries;
+        p.spec = (nb_attention_spec){.heads = shapes[i].heads,
+                                     .kv_heads = shapes[i].kv_heads,
+                                     .k_dim = dim,
+                                     .v_dim = dim,
+                                     .scale = 1.0f / sqrtf((float)dim),
+                                     .causal = true,
+                                     .window = shapes[i].window};
+        p.layout = (nb_kv_layout){kv_types[i % 4], shapes[i].kv_heads, dim, dim};
+        check_problem(&p, teams, &r);
+    }
+}
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ref), cmocka_unit_test(test_avx2), cmocka_unit_test(test_fma),
-                                       cmocka_unit_test(test_avx512)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random_problems), cmocka_unit_test(test_model_shapes)};
+    return cmocka_run_group_tests(tests, teams_new, teams_free);
 }

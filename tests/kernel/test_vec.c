@@ -50,7 +50,8 @@ static void each_level(void (*check)(void))
 /* |got - want| <= units * 2^-24 (|want| + floor); a NaN is met by a NaN only */
 static void near(const char *what, size_t i, float got, double want, double units, double floor)
 {
-    if (isnan(want) ? isnan(got) : (double)got == want || fabs((double)got - want) <= units * 0x1p-24 * (fabs(want) + floor))
+    if (isnan(want) ? isnan(got)
+                    : (double)got == want || fabs((double)got - want) <= units * 0x1p-24 * (fabs(want) + floor))
         return;
     fail_msg("%s[%zu] at level %s: %.9g, not %.17g", what, i, nb_cpu_level_name(nb_cpu_current()), (double)got, want);
 }
@@ -355,7 +356,8 @@ static void check_rope(void)
             nb_vec_rope(x, cos_sin, rot, neox);
             for (size_t i = 0; i < half; i++) {
                 size_t a = neox ? i : 2 * i, b = neox ? i + half : 2 * i + 1;
-                double c = (double)cos_sin[2 * i], s = (double)cos_sin[2 * i + 1], p = (double)old[a], q = (double)old[b];
+                double c = (double)cos_sin[2 * i], s = (double)cos_sin[2 * i + 1], p = (double)old[a],
+                       q = (double)old[b];
                 near("rope", a, x[a], p * c - q * s, 2, fabs(p) + fabs(q));
                 near("rope", b, x[b], p * s + q * c, 2, fabs(p) + fabs(q));
             }
