@@ -36,7 +36,7 @@ run:
 	@$(MAKE) --no-print-directory build
 	@model=$$(tools/fetch-model $(MODEL)) && \
 	if [ -t 0 ] && [ -t 1 ]; then exec $(BUILD)/nibble run "$$model"; \
-	else exec $(BUILD)/nibble run "$$model" -n 128 "Why is the sky blue? Answer in two sentences." </dev/null; fi
+	else exec $(BUILD)/nibble run "$$model" -n 256 "Why is the sky blue?" </dev/null; fi
 
 test:
 	@tools/setup test
