@@ -129,7 +129,7 @@ static size_t chunk_values(nb_act_format format, size_t k)
 /* Scratch of one thread, one after the other, each a multiple of 64 bytes. */
 typedef struct areas {
     size_t sums;   /* f32 [GROUP_TILES or 1][tokens][16] */
-    size_t tile;   /* a packed tile's chunk made from file rows; or file rows made from a packed tile */
+    size_t tile;   /* a tile's chunk packed from file rows; or file rows, aligned or unpacked */
     size_t codes;  /* a tile's chunk as codes, or as f32 [k][16] */
     size_t floats; /* f32 [16][chunk]: dequantized rows */
 } areas;
@@ -139,8 +139,7 @@ static areas plan_areas(nb_type type, nb_act_format format, size_t k, size_t n_t
     const nb_tile_type *t = nb_tile_type_get(type);
     size_t chunk = chunk_values(format, k), tokens = nb_round_up(nb_min_size(n_tokens, TOKEN_PANELS * 8), 8);
     areas a = {.sums = (chunk < k ? GROUP_TILES : 1) * tokens * 64};
-    if (t)
-        a.tile = nb_round_up(16 * row_bytes(type, chunk), 64);
+    a.tile = nb_round_up(16 * row_bytes(type, chunk), 64);
     if (format == NB_ACT_Q8)
         a.codes = chunk / 32 * nb_codes_bytes(t->subs, nb_tile_has_min(t));
     else
@@ -207,13 +206,20 @@ static const uint8_t *file_rows(const job *j, size_t tile, size_t k0, size_t k1,
     const nb_matmul *m = j->m;
     const nb_type_info *info = nb_type_get(m->type);
     const uint8_t *at = (const uint8_t *)m->weights + tile * NB_TILE_ROWS * j->row_bytes;
-    size_t blocks = (k1 - k0) / info->block_values;
-    if (!m->packed) {
-        *stride = j->row_bytes;
-        return at + k0 / info->block_values * info->block_bytes;
-    }
+    size_t blocks = (k1 - k0) / info->block_values, first = k0 / info->block_values * info->block_bytes;
     *stride = blocks * info->block_bytes;
-    nb_unpack_rows(j->t, at + k0 / info->block_values * info->block_bytes * NB_TILE_ROWS, blocks, j->tile, *stride);
+    if (m->packed) {
+        nb_unpack_rows(j->t, at + first * NB_TILE_ROWS, blocks, j->tile, *stride);
+        return j->tile;
+    }
+    /* dequantizers want their blocks aligned: to the number of a float type, to the f16 scale of others */
+    size_t align = info->block_values == 1 ? info->block_bytes : _Alignof(nb_f16);
+    if (((uintptr_t)at | j->row_bytes) % align == 0) {
+        *stride = j->row_bytes;
+        return at + first;
+    }
+    for (size_t r = 0; r < nb_min_size(m->rows - tile * NB_TILE_ROWS, NB_TILE_ROWS); r++)
+        memcpy(j->tile + r * *stride, at + r * j->row_bytes + first, *stride);
     return j->tile;
 }
 

@@ -198,10 +198,12 @@ static void assert_close(const problem *p, const float *y, size_t n)
     double *a = malloc(n * p->k * sizeof(double));
     size_t row;
     assert_true(nb_type_row_bytes(nb_type_get(p->type), p->k, &row));
+    void *copy = aligned(row);
     for (size_t t = 0; t < n; t++)
         quantized(p, p->x + t * p->k, a + t * p->k);
     for (size_t r = 0; r < p->rows; r++) {
-        nb_type_get(p->type)->dequantize(p->weights + r * row, w, p->k);
+        memcpy(copy, p->weights + r * row, row);
+        nb_type_get(p->type)->dequantize(copy, w, p->k);
         for (size_t t = 0; t < n; t++) {
             double sum = 0, magnitude = 0;
             for (size_t i = 0; i < p->k; i++) {
@@ -218,6 +220,7 @@ static void assert_close(const problem *p, const float *y, size_t n)
     }
     free(w);
     free(a);
+    free(copy);
 }
 
 /* ---- what holds for every level ---- */

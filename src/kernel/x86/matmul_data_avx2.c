@@ -25,6 +25,30 @@ INLINE void transpose_words(const uint8_t *src, size_t stride, uint8_t *out)
     }
 }
 
+/* The same for 8 halves of each of 16 rows: out[i][row], 32 bytes a step. */
+INLINE void transpose_halves(const uint8_t *src, size_t stride, uint8_t *out)
+{
+    __m256i a[8], b[8];
+    for (size_t r = 0; r < 8; r++)
+        a[r] = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const void *)(src + r * stride))),
+                                       _mm_loadu_si128((const void *)(src + (r + 8) * stride)), 1);
+    for (int i = 0; i < 4; i++) { /* pairs of rows, then fours, then all eight of each half */
+        b[i] = _mm256_unpacklo_epi16(a[2 * i], a[2 * i + 1]);
+        b[4 + i] = _mm256_unpackhi_epi16(a[2 * i], a[2 * i + 1]);
+    }
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 2; j++) {
+            a[4 * i + 2 * j] = _mm256_unpacklo_epi32(b[4 * i + 2 * j], b[4 * i + 2 * j + 1]);
+            a[4 * i + 2 * j + 1] = _mm256_unpackhi_epi32(b[4 * i + 2 * j], b[4 * i + 2 * j + 1]);
+        }
+    for (size_t i = 0; i < 2; i++)
+        for (size_t j = 0; j < 2; j++) {
+            __m256i low = a[4 * i + j], high = a[4 * i + 2 + j];
+            _mm256_storeu_si256((void *)(out + (4 * i + 2 * j) * 32), _mm256_unpacklo_epi64(low, high));
+            _mm256_storeu_si256((void *)(out + (4 * i + 2 * j + 1) * 32), _mm256_unpackhi_epi64(low, high));
+        }
+}
+
 INLINE void gather_halves(const uint8_t *src, size_t stride, uint8_t *out)
 {
     uint16_t h[16];
@@ -55,7 +79,7 @@ INLINE void pack_block(const nb_tile_type *t, const uint8_t *src, size_t stride,
 
 void nb_pack_avx2(const nb_tile_type *t, const uint8_t *src, size_t row_bytes, size_t n_rows, size_t blocks, void *tile)
 {
-    if (n_rows < NB_TILE_ROWS || t->float_bytes == 2) {
+    if (n_rows < NB_TILE_ROWS) {
         nb_pack_ref(t, src, row_bytes, n_rows, blocks, tile);
         return;
     }
@@ -64,6 +88,9 @@ void nb_pack_avx2(const nb_tile_type *t, const uint8_t *src, size_t row_bytes, s
     if (t->float_bytes == 4)
         for (; b + 4 <= blocks; b += 4)
             transpose_words(src + 4 * b, row_bytes, out + 64 * b);
+    else if (t->float_bytes == 2)
+        for (; b + 8 <= blocks; b += 8)
+            transpose_halves(src + 2 * b, row_bytes, out + 32 * b);
     else
         for (; b < blocks; b++)
             pack_block(t, src + b * t->block_bytes, row_bytes, out + b * 16 * t->block_bytes);
