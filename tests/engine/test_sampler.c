@@ -24,26 +24,14 @@
 #define SANITIZED
 #endif
 
-static size_t allocations;
+static size_t allocations, fail_at; /* fail_at: the allocation of this number gives NULL; 0: none */
 #ifndef SANITIZED
 void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t n);
-void *malloc(size_t n)
-{
-    allocations++;
-    return __libc_malloc(n);
-}
-void *calloc(size_t n, size_t size)
-{
-    allocations++;
-    return __libc_calloc(n, size);
-}
-void *realloc(void *p, size_t n)
-{
-    allocations++;
-    return __libc_realloc(p, n);
-}
+void *malloc(size_t n) { return ++allocations == fail_at ? NULL : __libc_malloc(n); }
+void *calloc(size_t n, size_t size) { return ++allocations == fail_at ? NULL : __libc_calloc(n, size); }
+void *realloc(void *p, size_t n) { return ++allocations == fail_at ? NULL : __libc_realloc(p, n); }
 #endif
 
 /* ---- numbers for the tests ---- */
@@ -920,11 +908,10 @@ static void dry_does_not_overflow(void **unused)
     nb_sampler_free(s);
 }
 
-/* "a--b" may begin in the tokens "a", "xa" and "a-", and goes on as the tokenizer cuts its rest. */
-static void breakers_are_found_in_tokens(void **unused)
+enum { A, B, C, NEWLINE, C_NEWLINE, DASH, X_A, DASHES, X, A_DASH, WHOLE, TOKENS };
+
+static nb_tokenizer *make_tokenizer(void)
 {
-    (void)unused;
-    enum { A, B, C, NEWLINE, C_NEWLINE, DASH, X_A, DASHES, X, A_DASH, WHOLE, TOKENS };
     static const nb_str tokens[TOKENS] = {{"a", 1},  {"b", 1},  {"c", 1}, {"\xC4\x8A", 2}, {"c\xC4\x8A", 3}, {"-", 1},
                                           {"xa", 2}, {"--", 2}, {"x", 1}, {"a-", 2},       {"xa--bx", 6}};
     static const nb_str merges[] = {{"- -", 3}};
@@ -938,6 +925,15 @@ static void breakers_are_found_in_tokens(void **unused)
     nb_error err;
     if (nb_tokenizer_new(&vocab, &tokenizer, &err) != NB_OK)
         fail_msg("%s", err.message);
+    return tokenizer;
+}
+
+/* "a--b" may begin in the tokens "a", "xa" and "a-", and goes on as the tokenizer cuts its rest. */
+static void breakers_are_found_in_tokens(void **unused)
+{
+    (void)unused;
+    nb_tokenizer *tokenizer = make_tokenizer();
+    nb_error err;
     nb_sampler_params p = dry_params();
     p.dry_allowed_length = 1;
     p.dry_breakers = (const char *const[]){"\n", "a--b", ""};
@@ -1162,6 +1158,31 @@ static void picking_allocates_nothing(void **unused)
     }
 }
 
+static void out_of_memory_is_an_error(void **unused)
+{
+    (void)unused;
+#ifndef SANITIZED /* their allocators are their own */
+    nb_tokenizer *tokenizer = make_tokenizer();
+    nb_sampler_params p = dry_params();
+    p.dry_breakers = NULL;
+    p.repeat_penalty = 1.1f;
+    nb_status status = NB_ERR_MEMORY;
+    int failures = 0;
+    for (; status != NB_OK; failures++) {
+        nb_sampler *s;
+        nb_error err = {0};
+        allocations = 0;
+        fail_at = (size_t)failures + 1;
+        status = nb_sampler_new(&p, 200000, tokenizer, &s, &err);
+        fail_at = 0;
+        assert_true(status == NB_OK || (status == NB_ERR_MEMORY && err.message[0] && !s));
+        nb_sampler_free(s);
+    }
+    assert_true(failures > 10);
+    nb_tokenizer_free(tokenizer);
+#endif
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1191,6 +1212,7 @@ int main(void)
         cmocka_unit_test(wrong_parameters_are_refused),
         cmocka_unit_test(order_is_kept),
         cmocka_unit_test(picking_allocates_nothing),
+        cmocka_unit_test(out_of_memory_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
