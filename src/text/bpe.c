@@ -3,6 +3,8 @@
 #include "text/tokenizer_internal.h"
 #include "text/utf8.h"
 
+enum { SHORT_WORD = 16 }; /* bytes up to which looking for cuts does not pay */
+
 uint32_t nb_gpt2_letter(unsigned char byte)
 {
     if ((byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte != 0xAD))
@@ -43,6 +45,22 @@ static bool pair_of_rule(const void *context, const nb_symbol *a, const nb_symbo
     return true;
 }
 
+/* the byte whose letter is the one or two bytes a, b of UTF-8 */
+static unsigned byte_of_letter(const nb_tokenizer *t, char a, char b)
+{
+    unsigned char first = (unsigned char)a;
+    int byte = first >= 0xC0 && !(t->pre_flags & NB_PRE_RAW) ? nb_gpt2_byte((first & 31u) << 6 | (b & 63)) : first;
+    return byte < 0 ? first : (unsigned)byte;
+}
+
+static void note_join(nb_tokenizer *t, const char *left, size_t n, char right_first, char right_second)
+{
+    bool two = n > 1 && !(t->pre_flags & NB_PRE_RAW) && ((unsigned char)left[n - 1] & 0xC0) == 0x80;
+    unsigned a = two ? byte_of_letter(t, left[n - 2], left[n - 1]) : (unsigned char)left[n - 1];
+    unsigned b = byte_of_letter(t, right_first, right_second);
+    t->joins[a][b / 64] |= 1ull << b % 64;
+}
+
 /* "left right" of the file's list. A merge of pieces that the vocabulary lacks can never happen and is left out. */
 static void add_rule(nb_tokenizer *t, nb_str text, uint32_t rank, nb_buf *whole)
 {
@@ -64,6 +82,7 @@ static void add_rule(nb_tokenizer *t, nb_str text, uint32_t rank, nb_buf *whole)
         i = (i + 1) & t->rule_mask;
     if (t->rules[i].pair == UINT64_MAX) /* the first of two equal merges has the better rank */
         t->rules[i] = (nb_merge_rule){.pair = pair, .rank = rank, .id = id};
+    note_join(t, text.p, left_bytes, space[1], text.n - left_bytes > 2 ? space[2] : 0);
 }
 
 static nb_status build_rules(nb_tokenizer *t, const nb_vocab *vocab, nb_error *err)
@@ -72,8 +91,9 @@ static nb_status build_rules(nb_tokenizer *t, const nb_vocab *vocab, nb_error *e
     while (cap / 3 * 2 < vocab->merge_count)
         cap *= 2;
     t->rules = vocab->merge_count < UINT32_MAX ? NB_ARRAY(&t->arena, nb_merge_rule, cap) : NULL;
+    t->joins = nb_arena_array(&t->arena, 256, sizeof *t->joins);
     nb_buf whole = {0};
-    if (!t->rules || !nb_buf_reserve(&whole, 256))
+    if (!t->rules || !t->joins || !nb_buf_reserve(&whole, 256))
         return nb_fail_memory(err, "merges", cap * sizeof(nb_merge_rule));
     t->rule_mask = cap - 1;
     for (size_t i = 0; i < cap; i++)
@@ -153,22 +173,47 @@ static int32_t whole_word(nb_run *run, const char *s, size_t n)
     return run->scratch.failed ? -1 : nb_tokenizer_find_hashed(t, run->scratch.data, run->scratch.len);
 }
 
+static nb_status merge_stretch(nb_run *run, const char *base, size_t offset, size_t n, nb_error *err)
+{
+    uint64_t hash = nb_hash(base + offset, n);
+    size_t first = run->out->count;
+    if (nb_memo_find(run, base, offset, n, hash))
+        return NB_OK;
+    if (!nb_ids_reserve(run->out, n) || !first_symbols(run, base, offset, n) ||
+        !nb_merger_run(&run->merger, pair_of_rule, run->t))
+        return nb_fail_memory(err, "merging", n * 40);
+    NB_TRY(emit(run, base, err));
+    nb_memo_put(run, offset, n, hash, first);
+    return NB_OK;
+}
+
+/* A long word is cut where no merge can join what is left and right of the cut: at the boundaries of most emoji, say. */
+static nb_status merge_long_word(nb_run *run, const char *base, size_t offset, size_t n, nb_error *err)
+{
+    const unsigned char *s = (const unsigned char *)base + offset;
+    for (size_t from = 0, i = 1; i <= n; i++) {
+        bool inside = i < n && run->t->pre_flags & NB_PRE_RAW && (s[i] & 0xC0) == 0x80;
+        if (i < n && (inside || nb_joins(run->t, s[i - 1], s[i])))
+            continue;
+        NB_TRY(merge_stretch(run, base, offset + from, i - from, err));
+        from = i;
+    }
+    return NB_OK;
+}
+
 static nb_status encode_word(nb_run *run, const char *base, size_t offset, size_t n, nb_error *err)
 {
     uint64_t hash = nb_hash(base + offset, n);
     size_t first = run->out->count;
     if (nb_memo_find(run, base, offset, n, hash))
         return NB_OK;
-    if (!nb_ids_reserve(run->out, n))
-        return nb_fail_memory(err, "token ids", n * sizeof(int32_t));
     int32_t whole = whole_word(run, base + offset, n);
-    if (whole >= 0)
-        run->out->id[run->out->count++] = whole;
-    else {
-        if (!first_symbols(run, base, offset, n) || !nb_merger_run(&run->merger, pair_of_rule, run->t))
-            return nb_fail_memory(err, "merging", n * 40);
-        NB_TRY(emit(run, base, err));
-    }
+    if (whole < 0 && n <= SHORT_WORD)
+        return merge_stretch(run, base, offset, n, err);
+    if (whole < 0)
+        NB_TRY(merge_long_word(run, base, offset, n, err));
+    else if (!nb_ids_add(run->out, whole))
+        return nb_fail_memory(err, "token ids", n * sizeof(int32_t));
     nb_memo_put(run, offset, n, hash, first);
     return NB_OK;
 }

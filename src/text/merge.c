@@ -1,29 +1,20 @@
 #include "text/merge.h"
 
-#include <stdlib.h>
-
-enum { SHORT = 24 }; /* symbols up to which scanning for the least priority beats the heap */
+enum { SHORT = 24 }; /* symbols up to which scanning for the least priority beats the queue */
 
 bool nb_merger_reserve(nb_merger *m, size_t symbols)
 {
-    if (symbols <= m->cap)
-        return true;
-    size_t cap = m->cap ? m->cap : 64;
-    while (cap < symbols)
-        cap *= 2;
-    nb_symbol *grown = realloc(m->symbols, cap * sizeof *grown);
-    if (!grown)
+    if (!nb_grown_reserve(&m->memory, symbols, sizeof *m->symbols))
         return false;
-    m->symbols = grown;
-    m->cap = cap;
+    m->symbols = m->memory.p;
     return true;
 }
 
 void nb_merger_free(nb_merger *m)
 {
-    free(m->symbols);
-    free(m->nodes);
-    free(m->heap);
+    nb_grown_free(&m->memory);
+    nb_grown_free(&m->nodes);
+    nb_merge_queue_free(&m->queue);
     *m = (nb_merger){0};
 }
 
@@ -60,99 +51,62 @@ static void merge_short(nb_merger *m, nb_pair_fn *pair, const void *context)
     m->count = n;
 }
 
-/* ---- long words: a linked list of symbols, a heap of (priority, left symbol) ---- */
+/* ---- long words: a linked list of symbols, a queue of (priority, left symbol). What two symbols join to is asked again
+ * when their turn comes: keeping it would cost more in memory traffic than it saves. ---- */
 typedef struct nb_merge_node {
     int32_t prev, next; /* -1: none */
-    uint32_t priority;
-    int32_t joined; /* id of this symbol and the next one together; -1: they do not join */
 } node;
 
-static bool heap_push(nb_merger *m, uint64_t key)
+static node *node_at(const nb_merger *m, int32_t i) { return (node *)m->nodes.p + i; }
+
+static bool push_pair(nb_merger *m, int32_t left, nb_pair_fn *pair, const void *context)
 {
-    if (m->heap_count == m->heap_cap) {
-        size_t cap = m->heap_cap ? m->heap_cap * 2 : 256;
-        uint64_t *grown = realloc(m->heap, cap * sizeof *grown);
-        if (!grown)
+    int32_t right = left < 0 ? -1 : node_at(m, left)->next, id;
+    uint32_t priority;
+    return right < 0 || !pair(context, &m->symbols[left], &m->symbols[right], &priority, &id) ||
+           nb_merge_queue_push(&m->queue, priority, (uint32_t)left);
+}
+
+static bool start_long(nb_merger *m, nb_pair_fn *pair, const void *context)
+{
+    size_t n = m->count;
+    if (!nb_grown_reserve(&m->nodes, n, sizeof(node)))
+        return false;
+    nb_merge_queue_start(&m->queue, n);
+    for (size_t i = 0; i < n; i++)
+        *node_at(m, (int32_t)i) = (node){.prev = (int32_t)i - 1, .next = i + 1 < n ? (int32_t)i + 1 : -1};
+    for (size_t i = 0; i < n; i++)
+        if (!push_pair(m, (int32_t)i, pair, context))
             return false;
-        m->heap = grown;
-        m->heap_cap = cap;
-    }
-    size_t i = m->heap_count++;
-    for (; i > 0 && m->heap[(i - 1) / 4] > key; i = (i - 1) / 4)
-        m->heap[i] = m->heap[(i - 1) / 4];
-    m->heap[i] = key;
     return true;
-}
-
-static uint64_t heap_pop(nb_merger *m)
-{
-    uint64_t *h = m->heap, top = h[0], last = h[--m->heap_count];
-    size_t n = m->heap_count, i = 0;
-    for (;;) {
-        size_t child = 4 * i + 1, least = child;
-        if (child >= n)
-            break;
-        for (size_t k = child + 1; k < child + 4 && k < n; k++)
-            if (h[k] < h[least])
-                least = k;
-        if (h[least] >= last)
-            break;
-        h[i] = h[least];
-        i = least;
-    }
-    h[i] = last;
-    return top;
-}
-
-/* looks at symbol i and its right neighbour again */
-static bool renew(nb_merger *m, int32_t i, nb_pair_fn *pair, const void *context)
-{
-    node *a = &m->nodes[i];
-    if (a->next < 0 || !pair(context, &m->symbols[i], &m->symbols[a->next], &a->priority, &a->joined)) {
-        a->joined = -1;
-        return true;
-    }
-    return heap_push(m, (uint64_t)a->priority << 32 | (uint32_t)i);
 }
 
 static bool merge_long(nb_merger *m, nb_pair_fn *pair, const void *context)
 {
-    size_t n = m->count;
-    if (n > m->node_cap) {
-        node *grown = realloc(m->nodes, n * sizeof *grown);
-        if (!grown)
-            return false;
-        m->nodes = grown;
-        m->node_cap = n;
-    }
-    m->heap_count = 0;
-    for (size_t i = 0; i < n; i++)
-        m->nodes[i] = (node){.prev = (int32_t)i - 1, .next = i + 1 < n ? (int32_t)i + 1 : -1, .joined = -1};
-    for (size_t i = 0; i < n; i++)
-        if (!renew(m, (int32_t)i, pair, context))
-            return false;
-    while (m->heap_count > 0) {
-        uint64_t key = heap_pop(m);
-        int32_t left = (int32_t)(uint32_t)key;
-        node *a = &m->nodes[left];
-        if (a->joined < 0 || a->priority != key >> 32)
-            continue; /* its pair has changed since; the new one has its own entry */
-        node *b = &m->nodes[a->next];
-        m->symbols[left].id = a->joined;
-        m->symbols[left].bytes += m->symbols[a->next].bytes;
-        m->symbols[a->next].bytes = 0;
-        b->joined = -1;
-        a->next = b->next;
-        if (b->next >= 0)
-            m->nodes[b->next].prev = left;
-        if ((a->prev >= 0 && !renew(m, a->prev, pair, context)) || !renew(m, left, pair, context))
+    uint32_t priority, at, now;
+    int got = -1;
+    if (!start_long(m, pair, context))
+        return false;
+    while ((got = nb_merge_queue_pop(&m->queue, &priority, &at)) > 0) {
+        int32_t left = (int32_t)at, right = node_at(m, left)->next, id;
+        nb_symbol *a = &m->symbols[left];
+        if (a->bytes == 0 || right < 0 || !pair(context, a, &m->symbols[right], &now, &id) || now != priority)
+            continue; /* one of the two was joined since; the new pair has its own entry */
+        a->id = id;
+        a->bytes += m->symbols[right].bytes;
+        m->symbols[right].bytes = 0;
+        int32_t next = node_at(m, right)->next;
+        node_at(m, left)->next = next;
+        if (next >= 0)
+            node_at(m, next)->prev = left;
+        if (!push_pair(m, node_at(m, left)->prev, pair, context) || !push_pair(m, left, pair, context))
             return false;
     }
     size_t kept = 0;
-    for (int32_t i = 0; i >= 0; i = m->nodes[i].next)
+    for (int32_t i = 0; i >= 0; i = node_at(m, i)->next)
         m->symbols[kept++] = m->symbols[i];
     m->count = kept;
-    return true;
+    return got == 0;
 }
 
 bool nb_merger_run(nb_merger *m, nb_pair_fn *pair, const void *context)

@@ -1,9 +1,9 @@
 /* merge.h - the loop that byte-level BPE and SentencePiece BPE share: neighbours are joined, the pair of least priority
- * first, the leftmost of equals first, until no pair can be joined. Short words by scanning, long ones by a heap. */
+ * first, the leftmost of equals first, until no pair can be joined. Short words by scanning, long ones with a queue. */
 #ifndef NB_TEXT_MERGE_H
 #define NB_TEXT_MERGE_H
 
-#include "base/mem.h"
+#include "text/merge_queue.h"
 
 typedef struct nb_symbol {
     int32_t id; /* -1: a character that is no token */
@@ -14,12 +14,10 @@ typedef struct nb_symbol {
 typedef bool nb_pair_fn(const void *context, const nb_symbol *a, const nb_symbol *b, uint32_t *priority, int32_t *id);
 
 typedef struct nb_merger { /* {0} is a valid empty one */
-    nb_symbol *symbols;
-    size_t count, cap;
-    struct nb_merge_node *nodes;
-    size_t node_cap;
-    uint64_t *heap;
-    size_t heap_count, heap_cap;
+    nb_symbol *symbols;         /* in `memory` */
+    size_t count;
+    nb_grown memory, nodes;
+    nb_merge_queue queue;
 } nb_merger;
 
 bool nb_merger_reserve(nb_merger *m, size_t symbols); /* room for that many in all */

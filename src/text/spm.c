@@ -123,7 +123,7 @@ static size_t word_end(const nb_tokenizer *t, const unsigned char *s, size_t i, 
     for (i += step; i < end; i += step) {
         step = s[i] < 128 ? 1 : nb_utf8_step(s + i, end - i);
         unsigned class = class_of(s + i, step);
-        if (!(t->joins[last][class / 64] >> class % 64 & 1))
+        if (!nb_joins(t, last, class))
             break;
         last = class;
     }

@@ -53,13 +53,14 @@ struct nb_tokenizer {
 
     int32_t byte_id[256]; /* the token of a single byte, -1 without */
 
-    /* byte-level BPE */
+    /* "gpt2" */
     nb_pretokenizer *pre;
     unsigned pre_flags;
     nb_merge_rule *rules;
     size_t rule_mask;
 
-    /* "llama": joins[a] has bit b when some piece holds a character of class a followed by one of class b */
+    /* Where a long word may be cut before merging. "llama": joins[a] has bit b when some piece holds a character of class a
+     * followed by one of class b; "gpt2": when some merge joins a piece that ends in byte a to one that begins with byte b. */
     uint64_t (*joins)[4];
 
     /* "t5" */
@@ -90,6 +91,8 @@ struct nb_run {
 extern const nb_token_model nb_model_bpe, nb_model_spm, nb_model_wordpiece, nb_model_unigram;
 
 int32_t nb_tokenizer_find_hashed(const nb_tokenizer *t, const char *p, size_t n);
+
+static inline bool nb_joins(const nb_tokenizer *t, unsigned a, unsigned b) { return t->joins[a][b / 64] >> b % 64 & 1; }
 
 /* Makes room for `more` ids. */
 bool nb_ids_reserve(nb_ids *ids, size_t more);

@@ -87,8 +87,9 @@ typedef struct search {
     const unsigned char *s;
     size_t n;
     bool control;
-    candidate *found;
-    size_t count, cap;
+    nb_grown memory;
+    candidate *found; /* in `memory` */
+    size_t count;
     uint32_t *lists;        /* [longest + 1] first candidate of each length */
     uint32_t *order;        /* [count] those of one length, left to right */
     unsigned char *covered; /* [n] bytes that belong to a token already chosen */
@@ -104,14 +105,9 @@ static bool collect(search *f)
         size_t bytes = longest_at(f->t, f->s + i, f->n - i, f->control, &id);
         if (bytes == 0)
             continue;
-        if (f->count == f->cap) {
-            size_t cap = f->cap ? f->cap * 2 : 64;
-            candidate *grown = realloc(f->found, cap * sizeof *grown);
-            if (!grown)
-                return false;
-            f->found = grown;
-            f->cap = cap;
-        }
+        if (!nb_grown_reserve(&f->memory, f->count + 1, sizeof *f->found))
+            return false;
+        f->found = f->memory.p;
         f->found[f->count++] = (candidate){.at = (uint32_t)i, .bytes = (uint32_t)bytes, .id = id};
     }
     return true;
@@ -215,7 +211,7 @@ nb_status nb_special_split(const nb_tokenizer *t, nb_str text, bool parse_contro
 {
     search f = {.t = t, .s = (const unsigned char *)text.p, .n = text.n, .control = parse_control};
     bool ok = collect(&f) && (f.count == 0 || choose_all(&f)) && cut(&f, out);
-    free(f.found);
+    nb_grown_free(&f.memory);
     free(f.lists);
     free(f.order);
     free(f.covered);
