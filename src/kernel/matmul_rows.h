@@ -6,7 +6,7 @@
     {                                                                                                                  \
         dot_tile(NB_TYPE_##type, shape_##type, unpack_##type, w, panel, width, n, acc);                                \
     }
-#define NB_MATMUL_Q(type, d, m, words_at, words, fifth, subs, shift, bits)                                             \
+#define NB_MATMUL_Q(type, d, m, words_at, words, place, fifth, subs, shift, bits)                                      \
     static const shape shape_##type = {                                                                                \
         subs, shift, bits, words > 8 ? 8 : 1, 32 + (m >= 0 ? 32 : 0) + 64 * words, m >= 0};                            \
     static void unpack_##type(const void *tile, size_t n, void *codes)                                                 \
@@ -32,7 +32,7 @@ const nb_matmul_level LEVEL = {
     .types =
         {
 #define DOTS(type) {dot1_##type, dot2_##type, dot4_##type, dot8_##type}
-#define NB_MATMUL_Q(type, d, m, words_at, words, fifth, ...)                                                           \
+#define NB_MATMUL_Q(type, d, m, words_at, words, place, fifth, ...)                                                    \
     [NB_TYPE_##type] = {DOTS(type), UNPACK_PAYS(words, fifth) ? unpack_##type : NULL, dot_codes_##type},
 #define NB_MATMUL_F(type, bytes) [NB_TYPE_##type] = {DOTS(type), NULL, NULL},
 #include "kernel/matmul.def"

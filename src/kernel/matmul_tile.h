@@ -1,7 +1,7 @@
 /* matmul_tile.h - layouts and the table of functions behind matmul.h; private to src/kernel.
  *
  * Packed tile of a block type: for each block, ascending, of 16 rows (lane = row):
- *     f16 d[16], f16 m[16] (types with a minimum), u32 word[n][16]: word i of all rows, the block's own words.
+ *     f16 d[16], f16 m[16] (types with a minimum), u32 word[n][16]: word place[i] of all rows, the block's own words.
  * So a vector holds 4 consecutive bytes of 16 rows, the bytes are as many as in the file, and padding rows are zeros.
  * Float types: [k][16] elements.
  *
@@ -31,6 +31,7 @@ enum { NB_WIDTHS = 4, NB_GROUP_F32 = 64 };
 typedef struct nb_tile_type {
     int16_t d_at, m_at;
     uint16_t words_at, words; /* words 0: the type has no 8-bit kernel */
+    const uint8_t *place;
     uint8_t fifth, subs, shift;
     uint8_t float_bytes;
     uint16_t block_values, block_bytes;
@@ -38,6 +39,7 @@ typedef struct nb_tile_type {
 
 const nb_tile_type *nb_tile_type_get(nb_type type);
 
+static inline size_t nb_word_place(const nb_tile_type *t, size_t i) { return t->place ? t->place[i] : i; }
 static inline bool nb_tile_has_min(const nb_tile_type *t) { return t->m_at >= 0; }
 static inline size_t nb_codes_bytes(size_t subs, bool min) { return 512 + 64 * subs * (min ? 2 : 1); }
 #define NB_PANEL_Q8_BYTES 44 /* a token's 32 values */

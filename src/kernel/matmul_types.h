@@ -84,18 +84,21 @@ INLINE vu tile_quad(nb_type type, const uint8_t *w, unsigned b, unsigned quad)
     case NB_TYPE_Q8_0: return word(w, quad) ^ 0x80808080;
     case NB_TYPE_Q4_K: return word(w, 3 + b / 2 * 8 + quad) >> b % 2 * 4 & 0x0f0f0f0f;
     case NB_TYPE_Q5_K: {
-        vu high = word(w, 3 + quad), fifth = b < 4 ? high << (4 - b) : high >> (b - 4);
-        return (word(w, 11 + b / 2 * 8 + quad) >> b % 2 * 4 & 0x0f0f0f0f) | (fifth & 0x10101010);
+        vu high = word(w, 4 + 2 * quad), fifth = b < 4 ? high << (4 - b) : high >> (b - 4);
+        vu nibbles = word(w, b < 2 ? 3 + 2 * quad : 11 + b / 2 * 8 + quad);
+        return (nibbles >> b % 2 * 4 & 0x0f0f0f0f) | (fifth & 0x10101010);
     }
-    case NB_TYPE_Q6_K: { /* halves of 128 values: 16 words of low nibbles, 8 of high pairs */
-        vu high = word(w, 32 + b / 4 * 8 + quad);
+    case NB_TYPE_Q6_K: { /* halves of 128 values: 16 words of low nibbles, the first 8 by turns with 8 of high pairs */
+        unsigned half = 4 + b / 4 * 24;
+        vu high = word(w, half + 2 * quad + 1), nibbles = word(w, half + (b % 2 ? 16 + quad : 2 * quad));
         high = b % 4 < 2 ? high << (4 - b % 4 * 2) : high >> (b % 4 * 2 - 4);
-        return (word(w, b / 4 * 16 + b % 2 * 8 + quad) >> b % 4 / 2 * 4 & 0x0f0f0f0f) | (high & 0x30303030);
+        return (nibbles >> b % 4 / 2 * 4 & 0x0f0f0f0f) | (high & 0x30303030);
     }
     case NB_TYPE_Q2_K: return word(w, 4 + b / 4 * 8 + quad) >> b % 4 * 2 & 0x03030303;
     case NB_TYPE_Q3_K: {
-        vu high = word(w, quad), third = b < 2 ? high << (2 - b) : high >> (b - 2);
-        return (word(w, 8 + b / 4 * 8 + quad) >> b % 4 * 2 & 0x03030303) | (third & 0x04040404);
+        vu high = word(w, 4 + 2 * quad), third = b < 2 ? high << (2 - b) : high >> (b - 2);
+        vu low_bits = word(w, b < 4 ? 3 + 2 * quad : 19 + quad);
+        return (low_bits >> b % 4 * 2 & 0x03030303) | (third & 0x04040404);
     }
     default: return word(w, quad); /* codes already */
     }
@@ -118,12 +121,12 @@ INLINE vf tile_scale(nb_type type, const uint8_t *w, vf d, unsigned b, unsigned 
     switch (type) {
     case NB_TYPE_Q4_K:
     case NB_TYPE_Q5_K: return d * vf_of_int(k4_six(w, b, 0));
-    case NB_TYPE_Q6_K: return d * vf_of_int((vu)((vi)(word(w, 48 + i / 4) << (24 - i % 4 * 8)) >> 24));
+    case NB_TYPE_Q6_K: return d * vf_of_int((vu)((vi)(word(w, i / 4) << (24 - i % 4 * 8)) >> 24));
     case NB_TYPE_Q2_K: return d * vf_of_int(word(w, i / 4) >> i % 4 * 8 & 15);
     case NB_TYPE_Q3_K: {
-        vu low = word(w, 24 + i / 4 % 2) >> (i % 4 * 8 + i / 8 * 4) & 15;
+        vu low = word(w, i / 4 % 2) >> (i % 4 * 8 + i / 8 * 4) & 15;
         unsigned shift = i % 4 * 8 + i / 4 * 2;
-        vu high = shift < 4 ? word(w, 26) << (4 - shift) : word(w, 26) >> (shift - 4);
+        vu high = shift < 4 ? word(w, 2) << (4 - shift) : word(w, 2) >> (shift - 4);
         return d * vf_of_int((low | (high & 48)) - 32);
     }
     default: return d;

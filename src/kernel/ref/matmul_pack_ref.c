@@ -21,7 +21,7 @@ void nb_pack_ref(const nb_tile_type *t, const uint8_t *src, size_t row_bytes, si
                 uint32_t w;
                 memcpy(&w, in + t->words_at + 4 * i, 4);
                 w = t->fifth && i == 0 ? nb_fifth_spread(w) : w;
-                memcpy(out + head + 64 * i + 4 * r, &w, 4);
+                memcpy(out + head + 64 * nb_word_place(t, i) + 4 * r, &w, 4);
             }
         }
 }
@@ -37,7 +37,7 @@ void nb_unpack_rows(const nb_tile_type *t, const uint8_t *tile, size_t blocks, u
                 memcpy(out + t->m_at, tile + 32 + 2 * r, 2);
             for (size_t i = 0; i < t->words; i++) {
                 uint32_t w;
-                memcpy(&w, tile + head + 64 * i + 4 * r, 4);
+                memcpy(&w, tile + head + 64 * nb_word_place(t, i) + 4 * r, 4);
                 w = t->fifth && i == 0 ? nb_fifth_gather(w) : w;
                 memcpy(out + t->words_at + 4 * i, &w, 4);
             }

@@ -7,10 +7,10 @@
 
 /* ---- packing ---- */
 
-/* out[i][row] = word i of row, i 0..3: 16 bytes of each of 16 rows. stride in bytes. */
-INLINE void transpose_words(const uint8_t *src, size_t stride, uint8_t *out)
+/* to[i][row] = word i of row, i 0..3: 16 bytes of each of 16 rows. stride in bytes. */
+INLINE void transpose_words(const uint8_t *src, size_t stride, uint8_t *const to[4])
 {
-    for (size_t half = 0; half < 2; half++, src += 8 * stride, out += 32) {
+    for (size_t half = 0; half < 2; half++, src += 8 * stride) {
         __m256i z[4];
         for (size_t i = 0; i < 4; i++)
             z[i] = _mm256_inserti128_si256(
@@ -18,11 +18,17 @@ INLINE void transpose_words(const uint8_t *src, size_t stride, uint8_t *out)
                 _mm_loadu_si128((const void *)(src + (i + 4) * stride)), 1);
         __m256i low01 = _mm256_unpacklo_epi32(z[0], z[1]), high01 = _mm256_unpackhi_epi32(z[0], z[1]);
         __m256i low23 = _mm256_unpacklo_epi32(z[2], z[3]), high23 = _mm256_unpackhi_epi32(z[2], z[3]);
-        _mm256_storeu_si256((void *)(out), _mm256_unpacklo_epi64(low01, low23));
-        _mm256_storeu_si256((void *)(out + 64), _mm256_unpackhi_epi64(low01, low23));
-        _mm256_storeu_si256((void *)(out + 128), _mm256_unpacklo_epi64(high01, high23));
-        _mm256_storeu_si256((void *)(out + 192), _mm256_unpackhi_epi64(high01, high23));
+        _mm256_storeu_si256((void *)(to[0] + half * 32), _mm256_unpacklo_epi64(low01, low23));
+        _mm256_storeu_si256((void *)(to[1] + half * 32), _mm256_unpackhi_epi64(low01, low23));
+        _mm256_storeu_si256((void *)(to[2] + half * 32), _mm256_unpacklo_epi64(high01, high23));
+        _mm256_storeu_si256((void *)(to[3] + half * 32), _mm256_unpackhi_epi64(high01, high23));
     }
+}
+
+INLINE void transpose_floats(const uint8_t *src, size_t stride, uint8_t *out)
+{
+    uint8_t *const to[4] = {out, out + 64, out + 128, out + 192};
+    transpose_words(src, stride, to);
 }
 
 /* The same for 8 halves of each of 16 rows: out[i][row], 32 bytes a step. */
@@ -65,11 +71,13 @@ INLINE void pack_block(const nb_tile_type *t, const uint8_t *src, size_t stride,
         gather_halves(src + t->m_at, stride, out + 32);
     out += nb_tile_has_min(t) ? 64 : 32;
     src += t->words_at;
-    size_t i = 0;
-    for (; i + 4 <= t->words; i += 4)
-        transpose_words(src + 4 * i, stride, out + 64 * i);
-    if (i < t->words)
-        transpose_words(src + 4 * t->words - 16, stride, out + 64 * (size_t)t->words - 256);
+    for (size_t i = 0; i < t->words; i += 4) {
+        size_t first = nb_min_size(i, t->words - 4u);
+        uint8_t *to[4];
+        for (size_t j = 0; j < 4; j++)
+            to[j] = out + 64 * nb_word_place(t, first + j);
+        transpose_words(src + 4 * first, stride, to);
+    }
     if (t->fifth) {
         uint32_t *fifth = (uint32_t *)(void *)out;
         for (size_t r = 0; r < 16; r++)
@@ -87,7 +95,7 @@ void nb_pack_avx2(const nb_tile_type *t, const uint8_t *src, size_t row_bytes, s
     size_t b = 0;
     if (t->float_bytes == 4)
         for (; b + 4 <= blocks; b += 4)
-            transpose_words(src + 4 * b, row_bytes, out + 64 * b);
+            transpose_floats(src + 4 * b, row_bytes, out + 64 * b);
     else if (t->float_bytes == 2)
         for (; b + 8 <= blocks; b += 8)
             transpose_halves(src + 2 * b, row_bytes, out + 32 * b);
@@ -102,7 +110,7 @@ void nb_transpose16_avx2(const float *rows, size_t n, float *out)
 {
     size_t i = 0;
     for (; i + 4 <= n; i += 4)
-        transpose_words((const uint8_t *)(rows + i), n * sizeof(float), (uint8_t *)(out + 16 * i));
+        transpose_floats((const uint8_t *)(rows + i), n * sizeof(float), (uint8_t *)(out + 16 * i));
     for (; i < n; i++)
         for (size_t lane = 0; lane < 16; lane++)
             out[i * 16 + lane] = rows[lane * n + i];
