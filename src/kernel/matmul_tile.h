@@ -16,7 +16,8 @@
  *     dot_s = sum code * q + (minus_s << shift)                    exact, 32-bit integers
  *     v_b = dot_0 scale_0; v_b = fma(dot_1, scale_1, v_b); v_b = fma(min_s, (float)minus_s, v_b), s ascending
  *     acc = fma(v_b, activation scale_b, acc)
- * F32: within each 64 values of k from 0: part = fma(w, x, part), k ascending; then acc += part.
+ * F32: within each 256 values of k from 0: part_j = fma(w, x, part_j) for k = j mod 4, k ascending; then acc += part_0,
+ *     part_1, part_2, part_3. (Four chains hide the latency of fma for one token, and read k in order.)
  * The AVX2 level has no fma: there it is a multiplication and an addition. */
 #ifndef NB_KERNEL_MATMUL_TILE_H
 #define NB_KERNEL_MATMUL_TILE_H
@@ -25,7 +26,7 @@
 
 #include "kernel/matmul.h"
 
-enum { NB_WIDTHS = 4, NB_GROUP_F32 = 64 };
+enum { NB_WIDTHS = 4, NB_SPAN_F32 = 256 };
 
 /* how a type's block lies in the file and what its codes mean: the columns of matmul.def */
 typedef struct nb_tile_type {

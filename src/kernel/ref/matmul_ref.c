@@ -69,14 +69,16 @@ static __attribute__((noinline)) void dot_block(const block *w, shape s, const u
 INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, size_t width, size_t n, float *acc)
 {
     size_t bytes = type == NB_TYPE_F32 ? 4 : 2;
-    for (size_t begin = 0; begin < n; begin += NB_GROUP_F32) {
-        size_t end = nb_min_size(n, begin + NB_GROUP_F32);
+    for (size_t begin = 0; begin < n; begin += NB_SPAN_F32) {
+        size_t end = nb_min_size(n, begin + NB_SPAN_F32);
         for (size_t t = 0; t < width; t++)
             for (size_t lane = 0; lane < 16; lane += LANES) {
-                vf part = {0};
+                vf part[4] = {{0}}, sum = vf_load(acc + t * 16 + lane);
                 for (size_t k = begin; k < end; k++)
-                    part = vf_fma(tile_float(type, tile + lane * bytes, k), (vf){0} + panel[k * width + t], part);
-                vf_store(acc + t * 16 + lane, vf_load(acc + t * 16 + lane) + part);
+                    part[k % 4] = vf_fma(tile_float(type, tile + lane * bytes, k), (vf){0} + panel[k * width + t], part[k % 4]);
+                for (int j = 0; j < 4; j++)
+                    sum += part[j];
+                vf_store(acc + t * 16 + lane, sum);
             }
     }
 }

@@ -146,42 +146,47 @@ INLINE void unpack_tile(nb_type type, shape s, const uint8_t *tile, size_t n, ui
     }
 }
 
-/* ---- float: chains of fma, one for each token and group of 64 k; `together` groups at a time hide its latency ---- */
+/* ---- float: chains of fma, one for each token and k mod 4: 16 at a time, so two passes for 8 tokens ---- */
 
+#define EACH_CHAIN(M) EACH_TOKEN(M) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
 #define PART(c) __m512 p##c = _mm512_setzero_ps();
+#define CHAIN_K(c) (k + first + c / width)
+#define CHAIN(c)                                                                                                       \
+    p##c = _mm512_fmadd_ps((__m512)tile_float(type, tile, CHAIN_K(c)),                                                 \
+                           _mm512_set1_ps(panel[CHAIN_K(c) * width + c % width]), p##c);
 #define STEP(c)                                                                                                        \
-    if (c < width * together)                                                                                          \
-        p##c = _mm512_fmadd_ps((__m512)tile_float(type, tile, k + c / width * NB_GROUP_F32),                           \
-                               _mm512_set1_ps(panel[(k + c / width * NB_GROUP_F32) * width + c % width]), p##c);
+    if (c < chains)                                                                                                    \
+        CHAIN(c)
+#define REST(c)                                                                                                        \
+    if (c < chains && CHAIN_K(c) < n)                                                                                  \
+        CHAIN(c)
 #define SUM(c)                                                                                                         \
-    if (c < width * together)                                                                                          \
+    if (c < chains)                                                                                                    \
         _mm512_storeu_ps(acc + c % width * 16, _mm512_add_ps(_mm512_loadu_ps(acc + c % width * 16), p##c));
 
-INLINE size_t dot_groups(nb_type type, const uint8_t *tile, const float *panel, const size_t width,
-                         const size_t together, size_t begin, size_t n, float *acc)
+/* k = first, first + 1 .. mod 4 of up to NB_SPAN_F32 values */
+INLINE void dot_span(nb_type type, const uint8_t *tile, const float *panel, const size_t width, const size_t first,
+                     size_t n, float *acc)
 {
-    for (; n - begin >= together * NB_GROUP_F32 || (together == 1 && begin < n); begin += together * NB_GROUP_F32) {
-        EACH_TOKEN(PART)
-        size_t end = nb_min_size(n, begin + NB_GROUP_F32);
-        for (size_t k = begin; k < end; k++) {
-            EACH_TOKEN(STEP)
-        }
-        EACH_TOKEN(SUM)
-        if (end == n)
-            return n;
+    const size_t chains = width < 4 ? 4 * width : 16;
+    EACH_CHAIN(PART)
+    size_t k = 0;
+    for (; k + 4 <= n; k += 4) {
+        EACH_CHAIN(STEP)
     }
-    return begin;
+    EACH_CHAIN(REST)
+    EACH_CHAIN(SUM)
 }
 
 INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, const size_t width, size_t n, float *acc)
 {
-    size_t k = 0;
-    if (width <= 2)
-        k = dot_groups(type, tile, panel, width, 4, k, n, acc);
-    if (width <= 4)
-        k = dot_groups(type, tile, panel, width, 2, k, n, acc);
-    if (k < n)
-        dot_groups(type, tile, panel, width, 1, k, n, acc);
+    const size_t bytes = type == NB_TYPE_F32 ? 64 : 32;
+    for (size_t k = 0; k < n; k += NB_SPAN_F32) {
+        size_t span = nb_min_size(n - k, NB_SPAN_F32);
+        dot_span(type, tile + k * bytes, panel + k * width, width, 0, span, acc);
+        if (width == 8)
+            dot_span(type, tile + k * bytes, panel + k * width, width, 2, span, acc);
+    }
 }
 
 /* Unpacking nibbles and bytes beside the dot products is free, and the packed tile leaves more of L1 to the panel:

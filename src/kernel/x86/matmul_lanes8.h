@@ -110,48 +110,43 @@ INLINE void dot_block(const block *w, shape s, const uint8_t *panel, const unsig
 
 #include "kernel/matmul_lanes.h"
 
-/* ---- float: 8 chains: halves of the tile, up to 4 tokens, and groups of 64 k where tokens are few ---- */
+/* ---- float: 8 chains of fma at a time: the halves of the tile by 4 chains of k mod 4 of one token (1 or 2 tokens, so
+ * that k is read in order) or by one chain of each of 4 tokens ---- */
 
 #define EACH8(M) M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7)
 #define PART(c) vf p##c = {0};
-#define STEP(c)                                                                                                        \
-    if (c / 2 / tokens < together)                                                                                     \
-        p##c = vf_fma(tile_float(type, tile + c % 2 * half, k + c / 2 / tokens * NB_GROUP_F32),                        \
-                      splat_float((const uint8_t *)(panel + (k + c / 2 / tokens * NB_GROUP_F32) * width +              \
-                                                    c / 2 % tokens)),                                                  \
-                      p##c);
+#define CHAIN_K(c) (k + first + c / 2 / tokens)
+#define CHAIN(c)                                                                                                       \
+    p##c = vf_fma(tile_float(type, tile + c % 2 * half, CHAIN_K(c)),                                                   \
+                  splat_float((const uint8_t *)(panel + CHAIN_K(c) * width + c / 2 % tokens)), p##c);
+#define REST(c)                                                                                                        \
+    if (CHAIN_K(c) < n)                                                                                                \
+        CHAIN(c)
 #define SUM(c)                                                                                                         \
-    if (c / 2 / tokens < together) {                                                                                   \
-        float *a = acc + c / 2 % tokens * 16 + c % 2 * 8;                                                              \
-        vf_store(a, vf_load(a) + p##c);                                                                                \
-    }
+    vf_store(acc + c / 2 % tokens * 16 + c % 2 * 8, vf_load(acc + c / 2 % tokens * 16 + c % 2 * 8) + p##c);
 
-INLINE size_t dot_groups(nb_type type, const uint8_t *tile, const float *panel, const size_t width,
-                         const size_t together, size_t begin, size_t n, float *acc)
+/* k = first .. first + 4 / tokens - 1 mod 4, of up to NB_SPAN_F32 values, by `tokens` (1 or 4) of the panel's tokens */
+INLINE void dot_span(nb_type type, const uint8_t *tile, const float *panel, const size_t width, const size_t tokens,
+                     const size_t first, size_t n, float *acc)
 {
-    const size_t tokens = width < 4 ? width : 4, half = type == NB_TYPE_F32 ? 32 : 16;
-    while (n - begin >= together * NB_GROUP_F32 || (together == 1 && begin < n)) {
-        EACH8(PART)
-        size_t end = nb_min_size(n, begin + NB_GROUP_F32);
-        for (size_t k = begin; k < end; k++) {
-            EACH8(STEP)
-        }
-        EACH8(SUM)
-        begin = together == 1 ? end : begin + together * NB_GROUP_F32;
+    const size_t half = type == NB_TYPE_F32 ? 32 : 16;
+    EACH8(PART)
+    size_t k = 0;
+    for (; k + 4 <= n; k += 4) {
+        EACH8(CHAIN)
     }
-    return begin;
+    EACH8(REST)
+    EACH8(SUM)
 }
 
 INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, const size_t width, size_t n, float *acc)
 {
-    size_t k = 0;
-    if (width == 1)
-        k = dot_groups(type, tile, panel, width, 4, k, n, acc);
-    if (width <= 2)
-        k = dot_groups(type, tile, panel, width, 2, k, n, acc);
-    dot_groups(type, tile, panel, width, 1, k, n, acc);
-    if (width == 8)
-        dot_groups(type, tile, panel + 4, width, 1, k, n, acc + 64);
+    const size_t bytes = type == NB_TYPE_F32 ? 64 : 32, tokens = width < 4 ? 1 : 4;
+    for (size_t k = 0; k < n; k += NB_SPAN_F32)
+        for (size_t t = 0; t < width; t += tokens)
+            UNROLL for (size_t first = 0; first < 4; first += 4 / tokens)
+                dot_span(type, tile + k * bytes, panel + k * width + t, width, tokens, first,
+                         nb_min_size(n - k, NB_SPAN_F32), acc + t * 16);
 }
 
 #define UNPACK_PAYS(words, fifth) true
