@@ -19,7 +19,7 @@ static char folder[64];
 
 static const char *in_folder(const char *name)
 {
-    static char path[128];
+    static char path[400];
     snprintf(path, sizeof path, "%s/%s", folder, name);
     return path;
 }
@@ -107,7 +107,7 @@ static void test_abort_keeps_the_old_file(void **state)
 static void test_commit_that_fails_leaves_nothing(void **state)
 {
     (void)state;
-    char path[128];
+    char path[400];
     snprintf(path, sizeof path, "%s", in_folder("sub"));
     nb_error err;
     nb_writer *w;
@@ -153,7 +153,7 @@ static void refused(const char *path, nb_status status, const char *why)
 static void test_only_regular_files(void **state)
 {
     (void)state;
-    char path[128];
+    char path[400];
     snprintf(path, sizeof path, "%s", in_folder("fifo"));
     assert_int_equal(mkfifo(path, 0600), 0);
     refused(path, NB_ERR_IO, "a FIFO"); /* at once, although nobody writes into it */
