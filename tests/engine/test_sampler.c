@@ -15,8 +15,9 @@
 #define SANITIZED
 #endif
 
-static size_t allocations, fail_at; /* fail_at: the allocation of this number gives NULL; 0: none */
+static size_t allocations;
 #ifndef SANITIZED
+static size_t fail_at; /* the allocation of this number gives NULL; 0: none */
 void *__libc_malloc(size_t n);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t n);
