@@ -46,7 +46,7 @@ static nb_jval parsed(nb_jinja *j, nb_str json, nb_jkind want, const char *what)
     nb_error why;
     nb_jval v = nb_jnone();
     if (!nb_jparse_json(j, json, &v, &why))
-        return nb_jfail(j, NB_ERR_ARGUMENT, "%s: %s", what, why.message);
+        return nb_jfail(j, why.code, "%s: %s", what, why.message);
     if (v.kind != want)
         return nb_jfail(j, NB_ERR_ARGUMENT, "%s must be a JSON %s", what, want == NB_J_LIST ? "array" : "object");
     return v;

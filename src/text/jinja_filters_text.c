@@ -313,7 +313,7 @@ FILTER(f_from_json)
     nb_jval v = nb_jnone();
     nb_str s = nb_jneed_str(j, self, "from_json's input");
     if (nb_jok(j) && nb_jspend_bytes(j, s.n) && !nb_jparse_json(j, s, &v, &err) && nb_jok(j))
-        return nb_jfail(j, NB_ERR_ARGUMENT, "from_json: %s", err.message);
+        return nb_jfail(j, err.code, "from_json: %s", err.message);
     return v;
 }
 

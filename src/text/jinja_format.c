@@ -185,9 +185,10 @@ static void convert(nb_jinja *j, nb_buf *b, nb_jval v, spec *f)
     if (f->type == 's' || f->type == 'r' || f->type == 'a') {
         nb_buf text = {0};
         (f->type == 's' ? nb_jwrite_str : nb_jwrite_repr)(j, &text, v);
+        v = nb_jstr_take(j, &text);
         f->zero = false;
-        formatted_text(j, b, nb_buf_view(&text), f, '>');
-        nb_buf_free(&text);
+        if (nb_jok(j))
+            formatted_text(j, b, v.u.s, f, '>');
     } else if (f->type == 'c' && v.kind == NB_J_STR) {
         formatted_text(j, b, v.u.s, f, '>');
     } else if (strchr("diuxXoeEfFgG", f->type)) {

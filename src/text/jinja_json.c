@@ -46,10 +46,15 @@ static nb_jval from_json(nb_jinja *j, const json_t *json)
 
 bool nb_jparse_json(nb_jinja *j, nb_str text, nb_jval *out, nb_error *err)
 {
-    json_error_t error;
+    json_error_t error = {0}; /* jansson says nothing when it runs out of memory */
     json_t *json = json_loadb(text.p ? text.p : "", text.n, JSON_DECODE_ANY | JSON_ALLOW_NUL, &error);
     if (!json) {
-        nb_fail(err, NB_ERR_FORMAT, "not valid JSON: %s (line %d, column %d)", error.text, error.line, error.column);
+        bool memory = !error.text[0] || json_error_code(&error) == json_error_out_of_memory;
+        if (memory)
+            nb_fail_memory(err, "JSON", text.n);
+        else
+            nb_fail(err, NB_ERR_FORMAT, "not valid JSON: %s (line %d, column %d)", error.text, error.line,
+                    error.column);
         return false;
     }
     *out = from_json(j, json);

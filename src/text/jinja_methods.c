@@ -49,7 +49,7 @@ static void split_space(nb_jinja *j, nb_jval out, nb_str s, int64_t max)
     for (s = nb_jstrip(s, NULL, true, false); s.n && nb_jspend(j, 1); s = nb_jstrip(s, NULL, true, false)) {
         size_t end = 0;
         if (max == 0) {
-            nb_jlist_push(j, out, nb_jstr(nb_jstrip(s, NULL, false, true)));
+            nb_jlist_push(j, out, nb_jstr(s));
             return;
         }
         for (size_t pos = 0; pos < s.n && !nb_jis_space(nb_jnext_char(s, &pos));)
@@ -65,7 +65,7 @@ static void rsplit_space(nb_jinja *j, nb_jval out, nb_str s, int64_t max)
 {
     for (s = nb_jstrip(s, NULL, false, true); s.n && nb_jspend(j, 1); s = nb_jstrip(s, NULL, false, true)) {
         if (max == 0) {
-            nb_jlist_push(j, out, nb_jstr(nb_jstrip(s, NULL, true, false)));
+            nb_jlist_push(j, out, nb_jstr(s));
             return;
         }
         size_t start = 0; /* after the last whitespace */
