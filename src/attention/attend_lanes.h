@@ -60,23 +60,24 @@ LANES_INLINE void multiply_block(source from, size_t rows, size_t vectors, const
 {
     lanes sum[BLOCK_ROWS_MAX][BLOCK_VECTORS_MAX];
     const float *a = m->a;
-    size_t a_stride = m->a_stride, n = m->n;
+    size_t a_stride = m->a_stride, c_stride = m->c_stride, n = m->n;
     float *c = m->c + column;
     LANES_UNROLL
-    for (size_t r = 0; r < rows; r++)
+    for (size_t r = 0; r < rows; r++) {
         LANES_UNROLL
-    for (size_t v = 0; v < vectors; v++)
-        sum[r][v] = m->add ? lanes_load(c + r * m->c_stride + v * LANES) : lanes_set(0.0f);
+        for (size_t v = 0; v < vectors; v++)
+            sum[r][v] = m->add ? lanes_load(c + r * c_stride + v * LANES) : lanes_set(0.0f);
+    }
     for (size_t i = 0; i < n; i++) {
         lanes right[BLOCK_VECTORS_MAX];
         LANES_UNROLL
-        for (size_t v = 0; v < vectors; v++)
+        for (size_t v = 0; v < vectors; v++) {
             right[v] = load_b(from, m, i, column + v * LANES);
-        if (from != FLOATS) /* a page's parts are too short for the hardware to run ahead: + 20 to 80 % from memory */
-            LANES_UNROLL
-        for (size_t v = 0; v < vectors; v += 64 / source_bytes(from) / LANES)
-            __builtin_prefetch(
-                (const char *)m->b + m->ahead + (i * m->b_stride + column + v * LANES) * source_bytes(from), 0, 2);
+            /* the parts of a page are too short for the hardware to run ahead: 20 to 80 % slower from memory */
+            if (from != FLOATS && v % (64 / source_bytes(from) / LANES) == 0)
+                __builtin_prefetch(
+                    (const char *)m->b + m->ahead + (i * m->b_stride + column + v * LANES) * source_bytes(from), 0, 2);
+        }
         LANES_UNROLL
         for (size_t r = 0; r < rows; r++) {
             lanes left = lanes_set(a[r * a_stride + i]);
@@ -86,10 +87,11 @@ LANES_INLINE void multiply_block(source from, size_t rows, size_t vectors, const
         }
     }
     LANES_UNROLL
-    for (size_t r = 0; r < rows; r++)
+    for (size_t r = 0; r < rows; r++) {
         LANES_UNROLL
-    for (size_t v = 0; v < vectors; v++)
-        lanes_store(c + r * m->c_stride + v * LANES, sum[r][v]);
+        for (size_t v = 0; v < vectors; v++)
+            lanes_store(c + r * c_stride + v * LANES, sum[r][v]);
+    }
 }
 
 #define MULTIPLY(from, rows)                                                                                           \
@@ -172,7 +174,10 @@ static void work_begin(work *w, const nb_attend_job *job)
     for (size_t r = 0; r < w->rows; r++, to += w->k_dim) {
         size_t query = job->query + r / (size_t)job->heads, head = (size_t)job->head + r % (size_t)job->heads;
         const float *from = job->span->q + query * job->span->q_stride + head * w->k_dim;
-        for (size_t d = 0; d < w->k_dim; d++)
+        size_t d = 0;
+        for (; d + LANES <= w->k_dim; d += LANES)
+            lanes_store(to + d, lanes_load(from + d) * scale);
+        for (; d < w->k_dim; d++)
             to[d] = from[d] * scale;
         nb_attend_seen(spec, job->span, job->span->position + (int64_t)query, &w->begin[r], &w->end[r]);
     }
@@ -261,8 +266,22 @@ LANES_INLINE lanes hide(lanes s, size_t key, size_t begin, size_t end)
     return lanes_select(lanes_less(index, lanes_set((float)end)), s, hidden);
 }
 
-/* s: scores in, weights out; the state's top, sums and values follow */
-static void soften(const work *w, float *s, size_t begin, size_t end, float *state)
+/* The state's top rises to that of new scores; what it holds shrinks with it. Returns what scores are measured from. */
+LANES_INLINE lanes rise(const work *w, float *state, lanes scores_top)
+{
+    float *now = state + w->v_pad, old = now[NB_ATTEND_TOP], highest = lanes_top(scores_top);
+    if (highest > old) {
+        float shrink = exp2_of(old - highest, w->job->exact);
+        now[NB_ATTEND_TOP] = highest;
+        lanes_store(now + NB_ATTEND_SUM_LANES, lanes_load(now + NB_ATTEND_SUM_LANES) * shrink);
+        for (size_t d = 0; d < w->v_columns; d += LANES)
+            lanes_store(state + d, lanes_load(state + d) * shrink);
+    }
+    return lanes_set(base_of(now[NB_ATTEND_TOP]));
+}
+
+/* s: scores in, weights out; the state's top, sums and values follow. Keys [begin, end) of the tile count. */
+static void soften_part(const work *w, float *s, size_t begin, size_t end, float *state)
 {
     size_t first = begin / LANES * LANES;
     lanes top = lanes_set(-INFINITY);
@@ -275,23 +294,46 @@ static void soften(const work *w, float *s, size_t begin, size_t end, float *sta
         lanes_store(s + key, v);
         top = lanes_max(v, top); /* a NaN does not count */
     }
-    bool exact = w->job->exact;
-    float *now = state + w->v_pad, old = now[NB_ATTEND_TOP], highest = lanes_top(top);
-    lanes sum = lanes_load(now + NB_ATTEND_SUM_LANES);
-    if (highest > old) {
-        float shrink = exp2_of(old - highest, exact);
-        now[NB_ATTEND_TOP] = highest;
-        sum *= shrink;
-        for (size_t d = 0; d < w->v_columns; d += LANES)
-            lanes_store(state + d, lanes_load(state + d) * shrink);
-    }
-    lanes base = lanes_set(base_of(now[NB_ATTEND_TOP]));
+    float *sums = state + w->v_pad + NB_ATTEND_SUM_LANES;
+    lanes base = rise(w, state, top), sum = lanes_load(sums);
     for (size_t key = first; key < end; key += LANES) {
-        lanes p = lanes_exp2(lanes_load(s + key) - base, exact);
+        lanes p = lanes_exp2(lanes_load(s + key) - base, w->job->exact);
         lanes_store(s + key, p);
         sum += p;
     }
-    lanes_store(now + NB_ATTEND_SUM_LANES, sum);
+    lanes_store(sums, sum);
+}
+
+/* The same for all keys of the tile, with the scores in registers. */
+LANES_INLINE void soften_tile(const work *w, float *s, float *state, bool exact)
+{
+    lanes v[NB_PAGE / LANES], top = lanes_set(-INFINITY);
+    LANES_UNROLL
+    for (size_t i = 0; i < NB_PAGE / LANES; i++) {
+        v[i] = lanes_load(s + i * LANES);
+        if (w->cap > 0)
+            v[i] = lanes_tanh(v[i]) * w->cap;
+        top = lanes_max(v[i], top);
+    }
+    float *sums = state + w->v_pad + NB_ATTEND_SUM_LANES;
+    lanes base = rise(w, state, top), sum = lanes_load(sums);
+    LANES_UNROLL
+    for (size_t i = 0; i < NB_PAGE / LANES; i++) {
+        v[i] = lanes_exp2(v[i] - base, exact);
+        lanes_store(s + i * LANES, v[i]);
+        sum += v[i];
+    }
+    lanes_store(sums, sum);
+}
+
+static void soften(const work *w, float *s, size_t begin, size_t end, float *state)
+{
+    if (begin > 0 || end < NB_PAGE)
+        soften_part(w, s, begin, end, state);
+    else if (w->job->exact)
+        soften_tile(w, s, state, true);
+    else
+        soften_tile(w, s, state, false);
 }
 
 /* o[r] += p[r][begin..end) v for `rows` rows at once */
