@@ -77,8 +77,8 @@ static void deliver_rest(reply *r)
 {
     nb_buf_clear(&r->text);
     nb_detok_flush(&r->detok, &r->text);
-    nb_stop_push(r->stop, nb_buf_view(&r->text), &r->certain);
-    nb_stop_flush(r->stop, &r->certain);
+    if (nb_stop_push(r->stop, nb_buf_view(&r->text), &r->certain) || nb_stop_flush(r->stop, &r->certain))
+        r->reason = NB_STOP_STRING;
     deliver(r);
 }
 
