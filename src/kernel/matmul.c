@@ -285,18 +285,23 @@ static void run_tile(const job *j, size_t tile, size_t k0, size_t k1, float *sum
 {
     const nb_matmul *m = j->m;
     operand w = load_chunk(j, tile, k0, k1);
+    /* sums that need nothing more go to y at once: 5 % at k = 1536, 13 % at 576 */
+    bool plain = k0 == 0 && k1 == m->k && !m->bias && !m->add && (tile + 1) * NB_TILE_ROWS <= m->rows;
     for (size_t p = j->panel_begin; p < j->panel_end; p++, sums += 16 * NB_PANEL_TOKENS) {
         size_t token = p * NB_PANEL_TOKENS, width = panel_width(m->n_tokens, p);
         const uint8_t *panel =
             (const uint8_t *)m->act + token * token_bytes(m->format, m->k) + width * token_bytes(m->format, k0);
-        if (k0 == 0)
-            memset(sums, 0, 64 * width);
+        size_t n_tokens = nb_min_size(m->n_tokens - token, NB_PANEL_TOKENS);
+        bool direct = plain && n_tokens == width;
+        nb_sums acc = {sums, 16, k0 == 0};
+        if (direct)
+            acc = (nb_sums){m->y + token * m->y_stride + tile * NB_TILE_ROWS, m->y_stride, true};
         if (w.codes && width == 8)
-            w.kernels->dot_codes(w.codes, panel, (k1 - k0) / 32, sums);
+            w.kernels->dot_codes(w.codes, panel, (k1 - k0) / 32, acc);
         else
-            w.kernels->dot[nb_log2_width(width)](w.w, panel, w.n, sums);
-        if (k1 == m->k)
-            write_out(m, tile, token, nb_min_size(m->n_tokens - token, NB_PANEL_TOKENS), sums);
+            w.kernels->dot[nb_log2_width(width)](w.w, panel, w.n, acc);
+        if (k1 == m->k && !direct)
+            write_out(m, tile, token, n_tokens, sums);
     }
 }
 

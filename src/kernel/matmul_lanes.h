@@ -29,8 +29,10 @@ INLINE void unpack_tile(nb_type type, shape s, const uint8_t *tile, size_t n, ui
             }
 }
 
-INLINE void dot_codes(shape s, const uint8_t *codes, const uint8_t *panel, const unsigned width, size_t n, float *acc)
+INLINE void dot_codes(shape s, const uint8_t *codes, const uint8_t *panel, const unsigned width, size_t n,
+                      nb_sums acc)
 {
+    acc = begin_sums(acc, width);
     for (; n; n--, codes += nb_codes_bytes(s.subs, s.min), panel += NB_PANEL_Q8_BYTES * width)
         for (size_t lane = 0; lane < 16; lane += LANES) {
             block w = {0};
@@ -41,14 +43,15 @@ INLINE void dot_codes(shape s, const uint8_t *codes, const uint8_t *panel, const
                 if (s.min)
                     w.min[i] = vf_load(codes + 512 + (s.subs + i) * 64 + 4 * lane);
             }
-            dot_block(&w, s, panel, width, acc + lane);
+            dot_block(&w, s, panel, width, acc.at + lane, acc.stride);
         }
 }
 
 /* Types of 256 values go through codes in L1: unrolling their 8 blocks for 4 widths would take half a megabyte. */
 INLINE void dot_tile(nb_type type, shape s, nb_unpack_fn *unpack, const uint8_t *tile, const uint8_t *panel,
-                     const unsigned width, size_t n, float *acc)
+                     const unsigned width, size_t n, nb_sums acc)
 {
+    acc = begin_sums(acc, width);
     for (; n; n--, tile += s.bytes, panel += s.blocks * NB_PANEL_Q8_BYTES * width)
         if (s.blocks > 1) {
             _Alignas(64) uint8_t codes[8 * (512 + 64 * 4)];
@@ -58,6 +61,6 @@ INLINE void dot_tile(nb_type type, shape s, nb_unpack_fn *unpack, const uint8_t 
             for (unsigned lane = 0; lane < 16; lane += LANES) {
                 block w;
                 load_block(type, s, tile, 0, lane, &w);
-                dot_block(&w, s, panel, width, acc + lane);
+                dot_block(&w, s, panel, width, acc.at + lane, acc.stride);
             }
 }

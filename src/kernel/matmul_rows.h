@@ -2,7 +2,7 @@
  * file that includes it: dot_tile, dot_codes, unpack_tile, dot_float. LEVEL: the table's name; UNPACK_PAYS(words,
  * fifth): whether prefill unpacks a type's tiles first; PACK, TRANSPOSE16, ACT_Q8, ACT_F32: the rest of the table. */
 #define DOT_WIDTH(type, width)                                                                                         \
-    static void dot##width##_##type(const void *w, const void *panel, size_t n, float *acc)                            \
+    static void dot##width##_##type(const void *w, const void *panel, size_t n, nb_sums acc)                          \
     {                                                                                                                  \
         dot_tile(NB_TYPE_##type, shape_##type, unpack_##type, w, panel, width, n, acc);                                \
     }
@@ -14,12 +14,12 @@
         unpack_tile(NB_TYPE_##type, shape_##type, tile, n, codes);                                                     \
     }                                                                                                                  \
     DOT_WIDTH(type, 1) DOT_WIDTH(type, 2) DOT_WIDTH(type, 4) DOT_WIDTH(type, 8)                                        \
-    static void dot_codes_##type(const void *codes, const void *panel, size_t n, float *acc)                           \
+    static void dot_codes_##type(const void *codes, const void *panel, size_t n, nb_sums acc)                          \
     {                                                                                                                  \
         dot_codes(shape_##type, codes, panel, 8, n, acc);                                                              \
     }
 #define DOT_FLOAT(type, width)                                                                                         \
-    static void dot##width##_##type(const void *w, const void *panel, size_t n, float *acc)                            \
+    static void dot##width##_##type(const void *w, const void *panel, size_t n, nb_sums acc)                          \
     {                                                                                                                  \
         dot_float(NB_TYPE_##type, w, panel, width, n, acc);                                                            \
     }

@@ -41,8 +41,9 @@ INLINE vi dot_quads(const block *w, const uint8_t *panel, size_t width, size_t t
     return sum;
 }
 
-/* panel: the record of this block of 32 values; acc[width][16] moved to these rows */
-static __attribute__((noinline)) void dot_block(const block *w, shape s, const uint8_t *panel, size_t width, float *acc)
+/* panel: the record of this block of 32 values; acc: a token's sums of these rows, the next token's `stride` on */
+static __attribute__((noinline)) void dot_block(const block *w, shape s, const uint8_t *panel, size_t width, float *acc,
+                                                size_t stride)
 {
     for (size_t t = 0; t < width; t++) {
         int32_t all = int_at(panel + 32 * width + 4 * t), low = int_at(panel + 36 * width + 4 * t);
@@ -58,7 +59,7 @@ static __attribute__((noinline)) void dot_block(const block *w, shape s, const u
         for (unsigned i = 0; s.min && i < s.subs; i++)
             value = vf_fma(w->min[i], (vf){0} + (float)minus[i], value);
         vf scale = (vf){0} + float_at(panel + 40 * width + 4 * t);
-        vf_store(acc + t * 16, vf_fma(value, scale, vf_load(acc + t * 16)));
+        vf_store(acc + t * stride, vf_fma(value, scale, vf_load(acc + t * stride)));
     }
 }
 
@@ -66,19 +67,21 @@ static __attribute__((noinline)) void dot_block(const block *w, shape s, const u
 
 /* ---- float ---- */
 
-INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, size_t width, size_t n, float *acc)
+INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, size_t width, size_t n, nb_sums acc)
 {
+    acc = begin_sums(acc, width);
     size_t bytes = type == NB_TYPE_F32 ? 4 : 2;
     for (size_t begin = 0; begin < n; begin += NB_SPAN_F32) {
         size_t end = nb_min_size(n, begin + NB_SPAN_F32);
         for (size_t t = 0; t < width; t++)
             for (size_t lane = 0; lane < 16; lane += LANES) {
-                vf part[4] = {{0}}, sum = vf_load(acc + t * 16 + lane);
+                float *at = acc.at + t * acc.stride + lane;
+                vf part[4] = {{0}}, sum = vf_load(at);
                 for (size_t k = begin; k < end; k++)
                     part[k % 4] = vf_fma(tile_float(type, tile + lane * bytes, k), (vf){0} + panel[k * width + t], part[k % 4]);
                 for (int j = 0; j < 4; j++)
                     sum += part[j];
-                vf_store(acc + t * 16 + lane, sum);
+                vf_store(at, sum);
             }
     }
 }

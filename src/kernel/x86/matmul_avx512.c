@@ -38,7 +38,10 @@ INLINE __m512i minus_sum(shape s, const uint8_t *record, unsigned width, unsigne
 }
 
 /* One block of 32 values of 16 rows by `width` tokens: acc[t] += ... for the named sums a0..a7. */
-#define DECLARE(t) __m512 a##t = t < width ? _mm512_loadu_ps(acc + 16 * t) : _mm512_setzero_ps();
+#define DECLARE(t)                                                                                                     \
+    __m512 a##t = _mm512_setzero_ps();                                                                                 \
+    if (t < width && !acc.fresh)                                                                                       \
+        a##t = _mm512_loadu_ps(acc.at + acc.stride * t);
 #define DECLARE_VALUE(t) __m512 v##t = _mm512_setzero_ps();
 #define START(t)                                                                                                       \
     __m512i c##t = _mm512_setzero_si512();                                                                             \
@@ -59,10 +62,10 @@ INLINE __m512i minus_sum(shape s, const uint8_t *record, unsigned width, unsigne
         a##t = _mm512_fmadd_ps(v##t, splat_float(record + 40 * width + 4 * t), a##t);
 #define STORE(t)                                                                                                       \
     if (t < width)                                                                                                     \
-        _mm512_storeu_ps(acc + 16 * t, a##t);
+        _mm512_storeu_ps(acc.at + acc.stride * t, a##t);
 
 INLINE void dot_tile(nb_type type, shape s, nb_unpack_fn *unpack, const uint8_t *tile, const uint8_t *record,
-                     const unsigned width, size_t n, float *acc)
+                     const unsigned width, size_t n, nb_sums acc)
 {
     (void)unpack;
     EACH_TOKEN(DECLARE)
@@ -98,7 +101,7 @@ INLINE void dot_tile(nb_type type, shape s, nb_unpack_fn *unpack, const uint8_t 
 }
 
 /* The same from codes. */
-INLINE void dot_codes(shape s, const uint8_t *codes, const uint8_t *record, const unsigned width, size_t n, float *acc)
+INLINE void dot_codes(shape s, const uint8_t *codes, const uint8_t *record, const unsigned width, size_t n, nb_sums acc)
 {
     EACH_TOKEN(DECLARE)
     for (; n; n--, codes += nb_codes_bytes(s.subs, s.min), record += NB_PANEL_Q8_BYTES * width) {
@@ -160,13 +163,14 @@ INLINE void unpack_tile(nb_type type, shape s, const uint8_t *tile, size_t n, ui
 #define REST(c)                                                                                                        \
     if (c < chains && CHAIN_K(c) < n)                                                                                  \
         CHAIN(c)
+#define SUM_AT(c) (acc.at + c % width * acc.stride)
 #define SUM(c)                                                                                                         \
     if (c < chains)                                                                                                    \
-        _mm512_storeu_ps(acc + c % width * 16, _mm512_add_ps(_mm512_loadu_ps(acc + c % width * 16), p##c));
+        _mm512_storeu_ps(SUM_AT(c), _mm512_add_ps(_mm512_loadu_ps(SUM_AT(c)), p##c));
 
 /* k = first, first + 1 .. mod 4 of up to NB_SPAN_F32 values */
 INLINE void dot_span(nb_type type, const uint8_t *tile, const float *panel, const size_t width, const size_t first,
-                     size_t n, float *acc)
+                     size_t n, nb_sums acc)
 {
     const size_t chains = width < 4 ? 4 * width : 16;
     EACH_CHAIN(PART)
@@ -178,9 +182,10 @@ INLINE void dot_span(nb_type type, const uint8_t *tile, const float *panel, cons
     EACH_CHAIN(SUM)
 }
 
-INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, const size_t width, size_t n, float *acc)
+INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, const size_t width, size_t n, nb_sums acc)
 {
     const size_t bytes = type == NB_TYPE_F32 ? 64 : 32;
+    acc = begin_sums(acc, width);
     for (size_t k = 0; k < n; k += NB_SPAN_F32) {
         size_t span = nb_min_size(n - k, NB_SPAN_F32);
         dot_span(type, tile + k * bytes, panel + k * width, width, 0, span, acc);

@@ -80,8 +80,8 @@ INLINE __m256i minus_sum(shape s, const uint8_t *panel, const unsigned width, un
     return sub == 0 ? splat_int(low) : _mm256_sub_epi32(splat_int(all), splat_int(low));
 }
 
-/* panel: the record of this block of 32 values; acc[width][16] moved to these rows */
-INLINE void dot_block(const block *w, shape s, const uint8_t *panel, const unsigned width, float *acc)
+/* panel: the record of this block of 32 values; acc: a token's sums of these rows, the next token's `stride` on */
+INLINE void dot_block(const block *w, shape s, const uint8_t *panel, const unsigned width, float *acc, size_t stride)
 {
     const unsigned tokens = width < 4 ? width : 4;
     UNROLL for (unsigned first = 0; first < width; first += tokens, panel += 16)
@@ -102,7 +102,7 @@ INLINE void dot_block(const block *w, shape s, const uint8_t *panel, const unsig
             }
             for (unsigned sub = 0; s.min && sub < s.subs; sub++)
                 value = vf_fma(w->min[sub], (vf)_mm256_cvtepi32_ps(minus_sum(s, panel + 4 * t, width, sub)), value);
-            float *a = acc + (first + t) * 16;
+            float *a = acc + (first + t) * stride;
             vf_store(a, vf_fma(value, splat_float(panel + 40 * width + 4 * t), vf_load(a)));
         }
     }
@@ -122,12 +122,12 @@ INLINE void dot_block(const block *w, shape s, const uint8_t *panel, const unsig
 #define REST(c)                                                                                                        \
     if (CHAIN_K(c) < n)                                                                                                \
         CHAIN(c)
-#define SUM(c)                                                                                                         \
-    vf_store(acc + c / 2 % tokens * 16 + c % 2 * 8, vf_load(acc + c / 2 % tokens * 16 + c % 2 * 8) + p##c);
+#define SUM_AT(c) (acc + c / 2 % tokens * stride + c % 2 * 8)
+#define SUM(c) vf_store(SUM_AT(c), vf_load(SUM_AT(c)) + p##c);
 
 /* k = first .. first + 4 / tokens - 1 mod 4, of up to NB_SPAN_F32 values, by `tokens` (1 or 4) of the panel's tokens */
 INLINE void dot_span(nb_type type, const uint8_t *tile, const float *panel, const size_t width, const size_t tokens,
-                     const size_t first, size_t n, float *acc)
+                     const size_t first, size_t n, float *acc, size_t stride)
 {
     const size_t half = type == NB_TYPE_F32 ? 32 : 16;
     EACH8(PART)
@@ -139,14 +139,15 @@ INLINE void dot_span(nb_type type, const uint8_t *tile, const float *panel, cons
     EACH8(SUM)
 }
 
-INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, const size_t width, size_t n, float *acc)
+INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, const size_t width, size_t n, nb_sums acc)
 {
+    acc = begin_sums(acc, width);
     const size_t bytes = type == NB_TYPE_F32 ? 64 : 32, tokens = width < 4 ? 1 : 4;
     for (size_t k = 0; k < n; k += NB_SPAN_F32)
         for (size_t t = 0; t < width; t += tokens)
             UNROLL for (size_t first = 0; first < 4; first += 4 / tokens)
                 dot_span(type, tile + k * bytes, panel + k * width + t, width, tokens, first,
-                         nb_min_size(n - k, NB_SPAN_F32), acc + t * 16);
+                         nb_min_size(n - k, NB_SPAN_F32), acc.at + t * acc.stride, acc.stride);
 }
 
 #define UNPACK_PAYS(words, fifth) true
