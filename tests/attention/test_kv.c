@@ -1,0 +1,117 @@
+/* Pages: what is stored comes back as its type can hold it, in its place and nowhere else. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "attention/cache.h"
+#include "base/cpu.h"
+
+static void test_layout(void **state)
+{
+    (void)state;
+    nb_kv_layout ok = {NB_TYPE_F16, 3, 64, 64}, odd = {NB_TYPE_Q8_0, 3, 64, 80}, type = {NB_TYPE_Q4_K, 1, 256, 256};
+    nb_kv_layout none = {NB_TYPE_F32, 1, 0, 1}, big = {NB_TYPE_F32, 1, 1, 1025}, heads = {NB_TYPE_F32, 0, 1, 1};
+    assert_true(nb_kv_layout_ok(&ok));
+    assert_false(nb_kv_layout_ok(&odd) || nb_kv_layout_ok(&type) || nb_kv_layout_ok(&none) || nb_kv_layout_ok(&big) ||
+                 nb_kv_layout_ok(&heads));
+    nb_kv_layout q8 = {NB_TYPE_Q8_0, 2, 64, 96}, f32 = {NB_TYPE_F32, 1, 3, 5}, bf16 = {NB_TYPE_BF16, 1, 1, 1};
+    assert_int_equal(nb_kv_page_bytes(&ok), 64 * 3 * (64 + 64) * 2);
+    assert_int_equal(nb_kv_page_bytes(&q8), 64 * 2 * (64 + 96 + 2 * (2 + 3)));
+    assert_int_equal(nb_kv_page_bytes(&f32), 64 * 8 * 4);
+    assert_int_equal(nb_kv_page_bytes(&bf16), 64 * 2 * 2);
+}
+
+/* the error that storing x beside `top`, the largest of its block, may make */
+static double rounding(nb_type type, double x, double top)
+{
+    switch ((int)type) {
+    case NB_TYPE_F16: return fmax(fabs(x) * 0x1p-11, 0x1p-25);
+    case NB_TYPE_BF16: return fabs(x) * 0x1p-8;
+    case NB_TYPE_Q8_0: return top / 127 * (0.5 + 127 * 0x1p-11) * (1 + 1e-6);
+    default: return 0;
+    }
+}
+
+static void check_values(nb_type type, const float *stored, const float *given, int dim)
+{
+    for (int d = 0; d < dim; d++) {
+        double top = 0;
+        for (int i = d / 32 * 32; i < (d / 32 + 1) * 32 && i < dim; i++)
+            top = fmax(top, fabs((double)given[i]));
+        assert_true(fabs((double)stored[d] - (double)given[d]) <= rounding(type, (double)given[d], top));
+    }
+}
+
+static void check_slots(nb_type type, int k_dim, int v_dim)
+{
+    nb_kv_layout l = {type, 3, k_dim, v_dim};
+    rng r = {(uint64_t)type};
+    float *k = rng_normals(&r, (size_t)(NB_PAGE * 3 * k_dim)), *v = rng_normals(&r, (size_t)(NB_PAGE * 3 * v_dim));
+    float k_back[1024], v_back[1024];
+    char *page = aligned_alloc(64, nb_kv_page_bytes(&l));
+    memset(page, 0, nb_kv_page_bytes(&l));
+    for (int i = 0; i < NB_PAGE; i++) { /* in a scattered order, head by head */
+        int slot = i * 37 % NB_PAGE;
+        for (int h = 2; h >= 0; h--)
+            nb_kv_store(&l, page, slot, k + slot * 3 * k_dim, v + slot * 3 * v_dim, h, h + 1);
+    }
+    for (int slot = 0; slot < NB_PAGE; slot++)
+        for (int h = 0; h < 3; h++) {
+            nb_kv_load(&l, page, slot, h, k_back, v_back);
+            check_values(type, k_back, k + (slot * 3 + h) * k_dim, k_dim);
+            check_values(type, v_back, v + (slot * 3 + h) * v_dim, v_dim);
+        }
+    free(page);
+    free(k);
+    free(v);
+}
+
+static void test_slots(void **state)
+{
+    (void)state;
+    static const nb_type types[] = {NB_TYPE_F32, NB_TYPE_F16, NB_TYPE_BF16, NB_TYPE_Q8_0};
+    for (int level = 0; level <= (int)nb_cpu_best(); level++)
+        for (int t = 0; t < 4; t++) {
+            nb_cpu_set_level((nb_cpu_level)level);
+            check_slots(types[t], 64, 64);
+            check_slots(types[t], 96, 32);
+            if (types[t] != NB_TYPE_Q8_0)
+                for (int dim = 1; dim <= 40; dim++)
+                    check_slots(types[t], dim, 41 - dim);
+        }
+    nb_cpu_set_level(NB_CPU_LEVELS);
+}
+
+/* A block of zeros, of subnormals, past F16's range, and with what is no number. */
+static void test_q8_extremes(void **state)
+{
+    (void)state;
+    nb_kv_layout l = {NB_TYPE_Q8_0, 1, 32, 32};
+    char *page = aligned_alloc(64, nb_kv_page_bytes(&l));
+    float k[32], back[32], v[32] = {0};
+    for (int level = 0; level <= (int)nb_cpu_best(); level++) {
+        nb_cpu_set_level((nb_cpu_level)level);
+        static const float fills[] = {0.0f, 1e-40f, 1e-9f, 3e38f, INFINITY, NAN};
+        for (int f = 0; f < 6; f++) {
+            for (int d = 0; d < 32; d++)
+                k[d] = d == 5 ? fills[f] : 0.0f;
+            nb_kv_store(&l, page, 0, k, v, 0, 1);
+            nb_kv_load(&l, page, 0, 0, back, v);
+            for (int d = 0; d < 32; d++)
+                assert_true(f < 3 ? fabsf(back[d]) <= 1e-6f : f == 3 ? !isnan(back[d]) : isnan(back[d]));
+            assert_true(f != 3 || (back[5] > 8e6f && back[4] == 0));
+            memset(v, 0, sizeof v);
+        }
+    }
+    nb_cpu_set_level(NB_CPU_LEVELS);
+    free(page);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_layout), cmocka_unit_test(test_slots),
+                                       cmocka_unit_test(test_q8_extremes)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
