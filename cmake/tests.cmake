@@ -2,9 +2,15 @@
 #
 # A test is linked with its module and what that may use. Labels: "models" (tests/real: needs the downloaded models),
 # "threads" (worth a run under ThreadSanitizer: its module or its source works with the thread team).
+# NB_TEST_SLOW is 1 in sanitizer and cross builds, else 0: a test of many shapes takes fewer of them there.
 # Cross builds have no cmocka to link: tests/support/plain/cmocka.h stands in for it.
 enable_testing()
 add_custom_target(tests)
+if(NIBBLE_SANITIZE OR CMAKE_CROSSCOMPILING)
+  set(test_slow 1)
+else()
+  set(test_slow 0)
+endif()
 add_custom_target(benches)
 add_custom_target(fuzzers)
 
@@ -12,7 +18,8 @@ function(nibble_test name source)
   get_filename_component(stem ${source} NAME_WE)
   add_executable(${stem} EXCLUDE_FROM_ALL ${source})
   target_include_directories(${stem} PRIVATE tests)
-  target_compile_definitions(${stem} PRIVATE NB_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data")
+  target_compile_definitions(${stem} PRIVATE NB_TEST_DATA="${CMAKE_SOURCE_DIR}/tests/data"
+                             NB_TEST_SLOW=${test_slow})
   target_link_libraries(${stem} PRIVATE nbl_${name})
   if(NIBBLE_CORE)
     target_include_directories(${stem} PRIVATE tests/support/plain)
@@ -26,7 +33,7 @@ function(nibble_test name source)
   add_test(NAME ${stem} COMMAND ${stem})
   add_dependencies(tests ${stem})
   file(STRINGS ${source} threaded REGEX "base/team\\.h|pthread\\.h" LIMIT_COUNT 1)
-  if(threaded OR name MATCHES "^(cpu|engine)$")
+  if(threaded OR name STREQUAL cpu)
     set_property(TEST ${stem} APPEND PROPERTY LABELS threads)
   endif()
 endfunction()
