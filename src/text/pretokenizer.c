@@ -145,20 +145,15 @@ nb_scan_fn *nb_pretokenizer_scan(const nb_pretokenizer *p) { return p->family->s
 
 void nb_words_free(nb_words *w)
 {
-    free(w->end);
+    nb_grown_free(&w->memory);
     *w = (nb_words){0};
 }
 
 static bool add_end(nb_words *w, size_t end)
 {
-    if (w->count == w->cap) {
-        size_t cap = w->cap ? w->cap * 2 : 256;
-        uint32_t *grown = realloc(w->end, cap * sizeof *grown);
-        if (!grown)
-            return false;
-        w->end = grown;
-        w->cap = cap;
-    }
+    if (!nb_grown_reserve(&w->memory, w->count + 1, sizeof *w->end))
+        return false;
+    w->end = w->memory.p;
     w->end[w->count++] = (uint32_t)end;
     return true;
 }
@@ -216,7 +211,7 @@ static nb_status split_by_code(matcher *m, const pcre2_code *code, nb_str piece,
                            base + done, found);
         size_t begin = found ? at[0] : piece.n, end = found ? at[1] : piece.n;
         if ((begin > done && !add_end(out, base + begin)) || (end > begin && !add_end(out, base + end)))
-            return nb_fail_memory(err, "words", out->cap * 2 * sizeof(uint32_t));
+            return nb_fail_memory(err, "words", out->count * 2 * sizeof(uint32_t));
         done = end;
     }
     return NB_OK;
@@ -281,7 +276,7 @@ static nb_status split_stage(const nb_pretokenizer *p, int stage, matcher *m, nb
         if (p->code[stage])
             NB_TRY(split_by_code(m, p->code[stage], piece, begin, out, err));
         else if (!split_digits(piece, begin, p->family->expression[stage][7] == '-', out))
-            return nb_fail_memory(err, "words", out->cap * 2 * sizeof(uint32_t));
+            return nb_fail_memory(err, "words", out->count * 2 * sizeof(uint32_t));
     }
     return NB_OK;
 }

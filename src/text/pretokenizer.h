@@ -3,6 +3,7 @@
 #ifndef NB_TEXT_PRETOKENIZER_H
 #define NB_TEXT_PRETOKENIZER_H
 
+#include "base/grown.h"
 #include "text/scanner.h"
 
 typedef enum nb_pre_flags {
@@ -24,8 +25,9 @@ unsigned nb_pretokenizer_flags(nb_str name);
 nb_scan_fn *nb_pretokenizer_scan(const nb_pretokenizer *p);
 
 typedef struct nb_words { /* ends of words in a text: word i is [end[i - 1], end[i]) */
-    uint32_t *end;
-    size_t count, cap;
+    uint32_t *end; /* in `memory` */
+    size_t count;
+    nb_grown memory;
 } nb_words;
 void nb_words_free(nb_words *w);
 
