@@ -30,7 +30,7 @@ static inline double now_s(void)
 __attribute__((target("avx512f"), noinline, unused)) static double flops_avx512(uint64_t rounds)
 {
     __m512 a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(1e-3f);
-#define X(i) __m512 s##i = b;
+#define X(i) __m512 s##i = _mm512_set1_ps(1e-3f * (i + 1));
     CEILING_CHAINS(X)
 #undef X
     for (uint64_t r = 0; r < rounds; r++) {
@@ -50,7 +50,7 @@ __attribute__((target("avx512f"), noinline, unused)) static double flops_avx512(
 __attribute__((target("avx2,fma"), noinline, unused)) static double flops_fma(uint64_t rounds)
 {
     __m256 a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(1e-3f);
-#define X(i) __m256 s##i = b;
+#define X(i) __m256 s##i = _mm256_set1_ps(1e-3f * (i + 1));
     CEILING_CHAINS(X)
 #undef X
     for (uint64_t r = 0; r < rounds; r++) {
@@ -72,7 +72,7 @@ typedef float ceiling_v4 __attribute__((vector_size(16)));
 static inline double flops_plain(uint64_t rounds)
 {
     ceiling_v4 a = {0.999f, 0.999f, 0.999f, 0.999f}, b = {1e-3f, 1e-3f, 1e-3f, 1e-3f};
-#define X(i) ceiling_v4 s##i = b;
+#define X(i) ceiling_v4 s##i = b * (float)(i + 1);
     CEILING_CHAINS(X)
 #undef X
     for (uint64_t r = 0; r < rounds; r++) {
