@@ -207,6 +207,10 @@ l[-2:]
 l[::2]
 l[:1:-1]
 l[::0]
+n[1:]
+d[1:]
+none_[:1]
+undefined_thing[1:]
 (1, 2, 3)[1:]
 l['a']
 d['items']
@@ -335,6 +339,9 @@ words | sort(case_sensitive=true)
 people[:3] | sort(attribute='age,name') | map(attribute='name') | list
 people[:3] | sort(attribute='age', reverse=true) | map(attribute='name') | list
 mixed | sort
+l | sort(attribute='nope')
+l | groupby('nope')
+[{'a': {}}, {'a': {}}] | sort(attribute='a')
 l | reverse | list
 s | reverse
 l | first
@@ -532,6 +539,7 @@ l is sequence
 s is sequence
 d is sequence
 n is sequence
+undefined_thing is sequence
 d.items() is sequence
 l is iterable
 s is iterable

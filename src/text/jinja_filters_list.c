@@ -121,16 +121,23 @@ static nb_jval fold_case(nb_jinja *j, nb_jval v, bool case_sensitive)
     return v.kind == NB_J_STR && !case_sensitive ? nb_jrecase(j, v.u.s, NB_JCASE_LOWER) : v;
 }
 
-/* A sort key: the attribute, or for "a,b" a list of them. */
-static nb_jval sort_key(nb_jinja *j, nb_jval item, nb_jval path, bool case_sensitive)
+static nb_jval folded_path(nb_jinja *j, nb_jval item, nb_jval path, bool case_sensitive)
 {
-    if (path.kind != NB_J_STR || !path.u.s.n || !memchr(path.u.s.p, ',', path.u.s.n))
-        return fold_case(j, by_path(j, item, path, missing), case_sensitive);
-    nb_jval key = nb_jlist_new(j, NB_J_LIST, 0);
+    return fold_case(j, by_path(j, item, path, missing), case_sensitive);
+}
+
+/* What sort compares: a list, of the attributes "a,b" or of one; equal ones in it need no order. */
+static nb_jval key_list(nb_jinja *j, nb_jval item, nb_jval path, bool case_sensitive)
+{
+    nb_jval key = nb_jlist_new(j, NB_J_LIST, 1);
+    if (path.kind != NB_J_STR) {
+        nb_jlist_push(j, key, folded_path(j, item, path, case_sensitive));
+        return key;
+    }
     for (nb_str rest = path.u.s; nb_jok(j);) {
         const char *comma = rest.n ? memchr(rest.p, ',', rest.n) : NULL;
         nb_str part = {rest.p, comma ? (size_t)(comma - rest.p) : rest.n};
-        nb_jlist_push(j, key, fold_case(j, by_path(j, item, nb_jstr(part), missing), case_sensitive));
+        nb_jlist_push(j, key, folded_path(j, item, nb_jstr(part), case_sensitive));
         if (!comma)
             break;
         rest = (nb_str){comma + 1, rest.n - part.n - 1};
@@ -139,6 +146,8 @@ static nb_jval sort_key(nb_jinja *j, nb_jval item, nb_jval path, bool case_sensi
 }
 
 /* ---- order ---- */
+
+typedef nb_jval key_fn(nb_jinja *j, nb_jval item, nb_jval path, bool case_sensitive);
 
 typedef struct keyed {
     nb_jval key, value;
@@ -164,14 +173,14 @@ static void merge_sort(nb_jinja *j, keyed *items, keyed *scratch, size_t n, bool
         memcpy(items, scratch, n * sizeof *items);
 }
 
-static nb_jval sorted(nb_jinja *j, nb_jval items, nb_jval path, bool case_sensitive, bool reverse)
+static nb_jval sorted(nb_jinja *j, nb_jval items, key_fn *key, nb_jval path, bool case_sensitive, bool reverse)
 {
     size_t n = nb_jok(j) ? items.u.list->count : 0;
     keyed *k = NB_ARRAY(&j->arena, keyed, n), *scratch = NB_ARRAY(&j->arena, keyed, n);
     if (!k || !scratch)
         return nb_jfail_memory(j);
     for (size_t i = 0; i < n && nb_jok(j); i++)
-        k[i] = (keyed){sort_key(j, items.u.list->items[i], path, case_sensitive), items.u.list->items[i]};
+        k[i] = (keyed){key(j, items.u.list->items[i], path, case_sensitive), items.u.list->items[i]};
     merge_sort(j, k, scratch, n, reverse);
     nb_jval out = nb_jlist_new(j, NB_J_LIST, n);
     for (size_t i = 0; i < n && nb_jok(j); i++)
@@ -182,7 +191,7 @@ static nb_jval sorted(nb_jinja *j, nb_jval items, nb_jval path, bool case_sensit
 FILTER(f_sort)
 {
     (void)args;
-    return sorted(j, nb_jitems(j, self), a[2], nb_jtruth(a[1]), nb_jtruth(a[0]));
+    return sorted(j, nb_jitems(j, self), key_list, a[2], nb_jtruth(a[1]), nb_jtruth(a[0]));
 }
 
 FILTER(f_dictsort)
@@ -198,14 +207,14 @@ FILTER(f_dictsort)
     if (self.kind == NB_J_UNDEFINED)
         return nb_jfail_undefined(j, self);
     nb_jval pairs = nb_jitems(j, f_items(j, self, NULL, args));
-    return sorted(j, pairs, path, nb_jtruth(a[0]), nb_jtruth(a[2]));
+    return sorted(j, pairs, folded_path, path, nb_jtruth(a[0]), nb_jtruth(a[2]));
 }
 
 static nb_jval extreme(nb_jinja *j, nb_jval self, const nb_jval *a, int sign)
 {
     nb_jval items = nb_jitems(j, self), best = nb_jundefined(NB_STR("extreme of nothing")), best_key = best;
     for (size_t i = 0; nb_jok(j) && i < items.u.list->count; i++) {
-        nb_jval key = sort_key(j, items.u.list->items[i], a[1], nb_jtruth(a[0]));
+        nb_jval key = folded_path(j, items.u.list->items[i], a[1], nb_jtruth(a[0]));
         if (i == 0 || nb_jcompare(j, key, best_key) == sign) {
             best = items.u.list->items[i];
             best_key = key;
@@ -242,7 +251,7 @@ FILTER(f_groupby)
         nb_jlist_push(j, keys,
                       nb_jpair(j, fold_case(j, key, case_sensitive), nb_jpair(j, key, items.u.list->items[i])));
     }
-    keys = nb_jok(j) ? sorted(j, keys, nb_jint(0), true, false) : keys;
+    keys = nb_jok(j) ? sorted(j, keys, folded_path, nb_jint(0), true, false) : keys;
     for (size_t i = 0; nb_jok(j) && i < keys.u.list->count; i++) {
         const nb_jlist *entry = keys.u.list->items[i].u.list;
         const nb_jlist *original = entry->items[1].u.list;

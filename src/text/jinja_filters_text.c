@@ -385,8 +385,11 @@ FILTER(f_int)
         return nb_jfail(j, NB_ERR_ARGUMENT, "int's base must be 0 or 2 to 36");
     if (self.kind == NB_J_STR && parse_int(self.u.s, (int)base, &i))
         return nb_jint(i);
-    if (parse_float(self, &f) && f > -9.2e18 && f < 9.2e18)
-        return nb_jint((int64_t)f);
+    if (parse_float(self, &f) && isfinite(f)) {
+        if (f >= -9.2e18 && f <= 9.2e18)
+            return nb_jint((int64_t)f);
+        return nb_jfail(j, NB_ERR_LIMIT, "int of a number beyond 64 bits");
+    }
     return a[0].kind ? a[0] : nb_jint(0);
 }
 

@@ -380,8 +380,10 @@ nb_jval nb_jslice(nb_jinja *j, nb_jval object, nb_jval start, nb_jval stop, nb_j
         return nb_jfail(j, NB_ERR_ARGUMENT, "a slice's step cannot be zero");
     if (object.kind == NB_J_STR)
         return slice_string(j, object, start, stop, by);
-    if (object.kind < NB_J_LIST || object.kind > NB_J_RANGE)
-        return undefined_attribute(object, NB_STR("slice"));
+    if (object.kind < NB_J_LIST || object.kind > NB_J_RANGE) {
+        nb_str type = nb_jtype_name(object);
+        return nb_jfail(j, NB_ERR_ARGUMENT, "'%.*s' object cannot be sliced", NB_STR_ARG(type));
+    }
     size_t count = clip(j, start, stop, by, (int64_t)object.u.list->count, &from);
     if (!nb_jspend(j, count))
         return object;

@@ -25,7 +25,7 @@ TEST(t_escaped) { return UNUSED, nb_jbool(self.kind == NB_J_STR && self.safe); }
 TEST(t_sequence)
 {
     UNUSED;
-    return nb_jbool(self.kind == NB_J_STR || self.kind == NB_J_DICT ||
+    return nb_jbool(self.kind == NB_J_STR || self.kind == NB_J_DICT || self.kind == NB_J_UNDEFINED ||
                     (self.kind >= NB_J_LIST && self.kind <= NB_J_RANGE));
 }
 

@@ -193,6 +193,7 @@ static void integers_are_64_bits(void **state)
     fails("{{ -9223372036854775807 - 2 }}", NB_ERR_LIMIT, "64-bit");
     fails("{{ 4611686018427387904 * 2 }}", NB_ERR_LIMIT, "64-bit");
     fails("{{ 2 ** 63 }}", NB_ERR_LIMIT, "64-bit");
+    fails("{{ 1e19 | int }}{{ '9223372036854775808' | int }}", NB_ERR_LIMIT, "64 bits");
     fails("{{ 10 ** 99999 }}", NB_ERR_LIMIT, "64-bit");
     fails("{{ (-9223372036854775807 - 1) // -1 }}", NB_ERR_LIMIT, "64-bit");
     fails("{{ -(-9223372036854775807 - 1) }}", NB_ERR_LIMIT, "64-bit");
