@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Makes tests/data/tokenizers: what other programs say about the texts that the tokenizer tests use.
 
-  make_tokenizer_vectors.py VOCABS [MODELS LLAMA_TOKENIZE]
+  make_tokenizer_vectors.py VOCABS BERT [MODELS LLAMA_TOKENIZE]
 
-VOCABS holds llama.cpp's ggml-vocab-*.gguf with their .inp and .out; MODELS the real models of tools/fetch-model;
+VOCABS holds llama.cpp's ggml-vocab-*.gguf with their .inp and .out; BERT is a checkpoint with
+vocab.txt and expected.json (texts and their ids from transformers); MODELS holds the real models of tools/fetch-model;
 LLAMA_TOKENIZE is llama.cpp's program. Needs the packages gguf, tokenizers, sentencepiece and protobuf.
 
 NAME.gguf            a vocabulary cut down to the tokens that occur in its texts (the others can take no part in encoding them)
@@ -12,7 +13,7 @@ bert.cases           the same from the `tokenizers` package; unigram.gguf and un
 words.cases          pre-tokenizer name, text in hex, the ends of its words in bytes, from `tokenizers` (Oniguruma)
 real.cases           model, flags, text in hex, count and FNV-1a of the ids that llama.cpp gives
 """
-import os, random, re, subprocess, sys, tempfile, unicodedata
+import json, os, random, re, subprocess, sys, tempfile, unicodedata
 import gguf
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
@@ -139,6 +140,19 @@ def bert(folder):
     write_cases("bert.cases", [hexed(t) + "".join(f" {new[i]}" for i in l) for t, l in zip(texts, ids)])
 
 
+def bert_checkpoint(folder):
+    """A Hugging Face checkpoint with vocab.txt and expected.json, which holds texts and the ids transformers gives them."""
+    tokens = open(os.path.join(folder, "vocab.txt"), encoding="utf8").read().split("\n")
+    tokens = tokens if tokens[-1] else tokens[:-1]
+    special = {"[PAD]": "padding", "[UNK]": "unknown", "[CLS]": "cls", "[SEP]": "seperator", "[MASK]": "mask"}
+    v = {"model": "bert", "tokens": [t if t in special else t[2:] if t.startswith("##") else "▁" + t for t in tokens],
+         "token_type": [3 if t in special else 1 for t in tokens]}
+    v.update({f"{name}_token_id": tokens.index(t) for t, name in special.items()})
+    write("bert-checkpoint", v, arch="bert")
+    cases = json.load(open(os.path.join(folder, "expected.json")))["tokenizer"]
+    write_cases("bert-checkpoint.cases", [hexed(c["text"]) + "".join(f" {i}" for i in c["ids_plain"]) for c in cases])
+
+
 def unigram():
     import sentencepiece as sp
     from sentencepiece import sentencepiece_model_pb2 as pb
@@ -218,7 +232,7 @@ def real(folder, program):
             with tempfile.NamedTemporaryFile() as f:
                 f.write(text.encode())
                 f.flush()
-                args = [program, "-m", os.path.join(folder, model), "-f", f.name, "--ids", "--log-disable"]
+                args = [program, "-m", os.path.join(folder, model), "-f", f.name, "--ids", "--log-disable", "--no-escape"]
                 args += [] if special else ["--no-bos", "--no-parse-special"]
                 out = subprocess.run(args, capture_output=True, check=True, text=True).stdout
             ids = [int(x) for x in re.findall(r"\d+", out)]
@@ -230,7 +244,8 @@ if __name__ == "__main__":
     os.makedirs(OUT, exist_ok=True)
     llama_vocabs(sys.argv[1])
     bert(sys.argv[1])
+    bert_checkpoint(sys.argv[2])
     unigram()
     words()
-    if len(sys.argv) > 3:
-        real(sys.argv[2], sys.argv[3])
+    if len(sys.argv) > 4:
+        real(sys.argv[3], sys.argv[4])
