@@ -126,6 +126,15 @@ static void run_heads(run *r)
     }
 }
 
+static uint64_t keys_in_chunk(const run *r, const nb_attend_job *job)
+{
+    int64_t begin, end, from = job->chunk_begin * NB_ATTENTION_CHUNK, to = from + NB_ATTENTION_CHUNK;
+    nb_attend_seen(r->spec, job->span, job->span->position + (int64_t)job->query, &begin, &end);
+    begin = begin > from ? begin : from;
+    end = end < to ? end : to;
+    return end > begin ? (uint64_t)(end - begin) : 1;
+}
+
 /* Visits the jobs of the cut by chunks in one order: first each chunk of each, then (merging) each as a whole. */
 static void run_chunks(run *r, bool merging)
 {
@@ -149,7 +158,7 @@ static void run_chunks(run *r, bool merging)
                     job.chunk_begin = chunk;
                     job.chunk_end = chunk + 1;
                     job.partial = partial - (size_t)(last - chunk) * job.partial_chunk;
-                    if (is_mine(r, 1))
+                    if (is_mine(r, keys_in_chunk(r, &job)))
                         r->table->attend(&job);
                 }
             }
@@ -167,21 +176,33 @@ static void run_begin(run *r, size_t max_rows)
         r->load[m] = 0;
 }
 
-/* Jobs there would be by blocks, and whether any query sees more than one chunk and all partial states have room */
-static size_t count_jobs(const run *r, bool *chunks_pay)
+typedef enum cut { BY_BLOCKS, BY_HEADS, BY_CHUNKS } cut;
+
+/* Blocks when they make four jobs a member, smaller ones if need be; else chunks when these make two (and all partial
+ * states have room); else heads. */
+static cut choose_cut(run *r)
 {
-    size_t jobs = 0, rows = 0;
-    bool several = false;
-    for (size_t s = 0; s < r->n_spans; s++) {
-        const nb_attention_span *span = &r->spans[s];
-        jobs += (span->n_queries + r->block - 1) / r->block * (size_t)r->spec->kv_heads * r->parts;
-        rows += span->n_queries * (size_t)r->spec->heads;
-        nb_attend_job whole = {.span = span, .queries = span->n_queries};
-        chunks_seen(r, &whole);
-        several = several || whole.chunk_end - whole.chunk_begin > 1;
+    size_t blocks = 0, rows = 0, chunks = 0, parts = (size_t)r->spec->kv_heads * r->parts;
+    size_t wanted = (size_t)r->members;
+    if (r->members == 1)
+        return BY_BLOCKS;
+    for (;; r->block /= 2) {
+        blocks = 0;
+        for (size_t s = 0; s < r->n_spans; s++)
+            blocks += (r->spans[s].n_queries + r->block - 1) / r->block;
+        if (blocks * parts >= 4 * wanted)
+            return BY_BLOCKS;
+        if (r->block < 16)
+            break;
     }
-    *chunks_pay = several && rows <= chunk_cut_rows(r->spec, r->members);
-    return jobs;
+    for (size_t s = 0; s < r->n_spans; s++) {
+        nb_attend_job whole = {.span = &r->spans[s], .queries = r->spans[s].n_queries};
+        chunks_seen(r, &whole);
+        chunks += (size_t)(whole.chunk_end - whole.chunk_begin) * parts;
+        rows += whole.queries * (size_t)r->spec->heads;
+    }
+    bool several = chunks > r->n_spans * parts;
+    return several && chunks >= 2 * wanted && rows <= chunk_cut_rows(r->spec, r->members) ? BY_CHUNKS : BY_HEADS;
 }
 
 void nb_attention_run(const nb_attention_spec *spec, const nb_kv_layout *layout, const nb_attention_span *spans,
@@ -199,15 +220,13 @@ void nb_attention_run(const nb_attention_spec *spec, const nb_kv_layout *layout,
     r.job = (nb_attend_job){
         .spec = spec, .layout = layout, .exact = exact, .scratch = (float *)scratch + (size_t)member * thread_floats};
     run_begin(&r, nb_attend_max_rows(spec));
-    bool chunks_pay;
-    if (members == 1 || count_jobs(&r, &chunks_pay) >= 4 * (size_t)members) {
-        run_blocks(&r);
-    } else if (!chunks_pay) {
-        run_heads(&r);
-    } else {
+    switch (choose_cut(&r)) {
+    case BY_BLOCKS: run_blocks(&r); break;
+    case BY_HEADS: run_heads(&r); break;
+    case BY_CHUNKS:
         run_chunks(&r, false);
         nb_team_barrier(team);
-        run_begin(&r, nb_attend_max_rows(spec));
+        memset(r.load, 0, sizeof *r.load * (size_t)members);
         run_chunks(&r, true);
     }
 }

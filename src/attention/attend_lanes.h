@@ -17,7 +17,7 @@
 
 /* What b is made of. PAGE_...: the page's own values, converted on the way; Q8_0 keys and values find their scales, as
  * floats, in different places. */
-typedef enum source { FLOATS, PAGE_F16, PAGE_BF16, PAGE_Q8_K, PAGE_Q8_V, SOURCES } source;
+typedef enum source { FLOATS, PAGE_F32, PAGE_F16, PAGE_BF16, PAGE_Q8_K, PAGE_Q8_V, SOURCES } source;
 
 /* c[r][*] (+)= sum over i < n, in order, of a[r][i] b[i][*] */
 typedef struct product {
@@ -32,7 +32,7 @@ typedef struct product {
     bool add;
 } product;
 
-LANES_INLINE size_t source_bytes(source from) { return from == FLOATS ? 4 : from >= PAGE_Q8_K ? 1 : 2; }
+LANES_INLINE size_t source_bytes(source from) { return from <= PAGE_F32 ? 4 : from >= PAGE_Q8_K ? 1 : 2; }
 
 LANES_INLINE lanes load_from(source from, const void *b, size_t i)
 {
@@ -118,6 +118,7 @@ LANES_INLINE void multiply_block(source from, size_t rows, size_t vectors, const
             multiply_##from##_6, multiply_##from##_7, multiply_##from##_8                                              \
     }
 MULTIPLY_ALL(FLOATS)
+MULTIPLY_ALL(PAGE_F32)
 MULTIPLY_ALL(PAGE_F16)
 MULTIPLY_ALL(PAGE_BF16)
 MULTIPLY_ALL(PAGE_Q8_K)
@@ -126,8 +127,8 @@ MULTIPLY_ALL(PAGE_Q8_V)
 static void multiply(source from, size_t rows, const product *m)
 {
     static void (*const by_rows[SOURCES][BLOCK_ROWS_MAX])(const product *) = {
-        MULTIPLY_ROW(FLOATS), MULTIPLY_ROW(PAGE_F16), MULTIPLY_ROW(PAGE_BF16), MULTIPLY_ROW(PAGE_Q8_K),
-        MULTIPLY_ROW(PAGE_Q8_V)};
+        MULTIPLY_ROW(FLOATS),    MULTIPLY_ROW(PAGE_F32),  MULTIPLY_ROW(PAGE_F16),
+        MULTIPLY_ROW(PAGE_BF16), MULTIPLY_ROW(PAGE_Q8_K), MULTIPLY_ROW(PAGE_Q8_V)};
     by_rows[from][rows - 1](m);
 }
 
@@ -210,9 +211,14 @@ static void convert_rows(source from, const product *m, size_t columns, float *t
     }
 }
 
-static source source_of(nb_type type, source q8)
+static source source_of(nb_type type, bool once, source q8)
 {
-    return type == NB_TYPE_F32 ? FLOATS : type == NB_TYPE_F16 ? PAGE_F16 : type == NB_TYPE_BF16 ? PAGE_BF16 : q8;
+    switch ((int)type) {
+    case NB_TYPE_F32: return once ? PAGE_F32 : FLOATS;
+    case NB_TYPE_F16: return PAGE_F16;
+    case NB_TYPE_BF16: return PAGE_BF16;
+    default: return q8;
+    }
 }
 
 /* Makes w->k and w->v the tile's: the page's own values where they are multiplied once or are floats already, else
@@ -225,10 +231,11 @@ static void tile_open(work *w, int64_t tile, size_t begin, size_t end)
     bool last = (tile + 1) * NB_PAGE >= span->n_positions;
     w->ahead = last ? 0 : (const char *)span->pages[(size_t)(tile + 1) % span->page_count] - page;
     nb_kv_head head = nb_kv_head_at(job->layout, page, job->head / (job->spec->heads / job->spec->kv_heads));
+    bool once = w->rows <= BLOCK_ROWS_MAX;
     w->k = head.k;
     w->v = head.v;
-    w->k_from = source_of(job->layout->type, PAGE_Q8_K);
-    w->v_from = source_of(job->layout->type, PAGE_Q8_V);
+    w->k_from = source_of(job->layout->type, once, PAGE_Q8_K);
+    w->v_from = source_of(job->layout->type, once, PAGE_Q8_V);
     w->k_scale = w->v_scale = NULL;
     w->v_stride = w->v_dim;
     if (job->layout->type == NB_TYPE_Q8_0) {
@@ -237,7 +244,6 @@ static void tile_open(work *w, int64_t tile, size_t begin, size_t end)
         w->v_scale = w->scales + w->k_dim / NB_KV_BLOCK * NB_PAGE;
         convert(PAGE_F16, head.v_scale, w->v_dim / NB_KV_BLOCK * NB_PAGE, (float *)w->v_scale);
     }
-    bool once = w->rows <= BLOCK_ROWS_MAX;
     if (!once && w->k_from != FLOATS) {
         product m = {.b = w->k, .b_stride = NB_PAGE, .n = w->k_dim, .scale = w->k_scale};
         convert_rows(w->k_from, &m, NB_PAGE, w->k_tile, NB_PAGE);
