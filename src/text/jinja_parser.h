@@ -6,7 +6,7 @@
 #include "text/jinja_lexer.h"
 
 #define NB_JINJA_NESTING 200    /* brackets and blocks within each other */
-#define NB_JINJA_TREE_DEPTH 400 /* of one expression: a + b + c + ... is as deep as it is long */
+#define NB_JINJA_TREE_DEPTH 300 /* of one expression: a + b + c + ... is as deep as it is long */
 
 typedef enum nb_jnode_kind {
     /* expressions */

@@ -8,7 +8,7 @@
 
 /* ---- limits of one rendering ---- */
 #define NB_JINJA_STEPS 10000000ull
-#define NB_JINJA_DEPTH 1000
+#define NB_JINJA_DEPTH 500 /* about half a megabyte of stack */
 #define NB_JINJA_OUTPUT ((size_t)64 << 20)
 #define NB_JINJA_MEMORY ((size_t)256 << 20)
 
