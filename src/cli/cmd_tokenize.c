@@ -112,7 +112,8 @@ int nb_cmd_tokenize(int argc, char **argv)
     const nb_option options[] = {
         {"ids", 0, NB_OPTION_FLAG, &o.ids, NULL, "print the ids alone, with commas between them"},
         {"pieces", 0, NB_OPTION_FLAG, &o.pieces, NULL, "print the pieces alone, one a line"},
-        {"special", 0, NB_OPTION_FLAG, &o.special, NULL, "add BOS and the like, and read control tokens in the text (default)"},
+        {"special", 0, NB_OPTION_FLAG, &o.special, NULL,
+         "add BOS and the like, and read control tokens in the text (default)"},
         {"json", 0, NB_OPTION_FLAG, &o.json, NULL, "print one JSON object"},
         {"pre", 0, NB_OPTION_STRING, &o.pre, "NAME", "cut text as this pre-tokenizer does, whatever the file says"},
         {"", 0, NB_OPTION_FLAG, NULL, NULL, NULL},

@@ -24,8 +24,8 @@ static nb_status find_table(const nb_gguf *g, const char *key, const char *name,
     if (v->kind != NB_GGUF_ARRAY || !is_number || is_float != floats)
         return bad(g, err, name, floats ? "is not an array of floats" : "is not an array of integers");
     if (v->count < count)
-        return nb_fail(err, NB_ERR_FORMAT, "%s: %s has %zu entries for %zu tokens; convert the model again", nb_gguf_path(g),
-                       key, v->count, count);
+        return nb_fail(err, NB_ERR_FORMAT, "%s: %s has %zu entries for %zu tokens; convert the model again",
+                       nb_gguf_path(g), key, v->count, count);
     return NB_OK;
 }
 
@@ -106,7 +106,8 @@ static nb_status read_id(const nb_gguf *g, const char *key, size_t count, int32_
     if (value == UINT32_MAX)
         *id = -1;
     else if (value >= count)
-        return nb_fail(err, NB_ERR_FORMAT, "%s: %s is %llu, but the vocabulary has %zu tokens; correct the key or convert again",
+        return nb_fail(err, NB_ERR_FORMAT,
+                       "%s: %s is %llu, but the vocabulary has %zu tokens; correct the key or convert again",
                        nb_gguf_path(g), key, (unsigned long long)value, count);
     else
         *id = (int32_t)value;

@@ -34,10 +34,7 @@ static void add_gpt2(nb_str s, nb_buf *out)
     }
 }
 
-static bool marks_spaces(const nb_tokenizer *t)
-{
-    return t->model != &nb_model_bpe || (t->pre_flags & NB_PRE_RAW);
-}
+static bool marks_spaces(const nb_tokenizer *t) { return t->model != &nb_model_bpe || (t->pre_flags & NB_PRE_RAW); }
 
 /* Where encoding puts a space before a stretch of text, decoding takes it away again. */
 static bool drops_space(const nb_tokenizer *t)
@@ -68,7 +65,8 @@ static nb_status add_token(const nb_tokenizer *t, int32_t id, bool special, bool
     return NB_OK;
 }
 
-nb_status nb_tokenizer_decode(const nb_tokenizer *t, const int32_t *ids, size_t n, bool special, nb_buf *out, nb_error *err)
+nb_status nb_tokenizer_decode(const nb_tokenizer *t, const int32_t *ids, size_t n, bool special, nb_buf *out,
+                              nb_error *err)
 {
     bool fresh = true;
     for (size_t i = 0; i < n; i++)

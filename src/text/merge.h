@@ -14,7 +14,7 @@ typedef struct nb_symbol {
 typedef bool nb_pair_fn(const void *context, const nb_symbol *a, const nb_symbol *b, uint32_t *priority, int32_t *id);
 
 typedef struct nb_merger { /* {0} is a valid empty one */
-    nb_symbol *symbols;         /* in `memory` */
+    nb_symbol *symbols;    /* in `memory` */
     size_t count;
     nb_grown memory, nodes;
     nb_merge_queue queue;

@@ -21,7 +21,7 @@ typedef struct nb_merge_queue { /* {0} is a valid empty one */
     size_t waiting_count;
 } nb_merge_queue;
 
-void nb_merge_queue_start(nb_merge_queue *q, size_t expected); /* empties it */
+void nb_merge_queue_start(nb_merge_queue *q, size_t expected);                     /* empties it */
 bool nb_merge_queue_push(nb_merge_queue *q, uint32_t priority, uint32_t position); /* false: memory is out */
 /* 1 and the least entry, 0 when there is none, -1 when memory is out. */
 int nb_merge_queue_pop(nb_merge_queue *q, uint32_t *priority, uint32_t *position);

@@ -94,8 +94,8 @@ static nb_status compile(const char *name, const char *expression, pcre2_code **
         nb_buf_free(&text);
         return nb_fail_memory(err, "pre-tokenizer", strlen(expression));
     }
-    *code = pcre2_compile((PCRE2_SPTR)text.data, text.len, PCRE2_UTF | PCRE2_UCP | PCRE2_DOLLAR_ENDONLY, &number, &where,
-                          NULL);
+    *code = pcre2_compile((PCRE2_SPTR)text.data, text.len, PCRE2_UTF | PCRE2_UCP | PCRE2_DOLLAR_ENDONLY, &number,
+                          &where, NULL);
     nb_buf_free(&text);
     if (!*code) {
         PCRE2_UCHAR message[128];
@@ -200,14 +200,16 @@ static int next_match(matcher *m, const pcre2_code *code, nb_str s, size_t from)
     return rc >= 0 ? 1 : rc == PCRE2_ERROR_NOMATCH ? 0 : rc;
 }
 
-static nb_status split_by_code(matcher *m, const pcre2_code *code, nb_str piece, size_t base, nb_words *out, nb_error *err)
+static nb_status split_by_code(matcher *m, const pcre2_code *code, nb_str piece, size_t base, nb_words *out,
+                               nb_error *err)
 {
     const PCRE2_SIZE *at = pcre2_get_ovector_pointer(m->data);
     size_t done = 0;
     while (done < piece.n) {
         int found = next_match(m, code, piece, done);
         if (found < 0)
-            return nb_fail(err, NB_ERR_LIMIT, "text: its pre-tokenizer gave up at byte %zu (PCRE2 error %d); cut the text there",
+            return nb_fail(err, NB_ERR_LIMIT,
+                           "text: its pre-tokenizer gave up at byte %zu (PCRE2 error %d); cut the text there",
                            base + done, found);
         size_t begin = found ? at[0] : piece.n, end = found ? at[1] : piece.n;
         if ((begin > done && !add_end(out, base + begin)) || (end > begin && !add_end(out, base + end)))
@@ -267,8 +269,8 @@ static bool split_digits(nb_str piece, size_t base, bool of_words, nb_words *out
     return done == piece.n || add_end(out, base + piece.n);
 }
 
-static nb_status split_stage(const nb_pretokenizer *p, int stage, matcher *m, nb_str text, const nb_words *in, nb_words *out,
-                             nb_error *err)
+static nb_status split_stage(const nb_pretokenizer *p, int stage, matcher *m, nb_str text, const nb_words *in,
+                             nb_words *out, nb_error *err)
 {
     out->count = 0;
     for (size_t i = 0, begin = 0; i < in->count; begin = in->end[i++]) {
@@ -314,7 +316,8 @@ nb_status nb_pretokenizer_split(const nb_pretokenizer *p, nb_str text, nb_words 
     if (text.n == 0)
         return NB_OK;
     if (text.n > INT32_MAX)
-        return nb_fail(err, NB_ERR_LIMIT, "text: %zu bytes, more than the %d that can be tokenized at once", text.n, INT32_MAX);
+        return nb_fail(err, NB_ERR_LIMIT, "text: %zu bytes, more than the %d that can be tokenized at once", text.n,
+                       INT32_MAX);
     if (!matcher_init(&m))
         return nb_fail_memory(err, "pre-tokenizer", sizeof m);
     nb_status status = NB_OK;

@@ -9,7 +9,7 @@
 typedef enum nb_pre_flags {
     NB_PRE_IGNORE_MERGES = 1, /* a word that is a token is that token, whatever the merges say */
     NB_PRE_ADD_BOS = 2,       /* BOS is added when the file does not say */
-    NB_PRE_RAW = 4            /* pieces are UTF-8 with U+2581 for spaces and <0xXX> for bytes, not GPT-2's byte alphabet */
+    NB_PRE_RAW = 4 /* pieces are UTF-8 with U+2581 for spaces and <0xXX> for bytes, not GPT-2's byte alphabet */
 } nb_pre_flags;
 
 typedef struct nb_pretokenizer nb_pretokenizer;
@@ -25,7 +25,7 @@ unsigned nb_pretokenizer_flags(nb_str name);
 nb_scan_fn *nb_pretokenizer_scan(const nb_pretokenizer *p);
 
 typedef struct nb_words { /* ends of words in a text: word i is [end[i - 1], end[i]) */
-    uint32_t *end; /* in `memory` */
+    uint32_t *end;        /* in `memory` */
     size_t count;
     nb_grown memory;
 } nb_words;

@@ -71,7 +71,8 @@ void nb_vocab_defaults(nb_vocab *vocab, nb_str model)
 
 static const nb_token_model *find_model(nb_str name)
 {
-    static const nb_token_model *const models[] = {&nb_model_bpe, &nb_model_spm, &nb_model_wordpiece, &nb_model_unigram};
+    static const nb_token_model *const models[] = {&nb_model_bpe, &nb_model_spm, &nb_model_wordpiece,
+                                                   &nb_model_unigram};
     for (size_t i = 0; i < sizeof models / sizeof *models; i++)
         if (nb_str_eqz(name, models[i]->name))
             return models[i];
@@ -89,11 +90,12 @@ static nb_status check_vocab(const nb_vocab *v, nb_error *err)
         return nb_fail(err, NB_ERR_FORMAT, "vocabulary: %zu tokens; there must be 1 to %d", v->count, INT32_MAX);
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++)
         if (ids[i].id < -1 || (ids[i].id >= 0 && (size_t)ids[i].id >= v->count))
-            return nb_fail(err, NB_ERR_FORMAT, "vocabulary: its %s token is %d, but there are only %zu tokens", ids[i].name,
-                           ids[i].id, v->count);
+            return nb_fail(err, NB_ERR_FORMAT, "vocabulary: its %s token is %d, but there are only %zu tokens",
+                           ids[i].name, ids[i].id, v->count);
     for (size_t i = 0; i < v->count; i++) {
         if (v->tokens[i].n > UINT16_MAX)
-            return nb_fail(err, NB_ERR_FORMAT, "vocabulary: token %zu has %zu bytes, more than any real one", i, v->tokens[i].n);
+            return nb_fail(err, NB_ERR_FORMAT, "vocabulary: token %zu has %zu bytes, more than any real one", i,
+                           v->tokens[i].n);
         if (v->scores && isnan(v->scores[i]))
             return nb_fail(err, NB_ERR_FORMAT, "vocabulary: the score of token %zu is not a number", i);
         if (v->types && (v->types[i] < 0 || v->types[i] > NB_TOKEN_BYTE))
@@ -161,7 +163,10 @@ int nb_piece_byte(nb_str s)
         return -1;
     for (int i = 3; i < 5; i++) {
         char c = s.p[i];
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                           : -1;
         if (digit < 0)
             return -1;
         value = value * 16 + digit;
@@ -196,11 +201,12 @@ static void mark_end(nb_tokenizer *t, const char *piece)
 static void find_ends(nb_tokenizer *t)
 {
     static const char *const turn_ends[] = {
-        "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>", "_<EOT>", "[EOT]",
-        "<｜end▁of▁sentence｜>", "<end_of_utterance>"};
-    static const char *const other_ends[] = {"<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<|eom_id|>", "[EOS]",
-                                             "<eos>", "<turn|>", "<|tool_response>", "[e~[", "<|fim_pad|>", "<|file_sep|>",
-                                             "<|fim_repo|>", "<|repo_name|>", "<reponame>", "<fim_pad>"};
+        "<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>",         "<|endoftext|>",     "<|end_of_text|>",
+        "<EOT>",      "_<EOT>",     "[EOT]",   "<｜end▁of▁sentence｜>", "<end_of_utterance>"};
+    static const char *const other_ends[] = {"<|return|>",       "<|call|>",      "<|flush|>",   "<|calls|>",
+                                             "<|eom_id|>",       "[EOS]",         "<eos>",       "<turn|>",
+                                             "<|tool_response>", "[e~[",          "<|fim_pad|>", "<|file_sep|>",
+                                             "<|fim_repo|>",     "<|repo_name|>", "<reponame>",  "<fim_pad>"};
     static const char *const shown[] = {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"};
     bool harmony = has(t, "<|end|>") && ((has(t, "<|return|>") && has(t, "<|call|>")) ||
                                          (has(t, "<|flush|>") && (has(t, "<|call|>") || has(t, "<|calls|>"))));
@@ -324,7 +330,8 @@ nb_status nb_run_byte(nb_run *run, unsigned char byte, nb_error *err)
     if (id < 0)
         id = run->t->vocab.unk;
     if (id < 0)
-        return nb_fail(err, NB_ERR_UNSUPPORTED, "text: the vocabulary has no token for byte 0x%02X and none for the unknown", byte);
+        return nb_fail(err, NB_ERR_UNSUPPORTED,
+                       "text: the vocabulary has no token for byte 0x%02X and none for the unknown", byte);
     return nb_ids_add(run->out, id) ? NB_OK : nb_fail_memory(err, "token ids", run->out->cap * 2 * sizeof(int32_t));
 }
 

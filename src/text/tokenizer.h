@@ -5,26 +5,32 @@
 
 #include "base/mem.h"
 
-typedef enum nb_token_type { /* values are GGUF's */
-    NB_TOKEN_UNDEFINED, NB_TOKEN_NORMAL, NB_TOKEN_UNKNOWN, NB_TOKEN_CONTROL, NB_TOKEN_USER_DEFINED, NB_TOKEN_UNUSED,
+/* values are GGUF's */
+typedef enum nb_token_type {
+    NB_TOKEN_UNDEFINED,
+    NB_TOKEN_NORMAL,
+    NB_TOKEN_UNKNOWN,
+    NB_TOKEN_CONTROL,
+    NB_TOKEN_USER_DEFINED,
+    NB_TOKEN_UNUSED,
     NB_TOKEN_BYTE
 } nb_token_type;
 
 /* What a tokenizer is made from. All memory is the caller's; strings that `tokens` points to must outlive the tokenizer,
  * the tables themselves only the call. Absent ids are -1. */
 typedef struct nb_vocab {
-    nb_str model;             /* "gpt2", "llama", "bert", "t5" */
-    nb_str pre;               /* pre-tokenizer name of byte-level BPE; empty: "default" */
+    nb_str model; /* "gpt2", "llama", "bert", "t5" */
+    nb_str pre;   /* pre-tokenizer name of byte-level BPE; empty: "default" */
     size_t count;
-    const nb_str *tokens;     /* [count] */
-    const float *scores;      /* [count] or NULL */
-    const int32_t *types;     /* [count] nb_token_type, or NULL: all normal */
-    const nb_str *merges;     /* [merge_count] "left right" */
+    const nb_str *tokens; /* [count] */
+    const float *scores;  /* [count] or NULL */
+    const int32_t *types; /* [count] nb_token_type, or NULL: all normal */
+    const nb_str *merges; /* [merge_count] "left right" */
     size_t merge_count;
     int32_t bos, eos, eot, eom, unk, sep, pad, cls, mask;
     bool add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
-    bool lowercase, strip_accents;  /* "bert" */
-    bool special_eats_space;        /* whitespace after a special token is dropped (Phi-3) */
+    bool lowercase, strip_accents; /* "bert" */
+    bool special_eats_space;       /* whitespace after a special token is dropped (Phi-3) */
     const unsigned char *charsmap; /* precompiled normalization of "t5"; NULL without */
     size_t charsmap_bytes;
 } nb_vocab;
@@ -56,15 +62,16 @@ nb_status nb_tokenizer_encode(const nb_tokenizer *t, nb_str text, unsigned flags
 
 /* Appends the text of ids to out; special: control tokens are written out, else they give nothing. An id outside the
  * vocabulary is NB_ERR_ARGUMENT. */
-nb_status nb_tokenizer_decode(const nb_tokenizer *t, const int32_t *ids, size_t n, bool special, nb_buf *out, nb_error *err);
+nb_status nb_tokenizer_decode(const nb_tokenizer *t, const int32_t *ids, size_t n, bool special, nb_buf *out,
+                              nb_error *err);
 
 /* Streaming: push one id, get the text that is certain. A code point is never cut: bytes that begin one wait for the
  * rest; nb_detok_flush gives what is left (as U+FFFD when it is not whole). {0} plus the fields is a valid start. */
 typedef struct nb_detok {
     const nb_tokenizer *tokenizer;
     bool special;
-    bool started;            /* something was pushed already: the leading space rule is used up */
-    unsigned char held[8];   /* bytes of an unfinished code point */
+    bool started;          /* something was pushed already: the leading space rule is used up */
+    unsigned char held[8]; /* bytes of an unfinished code point */
     size_t held_bytes;
 } nb_detok;
 nb_status nb_detok_push(nb_detok *d, int32_t id, nb_buf *out, nb_error *err);

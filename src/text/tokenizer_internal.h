@@ -49,7 +49,7 @@ struct nb_tokenizer {
     nb_special *special;
     size_t special_count, special_longest;
     unsigned char special_kinds[256]; /* by first byte: 1 user-defined, 2 control and unknown */
-    uint32_t special_first[257]; /* those that begin with byte b: [first[b], first[b + 1]) */
+    uint32_t special_first[257];      /* those that begin with byte b: [first[b], first[b + 1]) */
 
     int32_t byte_id[256]; /* the token of a single byte, -1 without */
 
@@ -80,11 +80,11 @@ struct nb_run {
     nb_ids *out;
     nb_merger merger;
     nb_words words;
-    nb_str source;       /* the caller's text */
+    nb_str source; /* the caller's text */
     nb_buf scratch;
-    nb_buf text;         /* normalized text; only grows, so offsets into it stay good */
-    bool after_special;  /* nothing or a special token came before: where the space prefix goes */
-    nb_memo *memo;       /* words seen in this call; NULL for short texts */
+    nb_buf text;        /* normalized text; only grows, so offsets into it stay good */
+    bool after_special; /* nothing or a special token came before: where the space prefix goes */
+    nb_memo *memo;      /* words seen in this call; NULL for short texts */
     size_t memo_mask;
 };
 

@@ -13,7 +13,8 @@ static int by_bytes(const void *a, const void *b)
 
 static bool is_special(const nb_tokenizer *t, int32_t id)
 {
-    return t->types[id] == NB_TOKEN_CONTROL || t->types[id] == NB_TOKEN_USER_DEFINED || t->types[id] == NB_TOKEN_UNKNOWN;
+    return t->types[id] == NB_TOKEN_CONTROL || t->types[id] == NB_TOKEN_USER_DEFINED ||
+           t->types[id] == NB_TOKEN_UNKNOWN;
 }
 
 nb_status nb_special_build(nb_tokenizer *t, nb_error *err)
@@ -25,7 +26,8 @@ nb_status nb_special_build(nb_tokenizer *t, nb_error *err)
     if (!t->special)
         return nb_fail_memory(err, "special tokens", count * sizeof *t->special);
     for (size_t i = 0; i < t->vocab.count; i++)
-        if (is_special(t, (int32_t)i) && nb_tokenizer_find(t, t->pieces[i]) == (int32_t)i) { /* neither empty nor double */
+        if (is_special(t, (int32_t)i) &&
+            nb_tokenizer_find(t, t->pieces[i]) == (int32_t)i) { /* neither empty nor double */
             unsigned char first = (unsigned char)t->pieces[i].p[0];
             t->special[t->special_count++] = (nb_special){.piece = t->pieces[i], .id = (int32_t)i};
             t->special_kinds[first] |= t->types[i] == NB_TOKEN_USER_DEFINED ? 1 : 2;
@@ -188,7 +190,8 @@ static bool add_fragment(nb_fragments *list, size_t begin, size_t end, int32_t i
 static bool eats_space(const nb_tokenizer *t, int32_t id)
 {
     nb_str s = t->pieces[id];
-    return t->vocab.special_eats_space && !nb_str_eqz(s, "<unk>") && !nb_str_eqz(s, "<s>") && !nb_str_eqz(s, "<|endoftext|>");
+    return t->vocab.special_eats_space && !nb_str_eqz(s, "<unk>") && !nb_str_eqz(s, "<s>") &&
+           !nb_str_eqz(s, "<|endoftext|>");
 }
 
 static bool cut(const search *f, nb_fragments *out)

@@ -96,7 +96,10 @@ static nb_status unigram_build(nb_tokenizer *t, const nb_vocab *vocab, nb_error 
     return NB_OK;
 }
 
-static uint32_t xcda_node(const nb_tokenizer *t, size_t i) { return i < t->xcda_count ? little_endian(t->xcda + 4 * i) : 0; }
+static uint32_t xcda_node(const nb_tokenizer *t, size_t i)
+{
+    return i < t->xcda_count ? little_endian(t->xcda + 4 * i) : 0;
+}
 static uint32_t xcda_base(uint32_t node) { return (node >> 10) << ((node & 1u << 9) >> 6); }
 
 /* The longest prefix of s that the map replaces: its bytes, and what stands for it in *to. 0: none. */

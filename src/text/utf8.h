@@ -38,9 +38,8 @@ static inline size_t nb_utf8_step(const unsigned char *s, size_t n)
     return step ? step : 1;
 }
 
-typedef enum nb_char_class { /* of the expressions: \p{L}, \p{N}, \s (White_Space), and the rest */
-    NB_CHAR_OTHER, NB_CHAR_LETTER, NB_CHAR_NUMBER, NB_CHAR_SPACE
-} nb_char_class;
+/* of the expressions: \p{L}, \p{N}, \s (White_Space), and the rest */
+typedef enum nb_char_class { NB_CHAR_OTHER, NB_CHAR_LETTER, NB_CHAR_NUMBER, NB_CHAR_SPACE } nb_char_class;
 
 nb_char_class nb_char_class_of(uint32_t cp);
 

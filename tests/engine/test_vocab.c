@@ -1,11 +1,11 @@
 /* Tokenizers made from GGUF files: the texts and ids of other programs (tools/make_tokenizer_vectors.py says which), and
  * files whose tokenizer keys make no sense. */
 /* clang-format off: cmocka.h needs these first */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 /* clang-format on */
 
 #include <jansson.h>
@@ -89,8 +89,8 @@ static void check_cases(const char *name, size_t count, bool decodes)
 static void test_cases(void **state)
 {
     (void)state;
-    static const char *const reversible[] = {"gpt-2", "llama-spm", "phi-3", "deepseek-llm", "deepseek-coder", "falcon", "mpt", "refact",
-                                             "starcoder"};
+    static const char *const reversible[] = {"gpt-2",  "llama-spm", "phi-3",  "deepseek-llm", "deepseek-coder",
+                                             "falcon", "mpt",       "refact", "starcoder"};
     for (size_t i = 0; i < sizeof reversible / sizeof *reversible; i++)
         check_cases(reversible[i], 47, true);
     check_cases("bert-bge", 47, false);
@@ -116,7 +116,8 @@ static void expect_ids(const nb_tokenizer *t, const json_t *test, const char *ke
 static void test_checkpoints(void **state)
 {
     (void)state;
-    static const char *const names[] = {"llama-2-mha", "mistral-sliding", "llama-3.2-rope-scaled", "llama-mqa-wide-head", "qwen2"};
+    static const char *const names[] = {"llama-2-mha", "mistral-sliding", "llama-3.2-rope-scaled",
+                                        "llama-mqa-wide-head", "qwen2"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[1024];
         json_error_t err;
@@ -142,7 +143,8 @@ static void test_bert_special(void **state)
     (void)state;
     open_vocab v = open_named("tokenizers", "bert-checkpoint");
     nb_ids ids = {0};
-    assert_int_equal(nb_tokenizer_encode(v.t, NB_STR("[MASK]"), NB_ENCODE_ADD_SPECIAL | NB_ENCODE_PARSE_SPECIAL, &ids, NULL), NB_OK);
+    assert_int_equal(
+        nb_tokenizer_encode(v.t, NB_STR("[MASK]"), NB_ENCODE_ADD_SPECIAL | NB_ENCODE_PARSE_SPECIAL, &ids, NULL), NB_OK);
     assert_int_equal(ids.count, 3);
     assert_int_equal(ids.id[0], nb_tokenizer_find(v.t, NB_STR("[CLS]")));
     assert_int_equal(ids.id[1], nb_tokenizer_find(v.t, NB_STR("[MASK]")));
@@ -221,11 +223,26 @@ static void tokens_empty(nb_gguf_writer *w) { nb_gguf_put_strings(w, "tokenizer.
 static void tokens_numbers(nb_gguf_writer *w) { nb_gguf_put_u32(w, "tokenizer.ggml.tokens", 3); }
 static void merges_number(nb_gguf_writer *w) { nb_gguf_put_u32(w, "tokenizer.ggml.merges", 3); }
 static void flag_text(nb_gguf_writer *w) { nb_gguf_put_str(w, "tokenizer.ggml.add_bos_token", NB_STR("yes")); }
-static void types_few(nb_gguf_writer *w) { nb_gguf_put_array(w, "tokenizer.ggml.token_type", NB_GGUF_I32, (int32_t[]){1, 1}, 2); }
-static void types_wild(nb_gguf_writer *w) { nb_gguf_put_array(w, "tokenizer.ggml.token_type", NB_GGUF_I32, (int32_t[]){1, 9, 1}, 3); }
-static void types_float(nb_gguf_writer *w) { nb_gguf_put_array(w, "tokenizer.ggml.token_type", NB_GGUF_F32, (float[]){1, 1, 1}, 3); }
-static void scores_few(nb_gguf_writer *w) { nb_gguf_put_array(w, "tokenizer.ggml.scores", NB_GGUF_F32, (float[]){1, 1}, 2); }
-static void scores_int(nb_gguf_writer *w) { nb_gguf_put_array(w, "tokenizer.ggml.scores", NB_GGUF_I32, (int32_t[]){1, 1, 1}, 3); }
+static void types_few(nb_gguf_writer *w)
+{
+    nb_gguf_put_array(w, "tokenizer.ggml.token_type", NB_GGUF_I32, (int32_t[]){1, 1}, 2);
+}
+static void types_wild(nb_gguf_writer *w)
+{
+    nb_gguf_put_array(w, "tokenizer.ggml.token_type", NB_GGUF_I32, (int32_t[]){1, 9, 1}, 3);
+}
+static void types_float(nb_gguf_writer *w)
+{
+    nb_gguf_put_array(w, "tokenizer.ggml.token_type", NB_GGUF_F32, (float[]){1, 1, 1}, 3);
+}
+static void scores_few(nb_gguf_writer *w)
+{
+    nb_gguf_put_array(w, "tokenizer.ggml.scores", NB_GGUF_F32, (float[]){1, 1}, 2);
+}
+static void scores_int(nb_gguf_writer *w)
+{
+    nb_gguf_put_array(w, "tokenizer.ggml.scores", NB_GGUF_I32, (int32_t[]){1, 1, 1}, 3);
+}
 static void scores_nan(nb_gguf_writer *w)
 {
     float nan = (float)strtod("nan", NULL);
@@ -243,15 +260,24 @@ static void test_hostile(void **state)
     static const struct {
         spoil *change;
         const char *why;
-    } rows[] = {{id_high, "tokenizer.ggml.eos_token_id"},   {id_negative, "tokenizer.ggml.bos_token_id"},
-                {id_huge, "tokenizer.ggml.bos_token_id"},   {id_text, "tokenizer.ggml.mask_token_id"},
-                {model_unknown, "'rwkv'"},                  {model_number, "tokenizer.ggml.model"},
-                {pre_unknown, "'my-own'"},                  {pre_unknown, "--pre"},
-                {tokens_empty, "tokenizer.ggml.tokens"},    {tokens_numbers, "tokenizer.ggml.tokens"},
-                {merges_number, "tokenizer.ggml.merges"},   {flag_text, "tokenizer.ggml.add_bos_token"},
-                {types_few, "tokenizer.ggml.token_type"},   {types_wild, "tokenizer.ggml.token_type"},
-                {types_float, "tokenizer.ggml.token_type"}, {scores_few, "tokenizer.ggml.scores"},
-                {scores_int, "tokenizer.ggml.scores"},      {scores_nan, "tokenizer.ggml.scores"},
+    } rows[] = {{id_high, "tokenizer.ggml.eos_token_id"},
+                {id_negative, "tokenizer.ggml.bos_token_id"},
+                {id_huge, "tokenizer.ggml.bos_token_id"},
+                {id_text, "tokenizer.ggml.mask_token_id"},
+                {model_unknown, "'rwkv'"},
+                {model_number, "tokenizer.ggml.model"},
+                {pre_unknown, "'my-own'"},
+                {pre_unknown, "--pre"},
+                {tokens_empty, "tokenizer.ggml.tokens"},
+                {tokens_numbers, "tokenizer.ggml.tokens"},
+                {merges_number, "tokenizer.ggml.merges"},
+                {flag_text, "tokenizer.ggml.add_bos_token"},
+                {types_few, "tokenizer.ggml.token_type"},
+                {types_wild, "tokenizer.ggml.token_type"},
+                {types_float, "tokenizer.ggml.token_type"},
+                {scores_few, "tokenizer.ggml.scores"},
+                {scores_int, "tokenizer.ggml.scores"},
+                {scores_nan, "tokenizer.ggml.scores"},
                 {charsmap_strings, "precompiled_charsmap"}};
     nb_error err;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

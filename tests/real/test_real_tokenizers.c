@@ -1,11 +1,11 @@
 /* Tokenizers of real models: ids against llama.cpp's (tests/data/tokenizers/real.cases), text back from ids, and the time
  * that hostile texts take. */
 /* clang-format off: cmocka.h needs these first */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 /* clang-format on */
 
 #include <time.h>
@@ -24,8 +24,8 @@ static real open_real(nb_str name)
     char path[2048];
     nb_error err;
     real r;
-    snprintf(path, sizeof path, "%s%s/models/%.*s", cache && *cache ? cache : home, cache && *cache ? "" : "/.cache/nibble",
-             NB_STR_ARG(name));
+    snprintf(path, sizeof path, "%s%s/models/%.*s", cache && *cache ? cache : home,
+             cache && *cache ? "" : "/.cache/nibble", NB_STR_ARG(name));
     if (nb_gguf_open(path, &r.g, &err) != NB_OK || nb_tokenizer_from_gguf(r.g, NULL, &r.t, &err) != NB_OK)
         fail_msg("%s (tools/fetch-model brings it)", err.message);
     return r;
@@ -68,7 +68,8 @@ static void test_ids(void **state)
         assert_int_equal(nb_tokenizer_encode(r.t, nb_buf_view(&text), flags, &ids, NULL), NB_OK);
         uint64_t count = nb_case_number(&line, 10), want = nb_case_number(&line, 16);
         if (ids.count != count || digest(&ids) != want)
-            fail_msg("%.*s: '%s': %zu ids, wanted %zu or others", NB_STR_ARG(name), text.data, ids.count, (size_t)count);
+            fail_msg("%.*s: '%s': %zu ids, wanted %zu or others", NB_STR_ARG(name), text.data, ids.count,
+                     (size_t)count);
     }
     assert_int_equal(checked, 48);
     close_real(&r);
@@ -84,7 +85,8 @@ static const char smollm2[] = "smollm2-135m-instruct-q4_1.gguf", gemma[] = "gemm
 static void test_round_trip(void **state)
 {
     (void)state;
-    static const char *const parts[] = {" ", "  ", "\n", "\n\n\n", "\t", "The", " licence", "'s", " 12345", "!", "\r\n", "<b>", "      "};
+    static const char *const parts[] = {" ",  "  ",     "\n", "\n\n\n", "\t",  "The",   " licence",
+                                        "'s", " 12345", "!",  "\r\n",   "<b>", "      "};
     static const char *const names[] = {smollm2, gemma};
     uint64_t seed = 21;
     nb_buf text = {0}, back = {0};
@@ -98,7 +100,9 @@ static void test_round_trip(void **state)
             ids.count = 0;
             for (uint64_t n = nb_random(&seed) % 40; n > 0; n--) {
                 uint64_t x = nb_random(&seed);
-                uint32_t c = x % 8 == 0 ? (uint32_t)(x >> 8) % 0x10000 : x % 8 == 1 ? 0x1F000 + (uint32_t)(x >> 8) % 0x1000 : 0;
+                uint32_t c = x % 8 == 0   ? (uint32_t)(x >> 8) % 0x10000
+                             : x % 8 == 1 ? 0x1F000 + (uint32_t)(x >> 8) % 0x1000
+                                          : 0;
                 if (c >= 0x20 && (c < 0xD800 || c > 0xDFFF) && c != 0x2581)
                     nb_buf_utf8(&text, c);
                 else
@@ -147,12 +151,15 @@ static void test_hostile_time(void **state)
             nb_buf_clear(&text);
             while (text.len < 2 * HALF)
                 units[u] ? nb_buf_z(&text, units[u]) : nb_buf_char(&text, (char)nb_random(&seed));
-            for (int round = 0; round < 6 && (round < 2 || two > 2.4 * one); round++) { /* the least: others use the machine too */
-                double x = seconds_to_encode(r.t, (nb_str){text.data, HALF}), y = seconds_to_encode(r.t, nb_buf_view(&text));
+            for (int round = 0; round < 6 && (round < 2 || two > 2.4 * one);
+                 round++) { /* the least: others use the machine too */
+                double x = seconds_to_encode(r.t, (nb_str){text.data, HALF}),
+                       y = seconds_to_encode(r.t, nb_buf_view(&text));
                 one = x < one ? x : one;
                 two = y < two ? y : two;
             }
-            print_message("%s, text %zu: %.0f ms and %.0f ms, %.2f times\n", names[k], u, one * 1e3, two * 1e3, two / one);
+            print_message("%s, text %zu: %.0f ms and %.0f ms, %.2f times\n", names[k], u, one * 1e3, two * 1e3,
+                          two / one);
             assert_true(two <= 2.4 * one);
         }
         close_real(&r);

@@ -1,10 +1,10 @@
 /* Pre-tokenizers: words against the `tokenizers` package, and no byte lost whatever the text. */
 /* clang-format off: cmocka.h needs these first */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 /* clang-format on */
 
 #include "support/cases.h"
@@ -42,7 +42,8 @@ static void test_words(void **state)
         for (size_t w = 0; w < words.count; w++) {
             uint64_t want = nb_case_number(&line, 10);
             if (words.end[w] != want)
-                fail_msg("%.*s: '%s': word %zu ends at %u, not %u", NB_STR_ARG(name), text.data, w, words.end[w], (unsigned)want);
+                fail_msg("%.*s: '%s': word %zu ends at %u, not %u", NB_STR_ARG(name), text.data, w, words.end[w],
+                         (unsigned)want);
         }
         assert_int_equal(line.n, 0);
         checked++;
@@ -57,7 +58,8 @@ static void test_words(void **state)
 
 static void fill(nb_buf *text, int kind, size_t n)
 {
-    static const char *const units[] = {"a", " ", "\xF0\x9F\xA6\x99", "7", "\n", "\xE6\x97\xA5", "!", "a b", "\xCC\x81"};
+    static const char *const units[] = {"a", " ",   "\xF0\x9F\xA6\x99", "7", "\n", "\xE6\x97\xA5",
+                                        "!", "a b", "\xCC\x81"};
     uint64_t seed = 99;
     nb_buf_clear(text);
     while (text->len < n)
@@ -127,7 +129,7 @@ static void test_unknown_name(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_words), cmocka_unit_test(test_nothing_lost), cmocka_unit_test(test_deep),
-                                       cmocka_unit_test(test_unknown_name)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_words), cmocka_unit_test(test_nothing_lost),
+                                       cmocka_unit_test(test_deep), cmocka_unit_test(test_unknown_name)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

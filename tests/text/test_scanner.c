@@ -1,10 +1,10 @@
 /* The hand-written scanners against the expressions they stand for, and the classes of characters against PCRE2's. */
 /* clang-format off: cmocka.h needs these first */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 /* clang-format on */
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -28,7 +28,8 @@ static bool matches(const char *expression, nb_str s)
         i++;
     if (!known[i].code) {
         known[i].expression = expression;
-        known[i].code = pcre2_compile((PCRE2_SPTR)expression, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &number, &where, NULL);
+        known[i].code = pcre2_compile((PCRE2_SPTR)expression, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &number,
+                                      &where, NULL);
         assert_non_null(known[i].code);
     }
     pcre2_match_data *data = pcre2_match_data_create(1, NULL);
@@ -72,11 +73,12 @@ static uint64_t seed = 88172645463325252u;
 /* characters that both libraries know, in runs that the expressions care about; some bytes that are not UTF-8 */
 static void random_text(nb_buf *text)
 {
-    static const char *const pieces[] = {"'s", "'S", "'ll", "'Re", "'\xC5\xBF", " ", "  ", "\n", "\r\n", "\t", "\xC2\xA0", "\xE3\x80\x80",
-                                         "a", "word", "Wort", "7", "42", "12345", "!", "?!", "...", "'", "\xC2\x85", "\xE1\xA0\x8E"};
-    static const uint32_t ranges[][2] = {{0x20, 0x7E}, {0xA0, 0x24F}, {0x391, 0x3A1}, {0x410, 0x44F}, {0x660, 0x669}, {0x904, 0x939},
-                                         {0x2000, 0x2027}, {0x2150, 0x2188}, {0x3041, 0x3096}, {0x4E00, 0x9FEF}, {0xAC00, 0xD7A3},
-                                         {0x1F300, 0x1F5FF}};
+    static const char *const pieces[] = {
+        "'s", "'S",   "'ll",  "'Re", "'\xC5\xBF", " ",     "  ", "\n", "\r\n", "\t", "\xC2\xA0", "\xE3\x80\x80",
+        "a",  "word", "Wort", "7",   "42",        "12345", "!",  "?!", "...",  "'",  "\xC2\x85", "\xE1\xA0\x8E"};
+    static const uint32_t ranges[][2] = {{0x20, 0x7E},     {0xA0, 0x24F},    {0x391, 0x3A1},   {0x410, 0x44F},
+                                         {0x660, 0x669},   {0x904, 0x939},   {0x2000, 0x2027}, {0x2150, 0x2188},
+                                         {0x3041, 0x3096}, {0x4E00, 0x9FEF}, {0xAC00, 0xD7A3}, {0x1F300, 0x1F5FF}};
     nb_buf_clear(text);
     for (uint64_t n = nb_random(&seed) % 24 + 1; n > 0; n--) {
         uint64_t r = nb_random(&seed);
@@ -110,7 +112,8 @@ static void test_scanners(void **state)
             for (size_t w = 0; w < words.count; w++) {
                 at += scan((const unsigned char *)text.data + at, text.len - at);
                 if (at != words.end[w])
-                    fail_msg("%s: '%s': word %zu ends at %zu, by the expression at %u", names[i], text.data, w, at, words.end[w]);
+                    fail_msg("%s: '%s': word %zu ends at %zu, by the expression at %u", names[i], text.data, w, at,
+                             words.end[w]);
             }
             assert_int_equal(at, text.len);
         }

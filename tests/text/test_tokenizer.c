@@ -1,11 +1,11 @@
 /* Tokenizers of small vocabularies that are written out here: rules that can be checked by hand, properties on random text,
  * and the merging loop against the plain way of doing it. */
 /* clang-format off: cmocka.h needs these first */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 /* clang-format on */
 
 #include <pthread.h>
@@ -114,12 +114,12 @@ static void test_merge_order(void **state)
     add_bytes(&s);
     int32_t bc = merge(&s, "b", "c"), ab = merge(&s, "a", "b"), abc = merge(&s, "a", "bc"), aa = merge(&s, "a", "a");
     nb_tokenizer *t = make(&s);
-    EXPECT(t, "abc", 0, abc);               /* b c first, for its rank */
-    EXPECT(t, "abab", 0, ab, ab);           /* leftmost first */
-    EXPECT(t, "aaa", 0, aa, 'a');           /* likewise */
-    EXPECT(t, "aab", 0, 'a', ab);           /* by rank, not from the left */
+    EXPECT(t, "abc", 0, abc);     /* b c first, for its rank */
+    EXPECT(t, "abab", 0, ab, ab); /* leftmost first */
+    EXPECT(t, "aaa", 0, aa, 'a'); /* likewise */
+    EXPECT(t, "aab", 0, 'a', ab); /* by rank, not from the left */
     EXPECT(t, "bcb", 0, bc, 'b');
-    EXPECT(t, "\xFF\x80", 0, 0xFF, 0x80);   /* not UTF-8 */
+    EXPECT(t, "\xFF\x80", 0, 0xFF, 0x80); /* not UTF-8 */
     done(&s, t);
 }
 
@@ -157,7 +157,7 @@ static void test_special(void **state)
     EXPECT(t, "<|a|>>", NB_ENCODE_PARSE_SPECIAL, longer);
     EXPECT(t, "b", NB_ENCODE_ADD_SPECIAL, lt, 'b');
     EXPECT(t, "aXYb", 0, 'a', user, 'b');
-    EXPECT(t, "XYXYX", 0, 'X', cover);          /* the longest first, though XY begins before it */
+    EXPECT(t, "XYXYX", 0, 'X', cover); /* the longest first, though XY begins before it */
     EXPECT(t, "XYXYXYXYX", 0, 'X', cover, cover);
     EXPECT(t, "XYXYXY", 0, 'X', cover, 'Y');
     done(&s, t);
@@ -178,7 +178,8 @@ static void test_byte_round_trip(void **state)
     size_t count = nb_pretokenizer_names(&names);
     for (size_t k = 0; k < count; k++) {
         s.v.pre = str(names[k]);
-        if (nb_str_eqz(s.v.pre, "gemma4") || nb_str_eqz(s.v.pre, "sarvam-moe") || nb_str_eqz(s.v.pre, "granite-embed-multi-311m"))
+        if (nb_str_eqz(s.v.pre, "gemma4") || nb_str_eqz(s.v.pre, "sarvam-moe") ||
+            nb_str_eqz(s.v.pre, "granite-embed-multi-311m"))
             continue; /* not byte-level */
         nb_tokenizer *t = make(&s);
         for (int i = 0; i < 300; i++) {
@@ -214,18 +215,20 @@ static void test_scores(void **state)
     small_init(&s, "llama");
     int32_t unk = s.v.unk = add(&s, "<unk>", NB_TOKEN_UNKNOWN, 0), bos = s.v.bos = add(&s, "<s>", NB_TOKEN_CONTROL, 0);
     int32_t x41 = add(&s, "<0xC3>", NB_TOKEN_BYTE, 0), xa9 = add(&s, "<0xA9>", NB_TOKEN_BYTE, 0);
-    int32_t mark = add(&s, MARK, NB_TOKEN_NORMAL, -9), a = add(&s, "a", NB_TOKEN_NORMAL, -9), b = add(&s, "b", NB_TOKEN_NORMAL, -9);
-    int32_t ab = add(&s, "ab", NB_TOKEN_NORMAL, -2), ba = add(&s, "ba", NB_TOKEN_NORMAL, -1), aa = add(&s, "aa", NB_TOKEN_NORMAL, -2);
+    int32_t mark = add(&s, MARK, NB_TOKEN_NORMAL, -9), a = add(&s, "a", NB_TOKEN_NORMAL, -9),
+            b = add(&s, "b", NB_TOKEN_NORMAL, -9);
+    int32_t ab = add(&s, "ab", NB_TOKEN_NORMAL, -2), ba = add(&s, "ba", NB_TOKEN_NORMAL, -1),
+            aa = add(&s, "aa", NB_TOKEN_NORMAL, -2);
     int32_t marked = add(&s, MARK "a", NB_TOKEN_NORMAL, -3), user = add(&s, "[u]", NB_TOKEN_USER_DEFINED, 0);
     nb_tokenizer *t = make(&s);
-    EXPECT(t, "bab", 0, mark, ba, b);             /* the higher score */
-    EXPECT(t, "aaab", 0, mark, aa, ab);           /* of equal ones the left */
-    EXPECT(t, "a", 0, marked);                    /* the space before the text */
-    EXPECT(t, " a", 0, mark, marked);             /* comes besides the text's own */
-    EXPECT(t, "\xC3\xA9", 0, mark, x41, xa9);     /* bytes of what is no piece */
+    EXPECT(t, "bab", 0, mark, ba, b);         /* the higher score */
+    EXPECT(t, "aaab", 0, mark, aa, ab);       /* of equal ones the left */
+    EXPECT(t, "a", 0, marked);                /* the space before the text */
+    EXPECT(t, " a", 0, mark, marked);         /* comes besides the text's own */
+    EXPECT(t, "\xC3\xA9", 0, mark, x41, xa9); /* bytes of what is no piece */
     EXPECT(t, "z", 0, mark, unk);
     EXPECT(t, "<s>a", NB_ENCODE_PARSE_SPECIAL | NB_ENCODE_ADD_SPECIAL, bos, bos, marked);
-    EXPECT(t, "a[u]a", 0, marked, user, marked);  /* and after a special token */
+    EXPECT(t, "a[u]a", 0, marked, user, marked); /* and after a special token */
     EXPECT(t, "", NB_ENCODE_ADD_SPECIAL, bos);
     nb_tokenizer_free(t);
     s.v.add_space_prefix = false;
@@ -245,12 +248,14 @@ static void test_marked_round_trip(void **state)
         snprintf(piece, sizeof piece, "<0x%02X>", byte);
         add(&s, piece, NB_TOKEN_BYTE, 0);
     }
-    static const char *const pieces[] = {MARK, "a", "b", "ab", (MARK "a"), "\n", "\xE6\x97\xA5", MARK MARK, ("b" MARK), "ba"};
+    static const char *const pieces[] = {MARK,           "a",       "b",        "ab", (MARK "a"), "\n",
+                                         "\xE6\x97\xA5", MARK MARK, ("b" MARK), "ba"};
     for (size_t i = 0; i < sizeof pieces / sizeof *pieces; i++)
         add(&s, pieces[i], NB_TOKEN_NORMAL, -(float)i);
     add(&s, "<x>", NB_TOKEN_CONTROL, 0);
     add(&s, "[u]", NB_TOKEN_USER_DEFINED, 0);
-    static const char *const parts[] = {" ", "a", "ab", "b ", "  ", "\n", "\xE6\x97\xA5", "\xC3\xA9", "<x>", "[u]", "z", "\xF0\x9F\xA6\x99"};
+    static const char *const parts[] = {
+        " ", "a", "ab", "b ", "  ", "\n", "\xE6\x97\xA5", "\xC3\xA9", "<x>", "[u]", "z", "\xF0\x9F\xA6\x99"};
     uint64_t seed = 5;
     nb_buf text = {0}, back = {0};
     nb_ids ids = {0};
@@ -321,11 +326,15 @@ static void test_merge_loop(void **state)
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++)
         for (int round = 0; round < (sizes[k] < 1000 ? 60 : 4); round++) {
             size_t n = sizes[k];
-            rules r = {.modulus = round % 3 == 0 ? 3 : round % 3 == 1 ? 40 : 1u << 24, .salt = (uint32_t)nb_random(&seed)};
+            rules r = {.modulus = round % 3 == 0   ? 3
+                                  : round % 3 == 1 ? 40
+                                                   : 1u << 24,
+                       .salt = (uint32_t)nb_random(&seed)};
             assert_true(nb_merger_reserve(&m, n));
             m.count = n;
             for (size_t i = 0; i < n; i++)
-                plain[i] = m.symbols[i] = (nb_symbol){.id = (int32_t)(nb_random(&seed) % 3), .start = (uint32_t)i, .bytes = 1};
+                plain[i] = m.symbols[i] = (nb_symbol){
+                    .id = (int32_t)(nb_random(&seed) % 3), .start = (uint32_t)i, .bytes = 1};
             assert_true(nb_merger_run(&m, random_pair, &r));
             assert_int_equal(m.count, merge_plainly(plain, n, &r));
             assert_memory_equal(m.symbols, plain, m.count * sizeof *plain);
@@ -357,9 +366,13 @@ static void test_streaming(void **state)
     small_init(&s, "gpt2");
     add_bytes(&s);
     nb_tokenizer *t = make(&s);
-    stream(t, (const int32_t[]){'a', 0xF0, 0x9F, 0xA6, 0x99, 'b'}, 6, "a\xF0\x9F\xA6\x99" "b");
-    stream(t, (const int32_t[]){0xE6, 0x97}, 2, "\xEF\xBF\xBD");                               /* cut off */
-    stream(t, (const int32_t[]){0xE6, 0x97, 'x', 0x80}, 4, "\xEF\xBF\xBD" "x\xEF\xBF\xBD");    /* never whole */
+    stream(t, (const int32_t[]){'a', 0xF0, 0x9F, 0xA6, 0x99, 'b'}, 6,
+           "a\xF0\x9F\xA6\x99"
+           "b");
+    stream(t, (const int32_t[]){0xE6, 0x97}, 2, "\xEF\xBF\xBD"); /* cut off */
+    stream(t, (const int32_t[]){0xE6, 0x97, 'x', 0x80}, 4,
+           "\xEF\xBF\xBD"
+           "x\xEF\xBF\xBD"); /* never whole */
     stream(t, (const int32_t[]){0xE6, 0xC3, 0xA9}, 3, "\xEF\xBF\xBD\xC3\xA9");
     stream(t, (const int32_t[]){0xED, 0xA0, 0x80}, 3, "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"); /* a surrogate */
     nb_detok d = {.tokenizer = t};
@@ -380,7 +393,8 @@ static void test_ends(void **state)
     small s;
     small_init(&s, "gpt2");
     add_bytes(&s);
-    int32_t eos = s.v.eos = add(&s, "<|endoftext|>", NB_TOKEN_CONTROL, 0), end = add(&s, "<|im_end|>", NB_TOKEN_NORMAL, 0);
+    int32_t eos = s.v.eos = add(&s, "<|endoftext|>", NB_TOKEN_CONTROL, 0),
+            end = add(&s, "<|im_end|>", NB_TOKEN_NORMAL, 0);
     int32_t start = add(&s, "<|im_start|>", NB_TOKEN_CONTROL, 0);
     nb_tokenizer *t = make(&s);
     assert_true(nb_tokenizer_ends(t, eos));
@@ -498,10 +512,17 @@ static void test_threads(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_merge_order), cmocka_unit_test(test_ignore_merges),     cmocka_unit_test(test_special),
-        cmocka_unit_test(test_scores),      cmocka_unit_test(test_marked_round_trip), cmocka_unit_test(test_byte_round_trip),
-        cmocka_unit_test(test_merge_loop),  cmocka_unit_test(test_streaming),         cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_refusals),    cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_merge_order),
+        cmocka_unit_test(test_ignore_merges),
+        cmocka_unit_test(test_special),
+        cmocka_unit_test(test_scores),
+        cmocka_unit_test(test_marked_round_trip),
+        cmocka_unit_test(test_byte_round_trip),
+        cmocka_unit_test(test_merge_loop),
+        cmocka_unit_test(test_streaming),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
