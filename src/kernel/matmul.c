@@ -5,10 +5,10 @@
 
 #include "kernel/matmul_tile.h"
 
-/* Measured on Zen 4 (32 KB L1, 1 MB L2). k up to ONE_PASS: a whole tile is unpacked at once, sums stay in registers.
- * Longer: chunks of k outside, a group of tiles inside, so that the chunk of the panels (0.7 MB of 8-bit) stays in L2
- * and sums go to scratch between chunks, exactly. UNPACK_PANELS: from how many panels unpacking a tile first pays. */
-enum { ONE_PASS = 2048, CHUNK = 1024, GROUP_TILES = 8, TOKEN_PANELS = 64, UNPACK_PANELS = 3 };
+/* Measured on Zen 4 (32 KB L1, 1 MB L2). Each tile meets the panels of PANEL_BYTES before the next tile; all of k in one
+ * pass, so that sums stay in registers. At k = 8960 that is 68 % of the ceiling where chunks of 1024 k with sums in memory
+ * reach 62 %. UNPACK_PANELS: from how many panels on unpacking a tile first pays. */
+enum { PANEL_BYTES = 2 << 20, UNPACK_PANELS = 3, SPAN = 256 };
 
 /* Scales first; low and high bits of the first blocks by turns, since both are read together; then low bits alone.
  * In the file's order the hardware's prefetchers lose the stream: Q6_K ran at 29 % of the read bandwidth. */
@@ -129,36 +129,31 @@ void nb_pack(nb_type type, const void *src, size_t rows, size_t k, void *dst, si
 
 /* ---- the product ---- */
 
-/* k values worked on at once */
-static size_t chunk_values(nb_act_format format, size_t k)
-{
-    return k <= (format == NB_ACT_Q8 ? ONE_PASS : CHUNK) ? k : CHUNK;
-}
-
 /* Scratch of one thread, one after the other, each a multiple of 64 bytes. */
 typedef struct areas {
-    size_t sums;   /* f32 [GROUP_TILES or 1][tokens][16] */
-    size_t tile;   /* a tile's chunk packed from file rows; or file rows, aligned or unpacked */
-    size_t codes;  /* a tile's chunk as codes, or as f32 [k][16] */
-    size_t floats; /* f32 [16][chunk]: dequantized rows */
+    size_t sums;   /* f32 [8][16] */
+    size_t tile;   /* a packed tile made from file rows; or file rows, aligned or unpacked */
+    size_t codes;  /* a tile as codes, or as f32 [k][16] */
+    size_t floats; /* f32 [16][SPAN]: dequantized rows */
 } areas;
 
-static areas plan_areas(nb_type type, nb_act_format format, size_t k, size_t n_tokens)
+static areas plan_areas(nb_type type, nb_act_format format, size_t k)
 {
     const nb_tile_type *t = nb_tile_type_get(type);
-    size_t chunk = chunk_values(format, k), tokens = nb_round_up(nb_min_size(n_tokens, TOKEN_PANELS * 8), 8);
-    areas a = {.sums = (chunk < k ? GROUP_TILES : 1) * tokens * 64};
-    a.tile = nb_round_up(16 * row_bytes(type, chunk), 64);
+    areas a = {.sums = 64 * NB_PANEL_TOKENS, .tile = nb_round_up(16 * row_bytes(type, k), 64)};
     if (format == NB_ACT_Q8)
-        a.codes = chunk / 32 * nb_codes_bytes(t->subs, nb_tile_has_min(t));
-    else
-        a.codes = a.floats = nb_round_up(chunk * 64, 64);
+        a.codes = k / 32 * nb_codes_bytes(t->subs, nb_tile_has_min(t));
+    else {
+        a.codes = k * 64;
+        a.floats = SPAN * 64;
+    }
     return a;
 }
 
 size_t nb_matmul_scratch(nb_type type, nb_act_format format, size_t k, size_t n_tokens)
 {
-    areas a = plan_areas(type, format, k, n_tokens);
+    (void)n_tokens;
+    areas a = plan_areas(type, format, k);
     return a.sums + a.tile + a.codes + a.floats;
 }
 
@@ -167,8 +162,7 @@ typedef struct job {
     const nb_tile_type *t; /* NULL: only file rows, only float32 */
     const nb_tile_kernels *kernels, *f32;
     const nb_matmul_level *level;
-    size_t row_bytes, chunk, group; /* group: tiles between which the sums are kept */
-    size_t panel_begin, panel_end;
+    size_t row_bytes;
     bool unpack;
     float *sums;
     uint8_t *tile, *codes;
@@ -177,31 +171,26 @@ typedef struct job {
 
 static job make_job(const nb_matmul *m)
 {
-    areas a = plan_areas(m->type, m->format, m->k, m->n_tokens);
+    areas a = plan_areas(m->type, m->format, m->k);
     uint8_t *s = m->scratch;
     const nb_matmul_level *level = current_level();
-    job j = {
+    const nb_tile_kernels *kernels = &level->types[m->type];
+    return (job){
         .m = m,
         .t = nb_tile_type_get(m->type),
-        .kernels = &level->types[m->type],
+        .kernels = kernels,
         .f32 = &level->types[NB_TYPE_F32],
         .level = level,
         .row_bytes = row_bytes(m->type, m->k),
-        .chunk = chunk_values(m->format, m->k),
-        .unpack = m->format == NB_ACT_Q8 && level->types[m->type].unpack && m->n_tokens >= UNPACK_PANELS * NB_PANEL_TOKENS,
+        .unpack = m->format == NB_ACT_Q8 && kernels->unpack && m->n_tokens >= UNPACK_PANELS * NB_PANEL_TOKENS,
         .sums = (float *)s,
         .tile = s + a.sums,
         .codes = s + a.sums + a.tile,
         .floats = (float *)(s + a.sums + a.tile + a.codes),
     };
-    bool direct = m->packed && !j.unpack && (m->format == NB_ACT_Q8 || j.t->float_bytes);
-    if (direct && m->n_tokens <= NB_PANEL_TOKENS)
-        j.chunk = m->k; /* nothing to keep between chunks: read the tile in one stream */
-    j.group = j.chunk < m->k ? GROUP_TILES : 1;
-    return j;
 }
 
-/* A chunk of a tile in the form that the kernels read. */
+/* A tile in the form that the kernels read. */
 typedef struct operand {
     const nb_tile_kernels *kernels;
     const void *w;
@@ -209,57 +198,51 @@ typedef struct operand {
     const void *codes; /* NULL when not unpacked */
 } operand;
 
-/* the chunk's rows as file bytes, at most 16 of them */
-static const uint8_t *file_rows(const job *j, size_t tile, size_t k0, size_t k1, size_t *stride)
+/* a tile's rows as file bytes: at most 16 of them, where they lie if that can be */
+static const uint8_t *file_rows(const job *j, const uint8_t *at, size_t rows)
 {
-    const nb_matmul *m = j->m;
-    const nb_type_info *info = nb_type_get(m->type);
-    const uint8_t *at = (const uint8_t *)m->weights + tile * NB_TILE_ROWS * j->row_bytes;
-    size_t blocks = (k1 - k0) / info->block_values, first = k0 / info->block_values * info->block_bytes;
-    *stride = blocks * info->block_bytes;
-    if (m->packed) {
-        nb_unpack_rows(j->t, at + first * NB_TILE_ROWS, blocks, j->tile, *stride);
+    const nb_type_info *info = nb_type_get(j->m->type);
+    if (j->m->packed) {
+        nb_unpack_rows(j->t, at, j->m->k / info->block_values, j->tile, j->row_bytes);
         return j->tile;
     }
     /* dequantizers want their blocks aligned: to the number of a float type, to the f16 scale of others */
     size_t align = info->block_values == 1 ? info->block_bytes : _Alignof(nb_f16);
-    if (((uintptr_t)at | j->row_bytes) % align == 0) {
-        *stride = j->row_bytes;
-        return at + first;
-    }
-    for (size_t r = 0; r < nb_min_size(m->rows - tile * NB_TILE_ROWS, NB_TILE_ROWS); r++)
-        memcpy(j->tile + r * *stride, at + r * j->row_bytes + first, *stride);
+    if (((uintptr_t)at | j->row_bytes) % align == 0)
+        return at;
+    memcpy(j->tile, at, rows * j->row_bytes);
     return j->tile;
 }
 
-static operand dequantized(const job *j, size_t tile, size_t k0, size_t k1)
+static operand dequantized(const job *j, const uint8_t *at, size_t rows)
 {
-    const nb_matmul *m = j->m;
-    size_t n = k1 - k0, stride, rows = nb_min_size(m->rows - tile * NB_TILE_ROWS, NB_TILE_ROWS);
-    const uint8_t *src = file_rows(j, tile, k0, k1, &stride);
-    for (size_t r = 0; r < rows; r++)
-        nb_type_get(m->type)->dequantize(src + r * stride, j->floats + r * n, n);
-    memset(j->floats + rows * n, 0, (NB_TILE_ROWS - rows) * n * sizeof(float));
-    j->level->transpose16(j->floats, n, (float *)j->codes);
-    return (operand){j->f32, j->codes, n, NULL};
+    const nb_type_info *info = nb_type_get(j->m->type);
+    const uint8_t *src = file_rows(j, at, rows);
+    for (size_t k = 0; k < j->m->k; k += SPAN) {
+        size_t n = nb_min_size(SPAN, j->m->k - k);
+        for (size_t r = 0; r < rows; r++)
+            info->dequantize(src + r * j->row_bytes + k / info->block_values * info->block_bytes, j->floats + r * n, n);
+        memset(j->floats + rows * n, 0, (NB_TILE_ROWS - rows) * n * sizeof(float));
+        j->level->transpose16(j->floats, n, (float *)j->codes + k * NB_TILE_ROWS);
+    }
+    return (operand){j->f32, j->codes, j->m->k, NULL};
 }
 
-static operand load_chunk(const job *j, size_t tile, size_t k0, size_t k1)
+static operand load_tile(const job *j, size_t tile)
 {
     const nb_matmul *m = j->m;
     const nb_tile_type *t = j->t;
-    if (!t || (m->format == NB_ACT_F32 && !(m->packed && t->float_bytes)))
-        return dequantized(j, tile, k0, k1);
-    size_t blocks = (k1 - k0) / t->block_values, first = k0 / t->block_values * t->block_bytes;
     const uint8_t *at = (const uint8_t *)m->weights + tile * NB_TILE_ROWS * j->row_bytes;
-    operand w = {j->kernels, at + first * NB_TILE_ROWS, blocks, NULL};
+    size_t rows = nb_min_size(m->rows - tile * NB_TILE_ROWS, NB_TILE_ROWS);
+    if (!t || (m->format == NB_ACT_F32 && !(m->packed && t->float_bytes)))
+        return dequantized(j, at, rows);
+    operand w = {j->kernels, at, m->k / t->block_values, NULL};
     if (!m->packed) {
-        size_t rows = nb_min_size(m->rows - tile * NB_TILE_ROWS, NB_TILE_ROWS);
-        j->level->pack(t, at + first, j->row_bytes, rows, blocks, j->tile);
+        j->level->pack(t, at, j->row_bytes, rows, w.n, j->tile);
         w.w = j->tile;
     }
     if (j->unpack) {
-        j->kernels->unpack(w.w, blocks, j->codes);
+        j->kernels->unpack(w.w, w.n, j->codes);
         w.codes = j->codes;
     }
     return w;
@@ -268,12 +251,8 @@ static operand load_chunk(const job *j, size_t tile, size_t k0, size_t k1)
 static void write_out(const nb_matmul *m, size_t tile, size_t token, size_t n_tokens, const float *sums)
 {
     size_t row = tile * NB_TILE_ROWS, n = nb_min_size(m->rows - row, NB_TILE_ROWS);
-    for (size_t t = 0; t < n_tokens; t++, sums += 16) {
+    for (size_t t = 0; t < n_tokens; t++, sums += NB_TILE_ROWS) {
         float *y = m->y + (token + t) * m->y_stride + row;
-        if (n == 16 && !m->bias && !m->add) {
-            memcpy(y, sums, 64);
-            continue;
-        }
         for (size_t r = 0; r < n; r++) {
             float v = m->bias ? sums[r] + m->bias[row + r] : sums[r];
             y[r] = m->add ? y[r] + v : v;
@@ -281,27 +260,26 @@ static void write_out(const nb_matmul *m, size_t tile, size_t token, size_t n_to
     }
 }
 
-static void run_tile(const job *j, size_t tile, size_t k0, size_t k1, float *sums)
+static void run_tile(const job *j, size_t tile, size_t panel_begin, size_t panel_end)
 {
     const nb_matmul *m = j->m;
-    operand w = load_chunk(j, tile, k0, k1);
+    operand w = load_tile(j, tile);
     /* sums that need nothing more go to y at once: 5 % at k = 1536, 13 % at 576 */
-    bool plain = k0 == 0 && k1 == m->k && !m->bias && !m->add && (tile + 1) * NB_TILE_ROWS <= m->rows;
-    for (size_t p = j->panel_begin; p < j->panel_end; p++, sums += 16 * NB_PANEL_TOKENS) {
+    bool plain = !m->bias && !m->add && (tile + 1) * NB_TILE_ROWS <= m->rows;
+    for (size_t p = panel_begin; p < panel_end; p++) {
         size_t token = p * NB_PANEL_TOKENS, width = panel_width(m->n_tokens, p);
-        const uint8_t *panel =
-            (const uint8_t *)m->act + token * token_bytes(m->format, m->k) + width * token_bytes(m->format, k0);
         size_t n_tokens = nb_min_size(m->n_tokens - token, NB_PANEL_TOKENS);
+        const uint8_t *panel = (const uint8_t *)m->act + token * token_bytes(m->format, m->k);
         bool direct = plain && n_tokens == width;
-        nb_sums acc = {sums, 16, k0 == 0};
+        nb_sums acc = {j->sums, NB_TILE_ROWS};
         if (direct)
-            acc = (nb_sums){m->y + token * m->y_stride + tile * NB_TILE_ROWS, m->y_stride, true};
+            acc = (nb_sums){m->y + token * m->y_stride + tile * NB_TILE_ROWS, m->y_stride};
         if (w.codes && width == 8)
-            w.kernels->dot_codes(w.codes, panel, (k1 - k0) / 32, acc);
+            w.kernels->dot_codes(w.codes, panel, m->k / 32, acc);
         else
             w.kernels->dot[nb_log2_width(width)](w.w, panel, w.n, acc);
-        if (k1 == m->k && !direct)
-            write_out(m, tile, token, n_tokens, sums);
+        if (!direct)
+            write_out(m, tile, token, n_tokens, j->sums);
     }
 }
 
@@ -310,13 +288,8 @@ void nb_matmul_run(const nb_matmul *m, size_t row_begin, size_t row_end)
     assert(row_begin % NB_TILE_ROWS == 0 && (m->format == NB_ACT_F32 || has_codes(m->type)));
     job j = make_job(m);
     size_t panels = nb_act_panels(m->n_tokens), tile_end = (row_end + NB_TILE_ROWS - 1) / NB_TILE_ROWS;
-    size_t group_sums = nb_round_up(nb_min_size(m->n_tokens, TOKEN_PANELS * NB_PANEL_TOKENS), NB_PANEL_TOKENS) * 16;
-    for (size_t p = 0; p < panels; p += TOKEN_PANELS) {
-        j.panel_begin = p;
-        j.panel_end = nb_min_size(panels, p + TOKEN_PANELS);
-        for (size_t g = row_begin / NB_TILE_ROWS; g < tile_end; g += j.group)
-            for (size_t k0 = 0; k0 < m->k; k0 += j.chunk)
-                for (size_t tile = g; tile < nb_min_size(g + j.group, tile_end); tile++)
-                    run_tile(&j, tile, k0, nb_min_size(k0 + j.chunk, m->k), j.sums + (tile - g) * group_sums);
-    }
+    size_t together = nb_max_size(1, PANEL_BYTES / (NB_PANEL_TOKENS * token_bytes(m->format, m->k)));
+    for (size_t p = 0; p < panels; p += together)
+        for (size_t tile = row_begin / NB_TILE_ROWS; tile < tile_end; tile++)
+            run_tile(&j, tile, p, nb_min_size(panels, p + together));
 }

@@ -29,10 +29,8 @@ INLINE void unpack_tile(nb_type type, shape s, const uint8_t *tile, size_t n, ui
             }
 }
 
-INLINE void dot_codes(shape s, const uint8_t *codes, const uint8_t *panel, const unsigned width, size_t n,
-                      nb_sums acc)
+INLINE void add_codes(shape s, const uint8_t *codes, const uint8_t *panel, const unsigned width, size_t n, nb_sums acc)
 {
-    acc = begin_sums(acc, width);
     for (; n; n--, codes += nb_codes_bytes(s.subs, s.min), panel += NB_PANEL_Q8_BYTES * width)
         for (size_t lane = 0; lane < 16; lane += LANES) {
             block w = {0};
@@ -47,16 +45,22 @@ INLINE void dot_codes(shape s, const uint8_t *codes, const uint8_t *panel, const
         }
 }
 
+INLINE void dot_codes(shape s, const uint8_t *codes, const uint8_t *panel, const unsigned width, size_t n, nb_sums acc)
+{
+    clear_sums(acc, width);
+    add_codes(s, codes, panel, width, n, acc);
+}
+
 /* Types of 256 values go through codes in L1: unrolling their 8 blocks for 4 widths would take half a megabyte. */
 INLINE void dot_tile(nb_type type, shape s, nb_unpack_fn *unpack, const uint8_t *tile, const uint8_t *panel,
                      const unsigned width, size_t n, nb_sums acc)
 {
-    acc = begin_sums(acc, width);
+    clear_sums(acc, width);
     for (; n; n--, tile += s.bytes, panel += s.blocks * NB_PANEL_Q8_BYTES * width)
         if (s.blocks > 1) {
             _Alignas(64) uint8_t codes[8 * (512 + 64 * 4)];
             unpack(tile, 1, codes);
-            dot_codes(s, codes, panel, width, s.blocks, acc);
+            add_codes(s, codes, panel, width, s.blocks, acc);
         } else
             for (unsigned lane = 0; lane < 16; lane += LANES) {
                 block w;

@@ -45,14 +45,13 @@ static inline bool nb_tile_has_min(const nb_tile_type *t) { return t->m_at >= 0;
 static inline size_t nb_codes_bytes(size_t subs, bool min) { return 512 + 64 * subs * (min ? 2 : 1); }
 #define NB_PANEL_Q8_BYTES 44 /* a token's 32 values */
 
-/* Where a kernel leaves acc: at[token * stride + row], 16 rows; fresh: starting from zeros, not from what is there. */
+/* Where a kernel writes acc: at[token * stride + row], 16 rows. */
 typedef struct nb_sums {
     float *at;
     size_t stride;
-    bool fresh;
 } nb_sums;
 
-/* acc of a tile and a panel. n counts blocks of w (dot), 32-value blocks (dot_codes), or k. */
+/* The product of a tile and a panel. n counts blocks of w (dot), 32-value blocks (dot_codes), or k. */
 typedef void nb_dot_fn(const void *w, const void *panel, size_t n, nb_sums acc);
 
 typedef void nb_unpack_fn(const void *tile, size_t blocks, void *codes);

@@ -66,13 +66,11 @@ INLINE vf vf_half(const void *p)
 }
 #endif
 
-/* for kernels that add to sums in memory: zeros, where they are to start from zeros */
-INLINE nb_sums begin_sums(nb_sums acc, size_t width)
+/* for kernels that add to sums in memory */
+INLINE void clear_sums(nb_sums acc, size_t width)
 {
-    for (size_t t = 0; acc.fresh && t < width; t++)
+    for (size_t t = 0; t < width; t++)
         memset(acc.at + t * acc.stride, 0, 16 * sizeof(float));
-    acc.fresh = false;
-    return acc;
 }
 
 INLINE vf vf_of_int(vu v) { return __builtin_convertvector((vi)v, vf); }
