@@ -33,13 +33,15 @@ static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
     NB_TRY(nb_arch_get_i64(g, "attention.sliding_window_pattern", false, 1, 1024, &pattern, err));
     NB_TRY(nb_arch_get_f64(g, "rope.freq_base_swa", false, &local_base, err));
     NB_TRY(nb_arch_get_f64(g, "final_logit_softcapping", false, &softcap, err));
+    if (local_base <= 1)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: rope.freq_base_swa is %g; it must be above 1", nb_gguf_path(g), local_base);
     h->window = window;
     h->window_pattern = (int)pattern;
     h->output_softcap = (float)softcap;
     h->embd_scale = sqrtf((float)h->embd);
     h->rope.neox = true;
     h->rope_local = (nb_rope){.dim = h->rope.dim, .neox = true, .base = local_base, .factor = 1};
-    if (h->layers == 62) /* the 27B scales by width / heads, not by the head's size */
+    if (h->layers == 62 && h->embd >= h->heads) /* the 27B scales by width / heads, not by the head's size */
         h->attention_scale = 1 / sqrtf((float)(h->embd / h->heads));
     return NB_OK;
 }

@@ -24,7 +24,7 @@ nb_status nb_arch_get_i64(const nb_gguf *g, const char *name, bool required, int
     if (!v && !required)
         return NB_OK;
     if (v && v->kind == NB_GGUF_ARRAY) { /* one value a layer: accepted when all are equal */
-        if (v->count == 0 || v->element == NB_GGUF_STRING || v->element == NB_GGUF_F32 || v->element == NB_GGUF_F64)
+        if (v->count == 0 || v->element == NB_GGUF_STRING || v->element == NB_GGUF_BOOL || v->element == NB_GGUF_F32 || v->element == NB_GGUF_F64)
             return nb_fail(err, NB_ERR_FORMAT, "%s: %s is not a list of whole numbers", nb_gguf_path(g), key);
         value = nb_gguf_elem_i64(v, 0);
         for (size_t i = 1; i < v->count; i++)
@@ -73,54 +73,79 @@ static nb_status read_shapes(const nb_gguf *g, nb_hparams *h, nb_error *err)
     h->kv_heads = h->heads;
     NB_TRY(read_int(g, "attention.head_count_kv", false, 1, 1 << 14, &h->kv_heads, err));
     if (h->heads % h->kv_heads != 0)
-        return nb_fail(err, NB_ERR_FORMAT, "%s: %d query heads cannot share %d key-value heads evenly", nb_gguf_path(g), h->heads,
-                       h->kv_heads);
+        return nb_fail(err, NB_ERR_FORMAT, "%s: attention.head_count %d is not a multiple of attention.head_count_kv %d",
+                       nb_gguf_path(g), h->heads, h->kv_heads);
     h->k_dim = h->v_dim = h->embd / h->heads;
     NB_TRY(read_int(g, "attention.key_length", false, 1, 1024, &h->k_dim, err));
     NB_TRY(read_int(g, "attention.value_length", false, 1, 1024, &h->v_dim, err));
     if (h->k_dim < 1 || h->k_dim > 1024 || h->v_dim < 1 || h->v_dim > 1024)
-        return nb_fail(err, NB_ERR_FORMAT, "%s: a head of %d values; heads have 1 to 1024", nb_gguf_path(g), h->k_dim);
+        return nb_fail(err, NB_ERR_FORMAT,
+                       "%s: embedding_length %d over attention.head_count %d makes heads of %d values; they have 1 to 1024",
+                       nb_gguf_path(g), h->embd, h->heads, h->embd / h->heads);
     int64_t context = 0;
     NB_TRY(nb_arch_get_i64(g, "context_length", true, 1, (int64_t)1 << 40, &context, err));
     h->context = (size_t)context;
     return NB_OK;
 }
 
-static nb_status read_scaling(const nb_gguf *g, nb_rope *rope, nb_error *err)
+/* a number above 0; a missing one keeps *out */
+static nb_status read_positive(const nb_gguf *g, const char *name, double *out, nb_error *err)
 {
+    double value = 1;
+    NB_TRY(nb_arch_get_f64(g, name, false, &value, err));
+    if (value <= 0)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: %s is %g; it must be above 0", nb_gguf_path(g), name, value);
+    return nb_arch_get_f64(g, name, false, out, err);
+}
+
+static nb_status read_scaling_type(const nb_gguf *g, nb_rope *rope, nb_error *err)
+{
+    static const struct {
+        const char *name;
+        nb_rope_scaling scaling;
+    } types[] = {{"none", NB_ROPE_NONE}, {"linear", NB_ROPE_LINEAR}, {"yarn", NB_ROPE_YARN}, {"longrope", NB_ROPE_LONGROPE}};
     char key[128];
-    nb_str type = NB_STR("none");
-    double linear = 0;
+    nb_str type = NB_STR("linear"); /* of files that give a factor alone */
     if (arch_key(g, "rope.scaling.type", key) && nb_gguf_find(g, key))
         NB_TRY(nb_gguf_get_str(g, key, &type, err));
-    NB_TRY(nb_arch_get_f64(g, "rope.scale_linear", false, &linear, err)); /* the older name */
-    rope->factor = 1;
-    NB_TRY(nb_arch_get_f64(g, "rope.scaling.factor", false, &rope->factor, err));
-    NB_TRY(nb_arch_get_f64(g, "rope.scaling.original_context_length", false, &rope->original_context, err));
-    NB_TRY(nb_arch_get_f64(g, "rope.scaling.attn_factor", false, &rope->attention_factor, err));
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (nb_str_eqz(type, types[i].name)) {
+            rope->scaling = types[i].scaling;
+            return NB_OK;
+        }
+    return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: rope.scaling.type \"%.*s\" is not known (none, linear, yarn, longrope are)",
+                   nb_gguf_path(g), NB_STR_ARG(type));
+}
+
+/* YaRN's factor of cos and sin (section 3.4): 0.1 ln(factor) + 1 unless the file has its own; yarn_log_multiplier is the
+ * mscale_all_dim of DeepSeek's variant, whose quotient the converters of Mistral use to say 1. */
+static nb_status read_yarn(const nb_gguf *g, nb_rope *rope, nb_error *err)
+{
+    double log_multiplier = 0, own = 0, growth = rope->factor > 1 ? 0.1 * log(rope->factor) : 0;
+    NB_TRY(read_positive(g, "rope.scaling.yarn_beta_fast", &rope->beta_fast, err));
+    NB_TRY(read_positive(g, "rope.scaling.yarn_beta_slow", &rope->beta_slow, err));
+    NB_TRY(read_positive(g, "rope.scaling.yarn_attn_factor", &own, err));
+    NB_TRY(nb_arch_get_f64(g, "rope.scaling.yarn_log_multiplier", false, &log_multiplier, err));
+    double rule = (1 + growth) / (log_multiplier > 0 ? 1 + log_multiplier * growth : 1);
+    rope->attention_factor = (rope->attention_factor > 0 ? rope->attention_factor : 1) * (own > 0 ? own : rule);
+    return NB_OK;
+}
+
+static nb_status read_scaling(const nb_gguf *g, size_t context, nb_rope *rope, nb_error *err)
+{
+    double linear = 0;
+    NB_TRY(read_scaling_type(g, rope, err));
+    NB_TRY(nb_arch_get_f64(g, "rope.scale_linear", false, &linear, err)); /* the factor's older name; 0: none */
+    rope->factor = linear > 0 ? linear : 1;
+    rope->original_context = (double)context;
     rope->beta_fast = 32;
     rope->beta_slow = 1;
-    NB_TRY(nb_arch_get_f64(g, "rope.scaling.yarn_beta_fast", false, &rope->beta_fast, err));
-    NB_TRY(nb_arch_get_f64(g, "rope.scaling.yarn_beta_slow", false, &rope->beta_slow, err));
-    if (nb_str_eqz(type, "linear"))
-        rope->scaling = NB_ROPE_LINEAR;
-    else if (nb_str_eqz(type, "yarn"))
-        rope->scaling = NB_ROPE_YARN;
-    else if (nb_str_eqz(type, "longrope"))
-        rope->scaling = NB_ROPE_LONGROPE;
-    else if (!nb_str_eqz(type, "none"))
-        return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: rope.scaling.type \"%.*s\" is not known (none, linear, yarn, longrope are)",
-                       nb_gguf_path(g), NB_STR_ARG(type));
-    else if (linear > 0 && linear != 1) {
-        rope->scaling = NB_ROPE_LINEAR;
-        rope->factor = linear;
-    }
-    if (rope->factor <= 0 || rope->original_context < 0 || rope->attention_factor < 0)
-        return nb_fail(err, NB_ERR_FORMAT, "%s: a rope scaling value is negative or a factor is zero", nb_gguf_path(g));
-    if (rope->scaling == NB_ROPE_YARN && (rope->original_context < 1 || rope->beta_fast <= 0 || rope->beta_slow <= 0))
-        return nb_fail(err, NB_ERR_FORMAT, "%s: yarn scaling needs rope.scaling.original_context_length and positive betas",
-                       nb_gguf_path(g));
-    return NB_OK;
+    NB_TRY(read_positive(g, "rope.scaling.factor", &rope->factor, err));
+    NB_TRY(read_positive(g, "rope.scaling.original_context_length", &rope->original_context, err));
+    NB_TRY(read_positive(g, "rope.scaling.attn_factor", &rope->attention_factor, err));
+    if (rope->scaling == NB_ROPE_LINEAR && rope->factor == 1)
+        rope->scaling = NB_ROPE_NONE;
+    return rope->scaling == NB_ROPE_YARN ? read_yarn(g, rope, err) : NB_OK;
 }
 
 static nb_status read_rope(const nb_gguf *g, nb_hparams *h, nb_error *err)
@@ -134,8 +159,8 @@ static nb_status read_rope(const nb_gguf *g, nb_hparams *h, nb_error *err)
     NB_TRY(nb_arch_get_f64(g, "rope.freq_base", false, &h->rope.base, err));
     if (h->rope.base <= 1)
         return nb_fail(err, NB_ERR_FORMAT, "%s: rope.freq_base is %g; it must be above 1", nb_gguf_path(g), h->rope.base);
-    NB_TRY(read_scaling(g, &h->rope, err));
-    if (h->rope.scaling == NB_ROPE_LONGROPE && h->rope.original_context >= 1 && h->rope.factor == 1)
+    NB_TRY(read_scaling(g, h->context, &h->rope, err));
+    if (h->rope.scaling == NB_ROPE_LONGROPE && h->rope.factor == 1)
         h->rope.factor = fmax(1, (double)h->context / h->rope.original_context);
     return NB_OK;
 }

@@ -51,8 +51,8 @@ static nb_status read_vocab(const nb_gguf *g, nb_hparams *h, nb_error *err)
     const nb_gguf_tensor *t = nb_gguf_find_tensor(g, NB_STR("token_embd.weight"));
     if (!t)
         return nb_fail(err, NB_ERR_FORMAT, "%s: tensor token_embd.weight is missing", nb_gguf_path(g));
-    if (t->n_dims != 2 || t->dims[1] > INT32_MAX)
-        return nb_fail(err, NB_ERR_FORMAT, "%s: token_embd.weight has %u dimensions and %llu rows; two dimensions are expected",
+    if (t->n_dims != 2 || t->dims[1] == 0 || t->dims[1] > INT32_MAX)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: token_embd.weight has %u dimensions and %llu rows; a matrix with a row a token is expected",
                        nb_gguf_path(g), t->n_dims, (unsigned long long)t->dims[1]);
     h->vocab = (size_t)t->dims[1];
     return NB_OK;
@@ -158,6 +158,9 @@ static nb_status load_rope_factors(nb_model_def *m, nb_error *err)
     NB_TRY(load_factors(m, NB_ROPE_FREQS, &m->h.rope.freq_factors, err));
     NB_TRY(load_factors(m, NB_ROPE_FACTORS_SHORT, &m->h.rope.freq_factors, err));
     NB_TRY(load_factors(m, NB_ROPE_FACTORS_LONG, &m->h.rope.freq_factors_long, err));
+    if (m->h.rope.scaling == NB_ROPE_LONGROPE && (!m->h.rope.freq_factors || !m->h.rope.freq_factors_long))
+        return nb_fail(err, NB_ERR_FORMAT, "%s: rope.scaling.type is longrope, but tensors rope_factors_short.weight and rope_factors_long.weight are missing",
+                       nb_gguf_path(m->gguf));
     if (m->h.rope_local.scaling == m->h.rope.scaling && m->h.rope_local.base == m->h.rope.base)
         m->h.rope_local = m->h.rope;
     return NB_OK;

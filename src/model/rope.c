@@ -45,7 +45,7 @@ static float rope_magnitude(const nb_rope *r)
 void nb_rope_frequencies(const nb_rope *r, size_t context, float *frequency, float *magnitude)
 {
     const float *factors = r->freq_factors;
-    if (r->scaling == NB_ROPE_LONGROPE && (double)context > r->original_context && r->freq_factors_long)
+    if (r->freq_factors_long && (double)context > r->original_context)
         factors = r->freq_factors_long;
     for (size_t i = 0; i < r->dim / 2; i++) {
         double f = 1 / (double)(float)pow(r->base, 2.0 * (double)i / (double)r->dim);

@@ -23,7 +23,7 @@ typedef struct nb_rope {
     double original_context;       /* llama3, yarn, longrope */
     double attention_factor;       /* of cos and sin; 0: the scaling's own rule */
     const float *freq_factors;     /* [dim / 2] divides each frequency, or NULL (llama3 in GGUF; longrope's short ones) */
-    const float *freq_factors_long; /* longrope: used when the context in use is beyond original_context */
+    const float *freq_factors_long; /* used when the context in use is beyond original_context (longrope), or NULL */
 } nb_rope;
 
 /* Fills frequency[dim / 2] (radians a position, float32 as transformers computes them) and *magnitude, which multiplies
