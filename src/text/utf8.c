@@ -6,7 +6,7 @@
 #define L NB_CHAR_LETTER
 #define N NB_CHAR_NUMBER
 #define S NB_CHAR_SPACE
-/* clang-format off: rows of 32 */
+/* clang-format off */
 const unsigned char nb_ascii_class[128] = {
     O, O, O, O, O, O, O, O, O, S, S, S, S, S, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, /* 0x00 */
     S, O, O, O, O, O, O, O, O, O, O, O, O, O, O, O, N, N, N, N, N, N, N, N, N, N, O, O, O, O, O, O, /* 0x20 */

@@ -1,11 +1,12 @@
 /* Tokenizers made from GGUF files: the texts and ids of other programs (tools/make_tokenizer_vectors.py says which), and
  * files whose tokenizer keys make no sense. */
-/* clang-format off: cmocka.h needs these first */
-#include <cmocka.h>
+/* cmocka.h needs the others first */
+/* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <cmocka.h>
 /* clang-format on */
 
 #include <jansson.h>

@@ -1,11 +1,12 @@
 /* Tokenizers of real models: ids against llama.cpp's (tests/data/tokenizers/real.cases), text back from ids, and the time
  * that hostile texts take. */
-/* clang-format off: cmocka.h needs these first */
-#include <cmocka.h>
+/* cmocka.h needs the others first */
+/* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <cmocka.h>
 /* clang-format on */
 
 #include <time.h>

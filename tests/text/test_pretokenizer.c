@@ -1,10 +1,11 @@
 /* Pre-tokenizers: words against the `tokenizers` package, and no byte lost whatever the text. */
-/* clang-format off: cmocka.h needs these first */
-#include <cmocka.h>
+/* cmocka.h needs the others first */
+/* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <cmocka.h>
 /* clang-format on */
 
 #include "support/cases.h"

@@ -1,10 +1,11 @@
 /* The hand-written scanners against the expressions they stand for, and the classes of characters against PCRE2's. */
-/* clang-format off: cmocka.h needs these first */
-#include <cmocka.h>
+/* cmocka.h needs the others first */
+/* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <cmocka.h>
 /* clang-format on */
 
 #define PCRE2_CODE_UNIT_WIDTH 8

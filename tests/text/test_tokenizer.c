@@ -1,11 +1,12 @@
 /* Tokenizers of small vocabularies that are written out here: rules that can be checked by hand, properties on random text,
  * and the merging loop against the plain way of doing it. */
-/* clang-format off: cmocka.h needs these first */
-#include <cmocka.h>
+/* cmocka.h needs the others first */
+/* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <cmocka.h>
 /* clang-format on */
 
 #include <pthread.h>
