@@ -30,6 +30,7 @@ struct nb_session {
     uint32_t *outputs;          /* [max_outputs] */
     int32_t *tokens;            /* [max_positions] the first `position` are held */
     size_t position, rows;
+    size_t oldest; /* window layers hold all positions from here to `position` (0: everything) */
 };
 
 /* Opens a model without packing its weights: enough for its tokenizer, its plan and its memory. */

@@ -140,10 +140,15 @@ static nb_status run_windows(evaluation *e, const nb_ids *ids, int32_t bos, nb_e
 static nb_status open_sessions(evaluation *e, nb_model *model, nb_model *base, const nb_session_params *options, nb_error *err)
 {
     nb_session_params p = *options;
+    size_t most = nb_model_context(model);
+    if (base)
+        most = nb_min_size(most, nb_model_context(base));
+    if (e->window > most)
+        return nb_fail(err, NB_ERR_LIMIT, "windows of %zu tokens are longer than the model's context; give --ctx %zu or less", e->window,
+                       most);
     p.context = e->window;
+    p.batch = 0;
     p.outputs = ROWS;
-    if (e->window > nb_model_context(model) || (base && e->window > nb_model_context(base)))
-        return nb_fail(err, NB_ERR_LIMIT, "windows of %zu tokens are longer than the model's context of %zu", e->window, nb_model_context(model));
     NB_TRY(nb_session_open(model, &p, &e->session, err));
     return base ? nb_session_open(base, &p, &e->base, err) : NB_OK;
 }

@@ -73,13 +73,16 @@ static bool must_stop(reply *r, size_t tokens)
 }
 
 /* text that was held back for a stop string or a code point is certain once the reply is over */
-static void deliver_rest(reply *r)
+static nb_status deliver_rest(reply *r, nb_error *err)
 {
     nb_buf_clear(&r->text);
     nb_detok_flush(&r->detok, &r->text);
     if (nb_stop_push(r->stop, nb_buf_view(&r->text), &r->certain) || nb_stop_flush(r->stop, &r->certain))
         r->reason = NB_STOP_STRING;
+    if (r->text.failed || r->certain.failed)
+        return nb_fail(err, NB_ERR_MEMORY, "out of memory");
     deliver(r);
+    return NB_OK;
 }
 
 static nb_status run_reply(reply *r, nb_generate_stats *stats, nb_error *err)
@@ -96,18 +99,19 @@ static nb_status run_reply(reply *r, nb_generate_stats *stats, nb_error *err)
     }
     stats->first_token_seconds += first - start;
     stats->seconds = now_seconds() - first;
-    if (r->reason != NB_STOP_STRING && r->reason != NB_STOP_CALLER)
-        deliver_rest(r);
-    return NB_OK;
+    return r->reason != NB_STOP_STRING && r->reason != NB_STOP_CALLER ? deliver_rest(r, err) : NB_OK;
 }
 
+/* Rows of the embedding beyond the tokenizer's tokens (padding) have no text and are never chosen. */
 static nb_status open_reply(reply *r, const int32_t *prompt, size_t count, nb_error *err)
 {
-    nb_model *m = r->session->model;
-    NB_TRY(nb_sampler_new(&r->params->sampling, m->def->h.vocab, m->tokenizer, &r->sampler, err));
+    nb_session *s = r->session;
+    const nb_tokenizer *tokenizer = s->model->tokenizer;
+    NB_TRY(nb_sampler_new(&r->params->sampling, nb_tokenizer_count(tokenizer), tokenizer, &r->sampler, err));
     NB_TRY(nb_stop_new(r->params->stops, r->params->stop_count, &r->stop, err));
-    for (size_t i = 0; i < count; i++)
-        nb_sampler_accept(r->sampler, prompt[i]);
+    NB_TRY(nb_session_eval(s, prompt, count, NB_LOGITS_LAST, err));
+    for (size_t i = 0; i < s->position; i++) /* penalties look back on all that the session holds */
+        nb_sampler_accept(r->sampler, s->tokens[i]);
     return NB_OK;
 }
 
@@ -115,16 +119,13 @@ nb_status nb_generate(nb_session *session, const int32_t *prompt, size_t count, 
                       nb_generate_stats *stats, nb_error *err)
 {
     nb_generate_stats local;
-    reply r = {.session = session,
-               .params = params,
-               .detok = {.tokenizer = session->model->tokenizer, .special = params->special},
-               .reason = NB_STOP_LENGTH};
+    nb_generate_params defaults = nb_generate_defaults();
+    reply r = {.session = session, .params = params ? params : &defaults, .reason = NB_STOP_LENGTH};
+    r.detok = (nb_detok){.tokenizer = session->model->tokenizer, .special = r.params->special};
     stats = stats ? stats : &local;
     *stats = (nb_generate_stats){.prompt_tokens = count};
     double start = now_seconds();
     nb_status status = open_reply(&r, prompt, count, err);
-    if (status == NB_OK)
-        status = nb_session_eval(session, prompt, count, NB_LOGITS_LAST, err);
     stats->prompt_seconds = stats->first_token_seconds = now_seconds() - start;
     if (status == NB_OK) {
         stats->seed = nb_sampler_seed(r.sampler);

@@ -65,11 +65,11 @@ nb_status nb_model_open(const char *path, const nb_model_params *params, nb_mode
 {
     nb_model_params defaults = nb_model_defaults();
     nb_model *m;
+    *out = NULL;
     NB_TRY(nb_model_look(path, params ? params : &defaults, &m, err));
     nb_status status = m->backend->weights_new(m->def, &m->plan, &m->weights_params, &m->weights, err);
     if (status != NB_OK) {
         nb_model_close(m);
-        *out = NULL;
         return status;
     }
     *out = m;
@@ -103,7 +103,7 @@ nb_status nb_tokenize(const nb_model *m, const char *text, size_t bytes, unsigne
     nb_status status = nb_tokenizer_encode(m->tokenizer, (nb_str){text, bytes}, flags, &all, err);
     if (status == NB_OK) {
         *count = all.count;
-        if (all.count)
+        if (all.count && capacity)
             memcpy(ids, all.id, nb_min_size(all.count, capacity) * sizeof *ids);
     }
     nb_ids_free(&all);
@@ -117,7 +117,7 @@ static nb_status hand_out(nb_buf *b, nb_status status, char *text, size_t capaci
         status = nb_fail(err, NB_ERR_MEMORY, "out of memory");
     if (status == NB_OK) {
         *bytes = b->len;
-        if (b->len)
+        if (b->len && capacity)
             memcpy(text, b->data, nb_min_size(b->len, capacity));
     }
     nb_buf_free(b);

@@ -34,9 +34,10 @@ nb_status nb_session_plan(const nb_model *m, const nb_session_params *params, nb
     size_t all = (context + NB_PAGE - 1) / NB_PAGE;
     /* a step's queries see up to window - 1 positions before its first: the ring holds both, and a part of a page at
      * either end */
-    size_t ring = ((size_t)m->def->h.window + batch + NB_PAGE - 1) / NB_PAGE + 1;
-    out->pages[NB_GROUP_GLOBAL] = out->max_pages[NB_GROUP_GLOBAL] = all;
-    out->pages[NB_GROUP_LOCAL] = out->max_pages[NB_GROUP_LOCAL] = m->def->h.window ? nb_min_size(ring, all) : 0;
+    size_t ring = ((size_t)m->def->h.window + batch + NB_PAGE - 1) / NB_PAGE + 1, layers[NB_GROUPS];
+    nb_cache_groups(m->def, layers);
+    out->pages[NB_GROUP_GLOBAL] = out->max_pages[NB_GROUP_GLOBAL] = layers[NB_GROUP_GLOBAL] ? all : 0;
+    out->pages[NB_GROUP_LOCAL] = out->max_pages[NB_GROUP_LOCAL] = layers[NB_GROUP_LOCAL] ? nb_min_size(ring, all) : 0;
     return NB_OK;
 }
 
@@ -50,6 +51,8 @@ nb_status nb_session_memory(const nb_model *m, const nb_context_params *params, 
 static nb_status session_fill(nb_session *s, const nb_session_params *params, nb_error *err)
 {
     NB_TRY(nb_session_plan(s->model, params, &s->params, err));
+    /* the context first: it is the largest, and what does not fit is refused before anything is filled */
+    NB_TRY(s->model->backend->context_new(s->model->weights, &s->params, &s->context, err));
     for (int g = 0; g < NB_GROUPS; g++) {
         s->pages[g] = calloc(s->params.max_pages[g] + 1, sizeof *s->pages[g]);
         if (!s->pages[g])
@@ -61,7 +64,7 @@ static nb_status session_fill(nb_session *s, const nb_session_params *params, nb
     s->tokens = calloc(s->params.max_positions, sizeof *s->tokens);
     if (!s->outputs || !s->tokens)
         return nb_fail(err, NB_ERR_MEMORY, "out of memory");
-    return s->model->backend->context_new(s->model->weights, &s->params, &s->context, err);
+    return NB_OK;
 }
 
 nb_status nb_session_open(nb_model *m, const nb_session_params *params, nb_session **out, nb_error *err)
@@ -129,8 +132,11 @@ static nb_status run_chunk(nb_session *s, const int32_t *ids, size_t count, size
     nb_status status = s->model->backend->run(s->context, &batch, err);
     pthread_mutex_unlock(&s->model->lock);
     if (status == NB_OK) {
+        size_t ring = s->params.max_pages[NB_GROUP_LOCAL] * NB_PAGE;
         memcpy(s->tokens + s->position, ids, count * sizeof *ids);
         s->position += count;
+        if (ring && s->position > ring) /* a position shares its slot with the one `ring` later */
+            s->oldest = nb_max_size(s->oldest, s->position - ring);
     }
     return status;
 }
@@ -168,13 +174,13 @@ nb_status nb_session_rewind(nb_session *s, size_t position, nb_error *err)
 {
     if (position > s->position)
         return nb_fail(err, NB_ERR_ARGUMENT, "cannot go back to position %zu: only %zu are held", position, s->position);
-    size_t ring = s->params.max_pages[NB_GROUP_LOCAL] * NB_PAGE, window = (size_t)s->model->def->h.window;
-    /* the ring holds the last `ring` positions, rounded in to whole pages; the next query needs window - 1 of them before it */
-    size_t oldest = s->position + NB_PAGE > ring ? s->position + NB_PAGE - ring : 0;
-    if (ring && position && s->position > ring - NB_PAGE && position < oldest + window)
+    /* the query at `position` sees window - 1 positions before it; what was overwritten stays so after going back */
+    size_t seen = s->model->def->h.window > 0 ? (size_t)s->model->def->h.window - 1 : 0;
+    if (position && s->oldest && position < s->oldest + seen)
         return nb_fail(err, NB_ERR_UNSUPPORTED, "cannot go back to position %zu: the window layers hold no positions before %zu any more",
-                       position, oldest);
+                       position, s->oldest);
     s->position = position;
+    s->oldest = position ? s->oldest : 0;
     s->rows = 0;
     return NB_OK;
 }
