@@ -97,6 +97,8 @@ static nb_status compile(const char *name, const char *expression, pcre2_code **
     *code = pcre2_compile((PCRE2_SPTR)text.data, text.len, PCRE2_UTF | PCRE2_UCP | PCRE2_DOLLAR_ENDONLY, &number,
                           &where, NULL);
     nb_buf_free(&text);
+    if (!*code && number == PCRE2_ERROR_HEAP_FAILED)
+        return nb_fail_memory(err, "pre-tokenizer", strlen(expression));
     if (!*code) {
         PCRE2_UCHAR message[128];
         pcre2_get_error_message(number, message, sizeof message);
