@@ -131,6 +131,27 @@ static void bench_decode(const shape *of, nb_type type, size_t positions, size_t
     setup_free(&s);
 }
 
+/* One token's keys and values, as decode stores them: a slot further each time, a page a layer. */
+static void bench_store(const shape *of, nb_type type, nb_team *team)
+{
+    enum { LAYERS = 24, ROUNDS = 50 };
+    setup s;
+    if (!setup_new(&s, of, type, NB_PAGE, 1, LAYERS, team))
+        return;
+    static float row[1024];
+    double times[9];
+    for (int i = 0; i < 9; i++) {
+        double begin = now_s();
+        for (int slot = 0; slot < ROUNDS; slot++)
+            for (int layer = 0; layer < LAYERS; layer++)
+                nb_kv_store(&s.layout, s.pages[layer], slot, row, row, 0, of->kv_heads);
+        times[i] = (now_s() - begin) / ROUNDS / LAYERS;
+    }
+    printf("store   %-18s %-4s: %.3f us a token and layer\n", of->name, nb_type_get(type)->name,
+           median(times, 9) * 1e6);
+    setup_free(&s);
+}
+
 int main(int argc, char **argv)
 {
     nb_team *team;
@@ -153,6 +174,9 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         for (size_t t = 0; t < 4; t++)
             bench_decode(&shapes[i], types[t], 8192, 24, team);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (size_t t = 0; t < 4; t++)
+            bench_store(&shapes[i], types[t], team);
     nb_team_free(team);
     return 0;
 }
