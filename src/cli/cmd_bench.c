@@ -211,7 +211,7 @@ int nb_cmd_bench(int argc, char **argv)
         return code;
     if (argc != 2)
         return nb_report_usage("bench", "which model? give one GGUF file");
-    if (b.prompt < 0 || b.decode < 0 || b.prompt + b.decode == 0 || b.repeats < 1 || b.repeats > MOST_REPEATS)
+    if (b.prompt < 0 || b.decode < 0 || (b.prompt == 0 && b.decode == 0) || b.repeats < 1 || b.repeats > MOST_REPEATS)
         return nb_report_usage("bench", "-p and -n cannot both be 0 or negative, and -r is 1 to %d", MOST_REPEATS);
     nb_error err;
     nb_interrupt_watch();

@@ -7,6 +7,8 @@
 #include "cli/model_options.h"
 #include "engine/evaluate.h"
 
+enum { DEFAULT_WINDOW = 512 };
+
 typedef struct eval_options {
     nb_model_options model;
     const char *text, *base;
@@ -73,9 +75,10 @@ static nb_status run_eval(const char *path, const eval_options *o, nb_error *err
         status = nb_model_open(path, &o->model.model, &m, err);
     if (status == NB_OK && o->base)
         status = nb_model_open(o->base, &base_params, &base, err);
-    if (status == NB_OK)
-        status = nb_evaluate(m, base, nb_buf_view(&text), o->model.session.context ? o->model.session.context : 512, (size_t)o->chunks,
-                             &o->model.session, on_window, &progress, &e, err);
+    if (status == NB_OK) {
+        size_t window = o->model.session.context ? o->model.session.context : nb_min_size(DEFAULT_WINDOW, nb_model_context(m));
+        status = nb_evaluate(m, base, nb_buf_view(&text), window, (size_t)o->chunks, &o->model.session, on_window, &progress, &e, err);
+    }
     nb_progress_end(progress, status == NB_OK);
     if (status == NB_OK)
         (o->json ? print_json : print_text)(&e);

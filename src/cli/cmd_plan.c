@@ -20,8 +20,11 @@ static void print_text(const nb_model *m, const nb_context_params *p, const nb_m
            p->max_positions, nb_type_get(p->kv_type)->name, p->max_tokens);
     print_row("weights", y->weights_mapped, "read in place from the file");
     print_row("", y->weights_copied, "packed or converted copies");
-    snprintf(note, sizeof note, "%zu pages of %d positions%s", p->pages[NB_GROUP_GLOBAL], NB_PAGE,
-             p->pages[NB_GROUP_LOCAL] ? ", fewer in window layers" : "");
+    if (p->pages[NB_GROUP_LOCAL])
+        snprintf(note, sizeof note, "%zu pages of %d positions a layer, %zu a window layer", p->pages[NB_GROUP_GLOBAL], NB_PAGE,
+                 p->pages[NB_GROUP_LOCAL]);
+    else
+        snprintf(note, sizeof note, "%zu pages of %d positions a layer", p->pages[NB_GROUP_GLOBAL], NB_PAGE);
     print_row("cache", y->cache, note);
     print_row("buffers", y->buffers, "activations of a step and its logits");
     print_row("scratch", y->scratch, "of the threads");

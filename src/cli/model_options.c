@@ -24,18 +24,16 @@ int nb_model_options_finish(const char *command, nb_model_options *o)
 
 nb_status nb_parse_ids(const char *text, int32_t **ids, size_t *count, nb_error *err)
 {
-    size_t cap = 1;
-    for (const char *c = text; *c; c++)
-        cap += *c == ',' || *c == ' ';
+    static const char between[] = ", \t\r\n";
     *count = 0;
-    *ids = calloc(cap, sizeof **ids);
+    *ids = calloc(strlen(text) / 2 + 1, sizeof **ids); /* an id takes a digit and a separator */
     if (!*ids)
         return nb_fail(err, NB_ERR_MEMORY, "out of memory");
-    for (const char *at = text + strspn(text, ", \n"); *at; at += strspn(at, ", \n")) {
+    for (const char *at = text + strspn(text, between); *at; at += strspn(at, between)) {
         char *end;
         errno = 0;
-        long id = strtol(at, &end, 10);
-        if (end == at || errno || id < 0 || id > INT32_MAX) {
+        long id = *at >= '0' && *at <= '9' ? strtol(at, &end, 10) : -1;
+        if (id < 0 || errno || id > INT32_MAX || (*end && !strchr(between, *end))) {
             free(*ids);
             *ids = NULL;
             return nb_fail(err, NB_ERR_ARGUMENT, "\"%.20s\" is not a token id; give whole numbers with commas between", at);

@@ -140,12 +140,6 @@ static nb_status run_windows(evaluation *e, const nb_ids *ids, int32_t bos, nb_e
 static nb_status open_sessions(evaluation *e, nb_model *model, nb_model *base, const nb_session_params *options, nb_error *err)
 {
     nb_session_params p = *options;
-    size_t most = nb_model_context(model);
-    if (base)
-        most = nb_min_size(most, nb_model_context(base));
-    if (e->window > most)
-        return nb_fail(err, NB_ERR_LIMIT, "windows of %zu tokens are longer than the model's context; give --ctx %zu or less", e->window,
-                       most);
     p.context = e->window;
     p.batch = 0;
     p.outputs = ROWS;
@@ -153,14 +147,26 @@ static nb_status open_sessions(evaluation *e, nb_model *model, nb_model *base, c
     return base ? nb_session_open(base, &p, &e->base, err) : NB_OK;
 }
 
-static nb_status prepare(evaluation *e, nb_model *model, nb_model *base, nb_str text, size_t windows, nb_ids *ids, nb_error *err)
+static nb_status check_models(const evaluation *e, const nb_model *model, const nb_model *base, nb_error *err)
 {
-    e->vocabulary = nb_model_vocabulary(model);
+    size_t most = nb_model_context(model);
     if (base && nb_model_vocabulary(base) != e->vocabulary)
         return nb_fail(err, NB_ERR_ARGUMENT, "the two models have vocabularies of %zu and %zu; they must be equal", e->vocabulary,
                        nb_model_vocabulary(base));
+    if (base)
+        most = nb_min_size(most, nb_model_context(base));
     if (e->window < 4)
         return nb_fail(err, NB_ERR_ARGUMENT, "windows of %zu tokens are too short; give 4 or more", e->window);
+    if (e->window > most)
+        return nb_fail(err, NB_ERR_LIMIT, "windows of %zu tokens are longer than the model's context; give --ctx %zu or less", e->window,
+                       most);
+    return NB_OK;
+}
+
+static nb_status prepare(evaluation *e, nb_model *model, nb_model *base, nb_str text, size_t windows, nb_ids *ids, nb_error *err)
+{
+    e->vocabulary = nb_model_vocabulary(model);
+    NB_TRY(check_models(e, model, base, err));
     NB_TRY(nb_tokenizer_encode(model->tokenizer, text, NB_ENCODE_ADD_SPECIAL, ids, err));
     e->windows = ids->count / e->window;
     if (windows && windows < e->windows)
