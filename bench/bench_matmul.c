@@ -2,7 +2,8 @@
  * the two alternate, and the fraction is the median of the paired ratios.
  *     bench_matmul [-t THREADS] [--type NAME] [--level ref|avx2|fma|avx512] [--quick] [--json]
  * gemm: 512 tokens, quantization of the activations and unpacking of the weights included; ceiling: 8-bit dot products
- * (float types: fma) from registers. gemv: 1, 2, 4 and 8 tokens; ceiling: reading the same bytes. pack: one thread. */
+ * (float types: fma) from registers. exact: the same in float32 from the file's layout. gemv: 1, 2, 4 and 8 tokens;
+ * ceiling: reading the same bytes. pack: one thread; ceiling: memcpy. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -177,10 +178,10 @@ static void *pages(work *w, size_t n)
     return p;
 }
 
-static bool setup(work *w, nb_type type, size_t rows, size_t k, size_t n_tokens)
+static bool setup(work *w, nb_type type, nb_act_format format, size_t rows, size_t k, size_t n_tokens)
 {
     *w = (work){.m = {.type = type, .packed = true, .rows = rows, .k = k, .n_tokens = n_tokens, .y_stride = rows}};
-    w->m.format = nb_matmul_act_format(type);
+    w->m.format = format;
     if (!nb_packed_bytes(type, rows, k, &w->packed))
         return false;
     w->act_bytes = nb_act_bytes(w->m.format, k, n_tokens);
@@ -224,10 +225,12 @@ static void print(const char *kind, nb_type type, size_t rows, size_t k, size_t 
     fflush(stdout);
 }
 
-static void bench_gemm(nb_type type, size_t rows, size_t k, size_t n_tokens)
+static void bench_gemm(nb_type type, nb_act_format format, size_t rows, size_t k, size_t n_tokens)
 {
     work w;
-    if (setup(&w, type, rows, k, n_tokens)) {
+    bool exact = format != nb_matmul_act_format(type);
+    if (setup(&w, type, format, rows, k, n_tokens)) {
+        w.m.packed = !exact; /* any bytes are a matrix in the file's layout too */
         double operations = 2.0 * (double)rows * (double)k * (double)n_tokens, rate[REPEATS], top[REPEATS], part[REPEATS];
         int times = (int)(20e-3 / (operations / 3e11)) + 1;
         timed(multiply, &w, 1);
@@ -236,7 +239,7 @@ static void bench_gemm(nb_type type, size_t rows, size_t k, size_t n_tokens)
             rate[i] = operations / timed(multiply, &w, times) * 1e-9;
             part[i] = top[i] > 0 ? rate[i] / top[i] : 0;
         }
-        print("gemm", type, rows, k, n_tokens, median(rate, REPEATS), "GOP/s", median(top, REPEATS), median(part, REPEATS));
+        print(exact ? "exact" : "gemm", type, rows, k, n_tokens, median(rate, REPEATS), "GOP/s", median(top, REPEATS), median(part, REPEATS));
     }
     release(&w);
 }
@@ -247,7 +250,7 @@ static void bench_gemv(nb_type type, size_t total, size_t k, size_t n_tokens)
     size_t row;
     nb_type_row_bytes(nb_type_get(type), k, &row);
     size_t rows = total / row / 32 * 32;
-    if (setup(&w, type, rows, k, n_tokens)) {
+    if (setup(&w, type, nb_matmul_act_format(type), rows, k, n_tokens)) {
         double rate[REPEATS], top[REPEATS], part[REPEATS];
         bytes b = {w.m.weights, w.packed};
         int times = (int)(60e6 / (double)w.packed) + 1;
@@ -265,7 +268,7 @@ static void bench_gemv(nb_type type, size_t total, size_t k, size_t n_tokens)
 static void bench_pack(nb_type type, size_t rows, size_t k)
 {
     work w;
-    if (setup(&w, type, rows, k, 1)) {
+    if (setup(&w, type, nb_matmul_act_format(type), rows, k, 1)) {
         uint8_t *out = pages(&w, w.packed);
         double rate[REPEATS], top[REPEATS], part[REPEATS];
         for (int i = 0; out && i < REPEATS; i++) {
@@ -287,12 +290,15 @@ static void bench_type(nb_type type, bool quick)
 {
     static const size_t shapes[][2] = {{1536, 1536}, {576, 1536},  {576, 576},  {1536, 576}, {2048, 640},
                                        {640, 2048},  {8960, 1536}, {1536, 8960}};
+    nb_act_format format = nb_matmul_act_format(type);
     size_t n = quick ? 2 : sizeof shapes / sizeof *shapes;
     for (size_t i = 0; i < n; i++)
         if (nb_matmul_packs(type, shapes[i][0], shapes[i][1]))
-            bench_gemm(type, shapes[i][0], shapes[i][1], TOKENS);
+            bench_gemm(type, format, shapes[i][0], shapes[i][1], TOKENS);
     for (size_t tokens = 16; tokens <= 64 && !quick; tokens *= 4)
-        bench_gemm(type, 1536, 1536, tokens);
+        bench_gemm(type, format, 1536, 1536, tokens);
+    if (format == NB_ACT_Q8)
+        bench_gemm(type, NB_ACT_F32, 1536, 1536, TOKENS);
     for (size_t tokens = 1; tokens <= (quick ? 1 : 8); tokens *= 2)
         bench_gemv(type, 8 << 20, 1536, tokens);
     for (size_t tokens = 1; tokens <= (quick ? 1 : 8); tokens *= 2)

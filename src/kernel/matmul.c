@@ -5,10 +5,11 @@
 
 #include "kernel/matmul_tile.h"
 
-/* Measured on Zen 4 (32 KB L1, 1 MB L2). Each tile meets the panels of PANEL_BYTES before the next tile; all of k in one
- * pass, so that sums stay in registers. At k = 8960 that is 68 % of the ceiling where chunks of 1024 k with sums in memory
- * reach 62 %. UNPACK_PANELS: from how many panels on unpacking a tile first pays. */
-enum { PANEL_BYTES = 2 << 20, UNPACK_PANELS = 3, SPAN = 256 };
+/* Measured on Zen 4 (32 KB L1, 1 MB L2). Each tile meets the panels of PANEL_BYTES before the next tile. 8-bit: all of k in
+ * one pass, so that sums stay in registers (k = 8960: 68 % of the ceiling, where chunks of 1024 k with sums in memory
+ * reach 62 %). Floats, four times as large: CHUNK of k at a time, and GROUP_TILES by a chunk before the next one.
+ * UNPACK_PANELS: from how many panels on unpacking a tile first pays. */
+enum { PANEL_BYTES = 2 << 20, CHUNK = 1024, GROUP_TILES = 8, UNPACK_PANELS = 3, SPAN = 256 };
 
 /* Scales first; low and high bits of the first blocks by turns, since both are read together; then low bits alone.
  * In the file's order the hardware's prefetchers lose the stream: Q6_K ran at 29 % of the read bandwidth. */
@@ -129,22 +130,35 @@ void nb_pack(nb_type type, const void *src, size_t rows, size_t k, void *dst, si
 
 /* ---- the product ---- */
 
+/* k values worked on at once */
+static size_t chunk_values(nb_act_format format, size_t k) { return format == NB_ACT_Q8 ? k : nb_min_size(k, CHUNK); }
+
+/* panels that meet one tile before the next */
+static size_t panels_together(nb_act_format format, size_t chunk)
+{
+    return nb_max_size(1, PANEL_BYTES / (NB_PANEL_TOKENS * token_bytes(format, chunk)));
+}
+
+enum { PANEL_SUMS = NB_PANEL_TOKENS * NB_TILE_ROWS };
+
 /* Scratch of one thread, one after the other, each a multiple of 64 bytes. */
 typedef struct areas {
-    size_t sums;   /* f32 [8][16] */
+    size_t sums;   /* f32 [8][16]; where k is cut in chunks, of each panel and tile of a group */
     size_t tile;   /* a packed tile made from file rows; or file rows, aligned or unpacked */
-    size_t codes;  /* a tile as codes, or as f32 [k][16] */
+    size_t codes;  /* a tile as codes, or a chunk of it as f32 [k][16] */
     size_t floats; /* f32 [16][SPAN]: dequantized rows */
 } areas;
 
-static areas plan_areas(nb_type type, nb_act_format format, size_t k)
+static areas plan_areas(nb_type type, nb_act_format format, size_t k, size_t n_tokens)
 {
     const nb_tile_type *t = nb_tile_type_get(type);
-    areas a = {.sums = 64 * NB_PANEL_TOKENS, .tile = nb_round_up(16 * row_bytes(type, k), 64)};
+    size_t chunk = chunk_values(format, k);
+    size_t kept = chunk < k ? GROUP_TILES * nb_min_size(nb_act_panels(n_tokens), panels_together(format, chunk)) : 1;
+    areas a = {.sums = kept * PANEL_SUMS * sizeof(float), .tile = nb_round_up(16 * row_bytes(type, k), 64)};
     if (format == NB_ACT_Q8)
         a.codes = k / 32 * nb_codes_bytes(t->subs, nb_tile_has_min(t));
     else {
-        a.codes = k * 64;
+        a.codes = chunk * 64;
         a.floats = SPAN * 64;
     }
     return a;
@@ -152,8 +166,7 @@ static areas plan_areas(nb_type type, nb_act_format format, size_t k)
 
 size_t nb_matmul_scratch(nb_type type, nb_act_format format, size_t k, size_t n_tokens)
 {
-    (void)n_tokens;
-    areas a = plan_areas(type, format, k);
+    areas a = plan_areas(type, format, k, n_tokens);
     return a.sums + a.tile + a.codes + a.floats;
 }
 
@@ -171,7 +184,7 @@ typedef struct job {
 
 static job make_job(const nb_matmul *m)
 {
-    areas a = plan_areas(m->type, m->format, m->k);
+    areas a = plan_areas(m->type, m->format, m->k, m->n_tokens);
     uint8_t *s = m->scratch;
     const nb_matmul_level *level = current_level();
     const nb_tile_kernels *kernels = &level->types[m->type];
@@ -190,7 +203,7 @@ static job make_job(const nb_matmul *m)
     };
 }
 
-/* A tile in the form that the kernels read. */
+/* A tile, or a chunk of it, in the form that the kernels read. */
 typedef struct operand {
     const nb_tile_kernels *kernels;
     const void *w;
@@ -198,45 +211,51 @@ typedef struct operand {
     const void *codes; /* NULL when not unpacked */
 } operand;
 
-/* a tile's rows as file bytes: at most 16 of them, where they lie if that can be */
-static const uint8_t *file_rows(const job *j, const uint8_t *at, size_t rows)
+/* The chunk that begins `first` bytes into the rows of a tile at `at`, as file bytes: where it lies if that can be. */
+static const uint8_t *file_rows(const job *j, const uint8_t *at, size_t rows, size_t first, size_t bytes, size_t *stride)
 {
     const nb_type_info *info = nb_type_get(j->m->type);
+    *stride = bytes;
     if (j->m->packed) {
-        nb_unpack_rows(j->t, at, j->m->k / info->block_values, j->tile, j->row_bytes);
+        nb_unpack_rows(j->t, at + first * NB_TILE_ROWS, bytes / info->block_bytes, j->tile, bytes);
         return j->tile;
     }
     /* dequantizers want their blocks aligned: to the number of a float type, to the f16 scale of others */
     size_t align = info->block_values == 1 ? info->block_bytes : _Alignof(nb_f16);
-    if (((uintptr_t)at | j->row_bytes) % align == 0)
-        return at;
-    memcpy(j->tile, at, rows * j->row_bytes);
+    if (((uintptr_t)at | j->row_bytes) % align == 0) {
+        *stride = j->row_bytes;
+        return at + first;
+    }
+    for (size_t r = 0; r < rows; r++)
+        memcpy(j->tile + r * bytes, at + r * j->row_bytes + first, bytes);
     return j->tile;
 }
 
-static operand dequantized(const job *j, const uint8_t *at, size_t rows)
+static operand dequantized(const job *j, const uint8_t *at, size_t rows, size_t k0, size_t k1)
 {
     const nb_type_info *info = nb_type_get(j->m->type);
-    const uint8_t *src = file_rows(j, at, rows);
-    for (size_t k = 0; k < j->m->k; k += SPAN) {
-        size_t n = nb_min_size(SPAN, j->m->k - k);
+    size_t stride;
+    const uint8_t *src =
+        file_rows(j, at, rows, row_bytes(j->m->type, k0), row_bytes(j->m->type, k1 - k0), &stride);
+    for (size_t k = 0; k < k1 - k0; k += SPAN) {
+        size_t n = nb_min_size(SPAN, k1 - k0 - k);
         for (size_t r = 0; r < rows; r++)
-            info->dequantize(src + r * j->row_bytes + k / info->block_values * info->block_bytes, j->floats + r * n, n);
+            info->dequantize(src + r * stride + row_bytes(j->m->type, k), j->floats + r * n, n);
         memset(j->floats + rows * n, 0, (NB_TILE_ROWS - rows) * n * sizeof(float));
         j->level->transpose16(j->floats, n, (float *)j->codes + k * NB_TILE_ROWS);
     }
-    return (operand){j->f32, j->codes, j->m->k, NULL};
+    return (operand){j->f32, j->codes, k1 - k0, NULL};
 }
 
-static operand load_tile(const job *j, size_t tile)
+static operand load_tile(const job *j, size_t tile, size_t k0, size_t k1)
 {
     const nb_matmul *m = j->m;
     const nb_tile_type *t = j->t;
     const uint8_t *at = (const uint8_t *)m->weights + tile * NB_TILE_ROWS * j->row_bytes;
     size_t rows = nb_min_size(m->rows - tile * NB_TILE_ROWS, NB_TILE_ROWS);
     if (!t || (m->format == NB_ACT_F32 && !(m->packed && t->float_bytes)))
-        return dequantized(j, at, rows);
-    operand w = {j->kernels, at, m->k / t->block_values, NULL};
+        return dequantized(j, at, rows, k0, k1);
+    operand w = {j->kernels, at + row_bytes(m->type, k0) * NB_TILE_ROWS, (k1 - k0) / t->block_values, NULL};
     if (!m->packed) {
         j->level->pack(t, at, j->row_bytes, rows, w.n, j->tile);
         w.w = j->tile;
@@ -260,26 +279,30 @@ static void write_out(const nb_matmul *m, size_t tile, size_t token, size_t n_to
     }
 }
 
-static void run_tile(const job *j, size_t tile, size_t panel_begin, size_t panel_end)
+/* Values [k0, k1) of a tile by panels [panel_begin, panel_end). kept: f32 [panels][8][16] from chunk to chunk. */
+static void run_tile(const job *j, size_t tile, size_t panel_begin, size_t panel_end, size_t k0, size_t k1, float *kept)
 {
     const nb_matmul *m = j->m;
-    operand w = load_tile(j, tile);
+    operand w = load_tile(j, tile, k0, k1);
+    bool whole = k0 == 0 && k1 == m->k;
     /* sums that need nothing more go to y at once: 5 % at k = 1536, 13 % at 576 */
-    bool plain = !m->bias && !m->add && (tile + 1) * NB_TILE_ROWS <= m->rows;
+    bool plain = whole && !m->bias && !m->add && (tile + 1) * NB_TILE_ROWS <= m->rows;
     for (size_t p = panel_begin; p < panel_end; p++) {
         size_t token = p * NB_PANEL_TOKENS, width = panel_width(m->n_tokens, p);
         size_t n_tokens = nb_min_size(m->n_tokens - token, NB_PANEL_TOKENS);
-        const uint8_t *panel = (const uint8_t *)m->act + token * token_bytes(m->format, m->k);
+        const uint8_t *panel =
+            (const uint8_t *)m->act + token * token_bytes(m->format, m->k) + width * token_bytes(m->format, k0);
+        float *sums = whole ? j->sums : kept + (p - panel_begin) * PANEL_SUMS;
         bool direct = plain && n_tokens == width;
-        nb_sums acc = {j->sums, NB_TILE_ROWS};
+        nb_sums acc = {sums, NB_TILE_ROWS, k0 == 0};
         if (direct)
-            acc = (nb_sums){m->y + token * m->y_stride + tile * NB_TILE_ROWS, m->y_stride};
+            acc = (nb_sums){m->y + token * m->y_stride + tile * NB_TILE_ROWS, m->y_stride, true};
         if (w.codes && width == 8)
             w.kernels->dot_codes(w.codes, panel, m->k / 32, acc);
         else
             w.kernels->dot[nb_log2_width(width)](w.w, panel, w.n, acc);
-        if (!direct)
-            write_out(m, tile, token, n_tokens, j->sums);
+        if (!direct && k1 == m->k)
+            write_out(m, tile, token, n_tokens, sums);
     }
 }
 
@@ -288,8 +311,16 @@ void nb_matmul_run(const nb_matmul *m, size_t row_begin, size_t row_end)
     assert(row_begin % NB_TILE_ROWS == 0 && (m->format == NB_ACT_F32 || has_codes(m->type)));
     job j = make_job(m);
     size_t panels = nb_act_panels(m->n_tokens), tile_end = (row_end + NB_TILE_ROWS - 1) / NB_TILE_ROWS;
-    size_t together = nb_max_size(1, PANEL_BYTES / (NB_PANEL_TOKENS * token_bytes(m->format, m->k)));
-    for (size_t p = 0; p < panels; p += together)
-        for (size_t tile = row_begin / NB_TILE_ROWS; tile < tile_end; tile++)
-            run_tile(&j, tile, p, nb_min_size(panels, p + together));
+    size_t chunk = chunk_values(m->format, m->k);
+    if (m->packed && j.t->float_bytes && (panels < UNPACK_PANELS || j.t->float_bytes == 2))
+        chunk = m->k; /* decode wants one stream of memory; tiles of halves fit in L2 */
+    size_t together = panels_together(m->format, chunk), group = chunk < m->k ? GROUP_TILES : 1;
+    for (size_t p = 0; p < panels; p += together) {
+        size_t p_end = nb_min_size(panels, p + together);
+        for (size_t g = row_begin / NB_TILE_ROWS; g < tile_end; g += group)
+            for (size_t k0 = 0; k0 < m->k; k0 += chunk)
+                for (size_t tile = g; tile < nb_min_size(g + group, tile_end); tile++)
+                    run_tile(&j, tile, p, p_end, k0, nb_min_size(m->k, k0 + chunk),
+                             j.sums + (tile - g) * (p_end - p) * PANEL_SUMS);
+    }
 }

@@ -47,7 +47,7 @@ INLINE void add_codes(shape s, const uint8_t *codes, const uint8_t *panel, const
 
 INLINE void dot_codes(shape s, const uint8_t *codes, const uint8_t *panel, const unsigned width, size_t n, nb_sums acc)
 {
-    clear_sums(acc, width);
+    begin_sums(acc, width);
     add_codes(s, codes, panel, width, n, acc);
 }
 
@@ -55,7 +55,7 @@ INLINE void dot_codes(shape s, const uint8_t *codes, const uint8_t *panel, const
 INLINE void dot_tile(nb_type type, shape s, nb_unpack_fn *unpack, const uint8_t *tile, const uint8_t *panel,
                      const unsigned width, size_t n, nb_sums acc)
 {
-    clear_sums(acc, width);
+    begin_sums(acc, width);
     for (; n; n--, tile += s.bytes, panel += s.blocks * NB_PANEL_Q8_BYTES * width)
         if (s.blocks > 1) {
             _Alignas(64) uint8_t codes[8 * (512 + 64 * 4)];

@@ -45,10 +45,11 @@ static inline bool nb_tile_has_min(const nb_tile_type *t) { return t->m_at >= 0;
 static inline size_t nb_codes_bytes(size_t subs, bool min) { return 512 + 64 * subs * (min ? 2 : 1); }
 #define NB_PANEL_Q8_BYTES 44 /* a token's 32 values */
 
-/* Where a kernel writes acc: at[token * stride + row], 16 rows. */
+/* Where a kernel leaves acc: at[token * stride + row], 16 rows; fresh: starting from zeros, not from what is there. */
 typedef struct nb_sums {
     float *at;
     size_t stride;
+    bool fresh;
 } nb_sums;
 
 /* The product of a tile and a panel. n counts blocks of w (dot), 32-value blocks (dot_codes), or k. */

@@ -67,9 +67,9 @@ INLINE vf vf_half(const void *p)
 #endif
 
 /* for kernels that add to sums in memory */
-INLINE void clear_sums(nb_sums acc, size_t width)
+INLINE void begin_sums(nb_sums acc, size_t width)
 {
-    for (size_t t = 0; t < width; t++)
+    for (size_t t = 0; acc.fresh && t < width; t++)
         memset(acc.at + t * acc.stride, 0, 16 * sizeof(float));
 }
 

@@ -38,7 +38,10 @@ INLINE __m512i minus_sum(shape s, const uint8_t *record, unsigned width, unsigne
 }
 
 /* One block of 32 values of 16 rows by `width` tokens: acc[t] += ... for the named sums a0..a7. */
-#define DECLARE(t) __m512 a##t = _mm512_setzero_ps();
+#define DECLARE(t)                                                                                                     \
+    __m512 a##t = _mm512_setzero_ps();                                                                                 \
+    if (t < width && !acc.fresh)                                                                                       \
+        a##t = _mm512_loadu_ps(acc.at + acc.stride * t);
 #define DECLARE_VALUE(t) __m512 v##t = _mm512_setzero_ps();
 #define START(t)                                                                                                       \
     __m512i c##t = _mm512_setzero_si512();                                                                             \
@@ -182,7 +185,7 @@ INLINE void dot_span(nb_type type, const uint8_t *tile, const float *panel, cons
 INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, const size_t width, size_t n, nb_sums acc)
 {
     const size_t bytes = type == NB_TYPE_F32 ? 64 : 32;
-    clear_sums(acc, width);
+    begin_sums(acc, width);
     for (size_t k = 0; k < n; k += NB_SPAN_F32) {
         size_t span = nb_min_size(n - k, NB_SPAN_F32);
         dot_span(type, tile + k * bytes, panel + k * width, width, 0, span, acc);

@@ -141,7 +141,7 @@ INLINE void dot_span(nb_type type, const uint8_t *tile, const float *panel, cons
 
 INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, const size_t width, size_t n, nb_sums acc)
 {
-    clear_sums(acc, width);
+    begin_sums(acc, width);
     const size_t bytes = type == NB_TYPE_F32 ? 64 : 32, tokens = width < 4 ? 1 : 4;
     for (size_t k = 0; k < n; k += NB_SPAN_F32)
         for (size_t t = 0; t < width; t += tokens)
