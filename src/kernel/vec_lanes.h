@@ -36,10 +36,12 @@ LANES_INLINE float product_sum(const float *a, const float *b, float shift, size
     sums s = {{lanes_set(0), lanes_set(0), lanes_set(0), lanes_set(0)}};
     lanes minus = lanes_set(shift);
     size_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES)
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
         LANES_UNROLL
-    for (int j = 0; j < 4; j++)
-        s.part[j] = lanes_fma(lanes_load(a + i + j * LANES) - minus, lanes_load(b + i + j * LANES) - minus, s.part[j]);
+        for (int j = 0; j < 4; j++)
+            s.part[j] = lanes_fma(lanes_load(a + i + j * LANES) - minus, lanes_load(b + i + j * LANES) - minus,
+                                  s.part[j]);
+    }
     for (int j = 0; i + LANES <= n; i += LANES, j++)
         s.part[j] = lanes_fma(lanes_load(a + i) - minus, lanes_load(b + i) - minus, s.part[j]);
     float total = sums_total(&s);
