@@ -18,6 +18,7 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+#if defined(__x86_64__)
 /* the fastest of a few runs: a ceiling is what the machine can do when nothing else disturbs it */
 static double fastest(nb_team *team, nb_team_fn *fn, void *context)
 {
@@ -31,7 +32,6 @@ static double fastest(nb_team *team, nb_team_fn *fn, void *context)
     return best;
 }
 
-#if defined(__x86_64__)
 /* twelve independent chains keep both pipes full; the empty asm keeps the compiler from merging rounds */
 #define CHAINS(step) step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7) step(8) step(9) step(10) step(11)
 
