@@ -117,17 +117,14 @@ static nb_status read_scaling_type(const nb_gguf *g, nb_rope *rope, nb_error *er
                    nb_gguf_path(g), NB_STR_ARG(type));
 }
 
-/* YaRN's factor of cos and sin (section 3.4): 0.1 ln(factor) + 1 unless the file has its own; yarn_log_multiplier is the
- * mscale_all_dim of DeepSeek's variant, whose quotient the converters of Mistral use to say 1. */
+/* YaRN's factor of cos and sin is 0.1 ln(factor) + 1 (section 3.4) unless the file has its own */
 static nb_status read_yarn(const nb_gguf *g, nb_rope *rope, nb_error *err)
 {
-    double log_multiplier = 0, own = 0, growth = rope->factor > 1 ? 0.1 * log(rope->factor) : 0;
+    double own = rope->factor > 1 ? 0.1 * log(rope->factor) + 1 : 1;
     NB_TRY(read_positive(g, "rope.scaling.yarn_beta_fast", &rope->beta_fast, err));
     NB_TRY(read_positive(g, "rope.scaling.yarn_beta_slow", &rope->beta_slow, err));
     NB_TRY(read_positive(g, "rope.scaling.yarn_attn_factor", &own, err));
-    NB_TRY(nb_arch_get_f64(g, "rope.scaling.yarn_log_multiplier", false, &log_multiplier, err));
-    double rule = (1 + growth) / (log_multiplier > 0 ? 1 + log_multiplier * growth : 1);
-    rope->attention_factor = (rope->attention_factor > 0 ? rope->attention_factor : 1) * (own > 0 ? own : rule);
+    rope->attention_factor = own * (rope->attention_factor > 0 ? rope->attention_factor : 1);
     return NB_OK;
 }
 

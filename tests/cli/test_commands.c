@@ -98,7 +98,8 @@ static const char *file_at(const char *name)
 static void test_run_prompt(void **state)
 {
     (void)state;
-    result a = RUN("run", PLAIN, "Once", "upon", "-n", "12", "--seed", "3"), b = PIPE("Once upon", "run", PLAIN, "-n", "12", "-s", "3");
+    result a = RUN("run", PLAIN, "Once", "upon", "-n", "12", "--seed", "3"),
+           b = PIPE("Once upon", "run", PLAIN, "-n", "12", "-s", "3");
     assert_ends(&a, 0);
     assert_string_equal(a.err, "");
     assert_true(strlen(a.out) > 4 && a.out[strlen(a.out) - 1] == '\n');
@@ -110,7 +111,8 @@ static void test_run_prompt(void **state)
     assert_string_equal(both.out, line.out);
     result again = RUN("run", PLAIN, "Once upon", "-n12", "--seed=3", "-t", "1");
     assert_string_equal(a.out, again.out); /* one seed, one text, on any number of threads */
-    result greedy = RUN("run", PLAIN, "Once", "-n", "12", "--temp", "0"), second = RUN("run", PLAIN, "Once", "-n", "12", "--temp", "0");
+    result greedy = RUN("run", PLAIN, "Once", "-n", "12", "--temp", "0"),
+           second = RUN("run", PLAIN, "Once", "-n", "12", "--temp", "0");
     assert_string_equal(greedy.out, second.out);
 }
 
@@ -159,7 +161,8 @@ static void test_run_stop(void **state)
 static void test_run_chat(void **state)
 {
     (void)state;
-    result r = RUN("run", CHAT, "hi", "-n", "8", "-s", "1"), raw = RUN("run", CHAT, "hi", "-n", "8", "-s", "1", "--raw");
+    result r = RUN("run", CHAT, "hi", "-n", "8", "-s", "1"),
+           raw = RUN("run", CHAT, "hi", "-n", "8", "-s", "1", "--raw");
     result system = RUN("run", CHAT, "hi", "-n", "8", "-s", "1", "--system", "be brief");
     assert_ends(&r, 0);
     assert_ends(&raw, 0);
@@ -178,15 +181,24 @@ static void test_usage(void **state)
 {
     (void)state;
     static const char *const wrong[][6] = {
-        {"run", PLAIN, "--frobnicate"},          {"run"},
-        {"run", PLAIN, "x", "-n", "many"},       {"run", PLAIN, "x", "-t", "-1"},
-        {"run", PLAIN, "x", "-t", "257"},        {"run", PLAIN, "x", "--ctx", "-5"},
-        {"run", PLAIN, "x", "--logit-bias", "x"}, {"run", PLAIN, "x", "--logit-bias", "5"},
-        {"logits", PLAIN},                       {"logits", PLAIN, "--ids", "1"},
-        {"plan"},                                {"plan", PLAIN, PLAIN},
-        {"bench"},                               {"bench", PLAIN, "-p", "0", "-n", "0"},
-        {"bench", PLAIN, "-p", "-1"},            {"bench", PLAIN, "-r", "0"},
-        {"bench", PLAIN, "-r", "1001"},          {"eval", PLAIN},
+        {"run", PLAIN, "--frobnicate"},
+        {"run"},
+        {"run", PLAIN, "x", "-n", "many"},
+        {"run", PLAIN, "x", "-t", "-1"},
+        {"run", PLAIN, "x", "-t", "257"},
+        {"run", PLAIN, "x", "--ctx", "-5"},
+        {"run", PLAIN, "x", "--logit-bias", "x"},
+        {"run", PLAIN, "x", "--logit-bias", "5"},
+        {"logits", PLAIN},
+        {"logits", PLAIN, "--ids", "1"},
+        {"plan"},
+        {"plan", PLAIN, PLAIN},
+        {"bench"},
+        {"bench", PLAIN, "-p", "0", "-n", "0"},
+        {"bench", PLAIN, "-p", "-1"},
+        {"bench", PLAIN, "-r", "0"},
+        {"bench", PLAIN, "-r", "1001"},
+        {"eval", PLAIN},
         {"eval", PLAIN, "--text", "x", "--chunks=-1"},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
@@ -312,7 +324,8 @@ static void test_logits(void **state)
     free(got);
     free(want);
     unlink(out);
-    static const char *const bad[] = {"", " , ", "1,x", "1x", "-1", "1+2", "1-2", "99999999999", "999999", "0x10", "1;2"};
+    static const char *const bad[] = {"",    " , ",         "1,x",    "1x",   "-1", "1+2",
+                                      "1-2", "99999999999", "999999", "0x10", "1;2"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         r = RUN("logits", QUANTIZED, "--ids", bad[i], "--out", out);
         if (r.exit_code != 1 || access(out, F_OK) == 0)
@@ -350,16 +363,19 @@ static json_int_t whole(const json_t *j, const char *key)
 static void test_plan(void **state)
 {
     (void)state;
-    static const char *const keys[] = {"model",  "architecture", "kv_type", "context", "batch",   "weights_mapped", "weights_copied",
-                                       "cache",  "buffers",      "scratch", "tables",  "session", "total",          NULL};
+    static const char *const keys[] = {"model",          "architecture",   "kv_type", "context", "batch",
+                                       "weights_mapped", "weights_copied", "cache",   "buffers", "scratch",
+                                       "tables",         "session",        "total",   NULL};
     result r = RUN("plan", PLAIN, "--json", "--ctx", "100", "--kv-type", "f32");
     json_t *j = parse(&r, keys);
     assert_string_equal(json_string_value(json_object_get(j, "model")), PLAIN);
     assert_string_equal(json_string_value(json_object_get(j, "architecture")), "llama");
     assert_string_equal(json_string_value(json_object_get(j, "kv_type")), "F32");
     assert_int_equal(whole(j, "context"), 100);
-    assert_int_equal(whole(j, "cache"), 2 * 3 * 4 * 16 * 128 * 4); /* keys and values, layers, heads, head, 2 pages, bytes */
-    assert_int_equal(whole(j, "session"), whole(j, "cache") + whole(j, "buffers") + whole(j, "scratch") + whole(j, "tables"));
+    assert_int_equal(whole(j, "cache"),
+                     2 * 3 * 4 * 16 * 128 * 4); /* keys and values, layers, heads, head, 2 pages, bytes */
+    assert_int_equal(whole(j, "session"),
+                     whole(j, "cache") + whole(j, "buffers") + whole(j, "scratch") + whole(j, "tables"));
     assert_int_equal(whole(j, "total"), whole(j, "session") + whole(j, "weights_mapped") + whole(j, "weights_copied"));
     json_decref(j);
     r = RUN("plan", PLAIN);
@@ -372,8 +388,9 @@ static void test_plan(void **state)
 static void test_bench(void **state)
 {
     (void)state;
-    static const char *const keys[] = {"model",   "cpu",    "level",         "threads",            "load_ms", "prefill", "decode",
-                                       "ceiling", "bytes_a_token", "operations_a_token", NULL};
+    static const char *const keys[] = {"model",   "cpu",    "level",   "threads",       "load_ms",
+                                       "prefill", "decode", "ceiling", "bytes_a_token", "operations_a_token",
+                                       NULL};
     result r = RUN("bench", PLAIN, "--json", "-p", "8", "-n", "4", "-r", "2");
     json_t *j = parse(&r, keys), *prefill = json_object_get(j, "prefill"), *decode = json_object_get(j, "decode");
     assert_int_equal(whole(prefill, "tokens"), 8);
@@ -425,7 +442,7 @@ static void test_eval(void **state)
     (void)state;
     static const char sentence[] = "The quick brown fox jumps over the lazy dog, and 42 more of them follow.\n";
     static const char *const keys[] = {"windows", "scored", "nll", "perplexity", "perplexity_error", NULL};
-    static const char *const more[] = {"base_perplexity", "kl_mean", "kl_error", "kl_median", "kl_90",           "kl_99",
+    static const char *const more[] = {"base_perplexity", "kl_mean", "kl_error", "kl_median",       "kl_90", "kl_99",
                                        "kl_999",          "kl_max",  "same_top", "probability_rms", NULL};
     char text[512] = "";
     const char *path = file_at("text.txt");

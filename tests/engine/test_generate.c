@@ -1,10 +1,10 @@
 /* Replies on tiny models: limits, stops, callbacks, seeds, what penalties see; and every allocation failing once. */
 /* clang-format off: cmocka.h needs these first */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 /* clang-format on */
 #include <stdio.h>
 #include <stdlib.h>
@@ -259,7 +259,10 @@ static void *counted(void *p)
 /* visible to the libraries, too */
 NB_API void *malloc(size_t bytes) { return fails() ? NULL : counted(__libc_malloc(bytes)); }
 NB_API void *calloc(size_t count, size_t bytes) { return fails() ? NULL : counted(__libc_calloc(count, bytes)); }
-NB_API void *aligned_alloc(size_t align, size_t bytes) { return fails() ? NULL : counted(__libc_memalign(align, bytes)); }
+NB_API void *aligned_alloc(size_t align, size_t bytes)
+{
+    return fails() ? NULL : counted(__libc_memalign(align, bytes));
+}
 
 NB_API void *realloc(void *old, size_t bytes)
 {
@@ -349,8 +352,8 @@ static void test_every_allocation(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_limits), cmocka_unit_test(test_errors), cmocka_unit_test(test_seed),
-        cmocka_unit_test(test_held_prefix), cmocka_unit_test(test_stops), cmocka_unit_test(test_end),
+        cmocka_unit_test(test_limits),           cmocka_unit_test(test_errors), cmocka_unit_test(test_seed),
+        cmocka_unit_test(test_held_prefix),      cmocka_unit_test(test_stops),  cmocka_unit_test(test_end),
 #ifndef SANITIZED
         cmocka_unit_test(test_every_allocation),
 #endif

@@ -1,10 +1,10 @@
 /* Sessions through the public API on tiny models: chunks, limits, going back, cache types, two threads at once. */
 /* clang-format off: cmocka.h needs these first */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 /* clang-format on */
 #include <math.h>
 #include <pthread.h>
@@ -114,7 +114,8 @@ static void test_chunks(void **state)
     }
 }
 
-static void expect_refused(nb_session *s, const int32_t *ids, size_t count, nb_logits logits, nb_status want, const char *part)
+static void expect_refused(nb_session *s, const int32_t *ids, size_t count, nb_logits logits, nb_status want,
+                           const char *part)
 {
     nb_error err = {0};
     size_t position = nb_session_position(s);
@@ -145,7 +146,8 @@ static void test_refusals(void **state)
     eval(s, ids, 99, NB_LOGITS_NONE);
     expect_refused(s, ids, 2, NB_LOGITS_LAST, NB_ERR_LIMIT, "99 tokens");
     eval(s, ids + 99, 1, NB_LOGITS_LAST); /* what was refused left no trace */
-    assert_memory_equal(nb_session_row(s, 0), want + 99 * nb_model_vocabulary(m), nb_model_vocabulary(m) * sizeof *want);
+    assert_memory_equal(nb_session_row(s, 0), want + 99 * nb_model_vocabulary(m),
+                        nb_model_vocabulary(m) * sizeof *want);
     expect_refused(s, ids, 1, NB_LOGITS_LAST, NB_ERR_LIMIT, "context is full");
     free(want);
     nb_session_close(s);
@@ -368,7 +370,8 @@ static void *run_job(void *argument)
                   memcmp(nb_session_row(s, 0), j->want + (at + 7) * v, v * sizeof(float)) == 0;
         int32_t ids[64];
         size_t count;
-        j->same = j->same && nb_tokenize(j->model, "two at once", 11, NB_TEXT_ADD_SPECIAL, ids, 64, &count, &err) == NB_OK;
+        j->same = j->same &&
+                  nb_tokenize(j->model, "two at once", 11, NB_TEXT_ADD_SPECIAL, ids, 64, &count, &err) == NB_OK;
     }
     nb_session_close(s);
     return NULL;
@@ -460,7 +463,7 @@ static void test_chat(void **state)
     char path[300], text[200];
     size_t bytes;
     edited_path(path);
-    if (gguf_edit_write(ARCHS "llama-2-mha.gguf", path, (gguf_edit){.put = put_template, .user = source}, &err) != NB_OK)
+    if (gguf_edit_write(ARCHS "llama-2-mha.gguf", path, put_template, source, &err) != NB_OK)
         fail_msg("%s", err.message);
     nb_model *m = open_path(path, nb_model_defaults()), *plain = open_model("llama-2-mha");
     static const char want[] = "<s>[system] be brief\n[user] h\xc3\xa9llo\n[assistant] ";
@@ -497,7 +500,7 @@ static void test_absurd_context(void **state)
     nb_error err;
     char path[300];
     edited_path(path);
-    if (gguf_edit_write(ARCHS "llama-2-mha.gguf", path, (gguf_edit){.put = put_context, .user = &context}, &err) != NB_OK)
+    if (gguf_edit_write(ARCHS "llama-2-mha.gguf", path, put_context, &context, &err) != NB_OK)
         fail_msg("%s", err.message);
     nb_model *m = open_path(path, nb_model_defaults());
     assert_int_equal(nb_model_context(m), context);
@@ -543,18 +546,12 @@ static void test_model_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chunks),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_cache_types),
-        cmocka_unit_test(test_odd_contexts),
-        cmocka_unit_test(test_rewind),
-        cmocka_unit_test(test_rewind_without_windows),
-        cmocka_unit_test(test_match),
-        cmocka_unit_test(test_two_threads),
-        cmocka_unit_test(test_text),
-        cmocka_unit_test(test_chat),
-        cmocka_unit_test(test_absurd_context),
-        cmocka_unit_test(test_model_errors),
+        cmocka_unit_test(test_chunks),         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_cache_types),    cmocka_unit_test(test_odd_contexts),
+        cmocka_unit_test(test_rewind),         cmocka_unit_test(test_rewind_without_windows),
+        cmocka_unit_test(test_match),          cmocka_unit_test(test_two_threads),
+        cmocka_unit_test(test_text),           cmocka_unit_test(test_chat),
+        cmocka_unit_test(test_absurd_context), cmocka_unit_test(test_model_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,11 +1,11 @@
 /* Every architecture's row bound to a tiny GGUF, right and then wrong in one place: each hyperparameter at its extremes, of
  * another kind, missing; each tensor missing, of another shape or type. Errors name the file and the key or tensor. */
 /* clang-format off: cmocka.h needs these first */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 /* clang-format on */
 #include <math.h>
 #include <sys/resource.h>
@@ -49,7 +49,6 @@ static const key keys[] = {
     {"rope.scaling.original_context_length", U32, 128, .refuses = ZERO | NEGATIVE},
     {"rope.scaling.attn_factor", F32, 1, .refuses = ZERO | NEGATIVE},
     {"rope.scaling.yarn_attn_factor", F32, 1, .refuses = ZERO | NEGATIVE},
-    {"rope.scaling.yarn_log_multiplier", F32, 0, .refuses = 0},
     {"rope.scaling.yarn_beta_fast", F32, 32, .refuses = ZERO | NEGATIVE},
     {"rope.scaling.yarn_beta_slow", F32, 1, .refuses = ZERO | NEGATIVE},
     {"rope.scale_linear", F32, 1, .refuses = 0},
@@ -249,8 +248,10 @@ static void check_key(const nb_arch *arch, int i, mutation how, double number, b
         fail_msg("%s does not read %s: %s", arch->name, k->name, err.message);
     char own[40]; /* another key may be named that no longer fits this one */
     snprintf(own, sizeof own, "%s.", arch->name);
-    if (status != NB_OK && !strstr(err.message, k->name) && !strstr(err.message, own) && !strstr(err.message, ".weight"))
-        fail_msg("%s.%s: way %d (%g): the message names neither key nor tensor: %s", arch->name, k->name, how, number, err.message);
+    if (status != NB_OK && !strstr(err.message, k->name) && !strstr(err.message, own) &&
+        !strstr(err.message, ".weight"))
+        fail_msg("%s.%s: way %d (%g): the message names neither key nor tensor: %s", arch->name, k->name, how, number,
+                 err.message);
 }
 
 static void test_hyperparameters(void **state)
@@ -283,8 +284,11 @@ static void check_tensor(const nb_arch *arch, const nb_tensor_row *row, int laye
     snprintf(name, sizeof name, row->name, layer);
     wrong w = {.key = -1, .tensor = name, .damage = d};
     nb_status status = open_model(arch, &w, &err);
-    bool factors = row->role == NB_ROPE_FREQS || row->role == NB_ROPE_FACTORS_SHORT || row->role == NB_ROPE_FACTORS_LONG;
-    bool may_pass = (d == NO_TENSOR && row->flags & NB_TENSOR_OPTIONAL) || (d >= TYPE_I32 && d <= TYPE_Q8_0 && row->rows != NB_DIM_NONE) || (d == ZEROS && !factors) || d == WHOLE;
+    bool factors = row->role == NB_ROPE_FREQS || row->role == NB_ROPE_FACTORS_SHORT ||
+                   row->role == NB_ROPE_FACTORS_LONG;
+    bool may_pass = (d == NO_TENSOR && row->flags & NB_TENSOR_OPTIONAL) ||
+                    (d >= TYPE_I32 && d <= TYPE_Q8_0 && row->rows != NB_DIM_NONE) || (d == ZEROS && !factors) ||
+                    d == WHOLE;
     /* the embedding's rows are the vocabulary; with an output matrix of its own it must have as many */
     if (row->role == NB_TOKEN_EMBD && d == ROWS) {
         assert_int_not_equal(status, NB_OK);
