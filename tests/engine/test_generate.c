@@ -1,13 +1,12 @@
 /* Replies on tiny models: limits, stops, callbacks, seeds, what penalties see; and every allocation failing once. */
-/* clang-format off: cmocka.h needs these first */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-/* clang-format on */
 #include <stdio.h>
 #include <stdlib.h>
+
+#include <cmocka.h>
 
 #include "engine/engine.h"
 

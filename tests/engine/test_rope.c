@@ -1,17 +1,16 @@
 /* Rotary frequencies against the papers' formulas in float64 (tests/data/rope/rope.json): from the settings, and from the
  * keys that files hold. */
-/* clang-format off: cmocka.h needs these first */
-#include <cmocka.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-/* clang-format on */
-#include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#include <cmocka.h>
+#include <jansson.h>
 
 #include "model/model.h"
 #include "support/gguf_edit.h"

@@ -1,16 +1,15 @@
 /* Sessions through the public API on tiny models: chunks, limits, going back, cache types, two threads at once. */
-/* clang-format off: cmocka.h needs these first */
-#include <cmocka.h>
+#include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-/* clang-format on */
-#include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 #include "engine/engine.h"
 #include "support/gguf_edit.h"

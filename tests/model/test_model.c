@@ -1,15 +1,14 @@
 /* Every architecture's row bound to a tiny GGUF, right and then wrong in one place: each hyperparameter at its extremes, of
  * another kind, missing; each tensor missing, of another shape or type. Errors name the file and the key or tensor. */
-/* clang-format off: cmocka.h needs these first */
-#include <cmocka.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-/* clang-format on */
-#include <math.h>
 #include <sys/resource.h>
 #include <time.h>
+
+#include <cmocka.h>
 
 #include "format/gguf_builder.h"
 #include "model/plan.h"
