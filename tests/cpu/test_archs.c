@@ -1,5 +1,6 @@
 /* Tiny seeded models of each architecture against what transformers computes from them in float32. */
-/* clang-format off: cmocka.h needs these first */
+/* cmocka.h needs these first */
+/* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

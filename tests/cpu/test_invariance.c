@@ -1,6 +1,7 @@
 /* Batch invariance: a token's logits are bit-equal whatever the chunk, the threads, the neighbours, the layout of the
  * weights. Every weight type at every instruction-set level; and decode allocates nothing. */
-/* clang-format off: cmocka.h needs these first */
+/* cmocka.h needs these first */
+/* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,6 +1,7 @@
 /* What `nibble plan` says against what the process takes: mmap is counted by putting our own in its place. */
 #define _GNU_SOURCE
-/* clang-format off: cmocka.h needs these first */
+/* cmocka.h needs these first */
+/* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

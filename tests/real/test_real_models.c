@@ -1,6 +1,7 @@
 /* Real models against what transformers computes in float32 from the same files (tests/data/real), and the fast mode against
  * our own exact one. NIBBLE_TEST_ALL=1 takes the two larger models and all sixteen windows. */
-/* clang-format off: cmocka.h needs these first */
+/* cmocka.h needs these first */
+/* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
