@@ -215,9 +215,10 @@ static void print(const char *kind, nb_type type, size_t rows, size_t k, size_t 
 {
     const char *name = nb_type_get(type)->name;
     if (json)
-        printf("%s{\"kind\":\"%s\",\"type\":\"%s\",\"rows\":%zu,\"k\":%zu,\"tokens\":%zu,\"value\":%.4g,\"unit\":\"%s\","
-               "\"ceiling\":%.4g,\"fraction\":%.4g}",
-               first_line ? "" : ",\n", kind, name, rows, k, n, value, unit, ceiling, fraction);
+        printf(
+            "%s{\"kind\":\"%s\",\"type\":\"%s\",\"rows\":%zu,\"k\":%zu,\"tokens\":%zu,\"value\":%.4g,\"unit\":\"%s\","
+            "\"ceiling\":%.4g,\"fraction\":%.4g}",
+            first_line ? "" : ",\n", kind, name, rows, k, n, value, unit, ceiling, fraction);
     else
         printf("%-5s %-5s %7zu x %5zu x %3zu %8.1f %-6s ceiling %7.1f  %5.1f %%\n", kind, name, rows, k, n, value, unit,
                ceiling, fraction * 100);
@@ -231,7 +232,8 @@ static void bench_gemm(nb_type type, nb_act_format format, size_t rows, size_t k
     bool exact = format != nb_matmul_act_format(type);
     if (setup(&w, type, format, rows, k, n_tokens)) {
         w.m.packed = !exact; /* any bytes are a matrix in the file's layout too */
-        double operations = 2.0 * (double)rows * (double)k * (double)n_tokens, rate[REPEATS], top[REPEATS], part[REPEATS];
+        double operations = 2.0 * (double)rows * (double)k * (double)n_tokens, rate[REPEATS], top[REPEATS],
+               part[REPEATS];
         int times = (int)(20e-3 / (operations / 3e11)) + 1;
         timed(multiply, &w, 1);
         for (int i = 0; i < REPEATS; i++) {
@@ -239,7 +241,8 @@ static void bench_gemm(nb_type type, nb_act_format format, size_t rows, size_t k
             rate[i] = operations / timed(multiply, &w, times) * 1e-9;
             part[i] = top[i] > 0 ? rate[i] / top[i] : 0;
         }
-        print(exact ? "exact" : "gemm", type, rows, k, n_tokens, median(rate, REPEATS), "GOP/s", median(top, REPEATS), median(part, REPEATS));
+        print(exact ? "exact" : "gemm", type, rows, k, n_tokens, median(rate, REPEATS), "GOP/s", median(top, REPEATS),
+              median(part, REPEATS));
     }
     release(&w);
 }
@@ -260,7 +263,8 @@ static void bench_gemv(nb_type type, size_t total, size_t k, size_t n_tokens)
             rate[i] = (double)w.packed / timed(multiply, &w, times) * 1e-9;
             part[i] = rate[i] / top[i];
         }
-        print("gemv", type, rows, k, n_tokens, median(rate, REPEATS), "GB/s", median(top, REPEATS), median(part, REPEATS));
+        print("gemv", type, rows, k, n_tokens, median(rate, REPEATS), "GB/s", median(top, REPEATS),
+              median(part, REPEATS));
     }
     release(&w);
 }
@@ -288,8 +292,8 @@ static void bench_pack(nb_type type, size_t rows, size_t k)
 
 static void bench_type(nb_type type, bool quick)
 {
-    static const size_t shapes[][2] = {{1536, 1536}, {576, 1536},  {576, 576},  {1536, 576}, {2048, 640},
-                                       {640, 2048},  {8960, 1536}, {1536, 8960}};
+    static const size_t shapes[][2] = {{1536, 1536}, {576, 1536}, {576, 576},   {1536, 576},
+                                       {2048, 640},  {640, 2048}, {8960, 1536}, {1536, 8960}};
     nb_act_format format = nb_matmul_act_format(type);
     size_t n = quick ? 2 : sizeof shapes / sizeof *shapes;
     for (size_t i = 0; i < n; i++)

@@ -1,24 +1,23 @@
-/* The order of the work: which tiles, chunks of k and panels meet when. The arithmetic is the level's (matmul_tile.h). */
+/* The order of the work: which tiles, chunks of k and panels meet when. The arithmetic is in matmul_tile.h. */
 #include "kernel/matmul.h"
 
 #include <assert.h>
 
 #include "kernel/matmul_tile.h"
 
-/* Measured on Zen 4 (32 KB L1, 1 MB L2). Each tile meets the panels of PANEL_BYTES before the next tile. 8-bit: all of k in
- * one pass, so that sums stay in registers (k = 8960: 68 % of the ceiling, where chunks of 1024 k with sums in memory
+/* Measured on Zen 4 (32 KB L1, 1 MB L2). Each tile meets the panels of PANEL_BYTES before the next tile. 8-bit: all of k
+ * in one pass, so that sums stay in registers (k = 8960: 68 % of the ceiling, where chunks of 1024 k with sums in memory
  * reach 62 %). Floats, four times as large: CHUNK of k at a time, and GROUP_TILES by a chunk before the next one.
  * UNPACK_PANELS: from how many panels on unpacking a tile first pays. */
 enum { PANEL_BYTES = 2 << 20, CHUNK = 1024, GROUP_TILES = 8, UNPACK_PANELS = 3, SPAN = 256 };
 
 /* Scales first; low and high bits of the first blocks by turns, since both are read together; then low bits alone.
  * In the file's order the hardware's prefetchers lose the stream: Q6_K ran at 29 % of the read bandwidth. */
-#define EIGHT(i, step)                                                                                                 \
-    i, i + step, i + 2 * step, i + 3 * step, i + 4 * step, i + 5 * step, i + 6 * step, i + 7 * step
+#define EIGHT(i, step) i, i + step, i + 2 * step, i + 3 * step, i + 4 * step, i + 5 * step, i + 6 * step, i + 7 * step
 static const uint8_t place_q3_k[27] = {EIGHT(4, 2), EIGHT(3, 2), EIGHT(19, 1), 0, 1, 2};
 static const uint8_t place_q5_k[43] = {0, 1, 2, EIGHT(4, 2), EIGHT(3, 2), EIGHT(19, 1), EIGHT(27, 1), EIGHT(35, 1)};
-static const uint8_t place_q6_k[52] = {EIGHT(4, 2), EIGHT(20, 1), EIGHT(28, 2), EIGHT(44, 1),
-                                       EIGHT(5, 2), EIGHT(29, 2), 0, 1, 2, 3};
+static const uint8_t place_q6_k[52] = {
+    EIGHT(4, 2), EIGHT(20, 1), EIGHT(28, 2), EIGHT(44, 1), EIGHT(5, 2), EIGHT(29, 2), 0, 1, 2, 3};
 
 static const nb_tile_type tile_types[NB_TYPE_LIMIT] = {
 #define NB_MATMUL_Q(type, d, m, at, n, place, fifth, subs, shift, bits)                                                \
@@ -212,7 +211,8 @@ typedef struct operand {
 } operand;
 
 /* The chunk that begins `first` bytes into the rows of a tile at `at`, as file bytes: where it lies if that can be. */
-static const uint8_t *file_rows(const job *j, const uint8_t *at, size_t rows, size_t first, size_t bytes, size_t *stride)
+static const uint8_t *file_rows(const job *j, const uint8_t *at, size_t rows, size_t first, size_t bytes,
+                                size_t *stride)
 {
     const nb_type_info *info = nb_type_get(j->m->type);
     *stride = bytes;
@@ -235,8 +235,7 @@ static operand dequantized(const job *j, const uint8_t *at, size_t rows, size_t 
 {
     const nb_type_info *info = nb_type_get(j->m->type);
     size_t stride;
-    const uint8_t *src =
-        file_rows(j, at, rows, row_bytes(j->m->type, k0), row_bytes(j->m->type, k1 - k0), &stride);
+    const uint8_t *src = file_rows(j, at, rows, row_bytes(j->m->type, k0), row_bytes(j->m->type, k1 - k0), &stride);
     for (size_t k = 0; k < k1 - k0; k += SPAN) {
         size_t n = nb_min_size(SPAN, k1 - k0 - k);
         for (size_t r = 0; r < rows; r++)
@@ -290,8 +289,8 @@ static void run_tile(const job *j, size_t tile, size_t panel_begin, size_t panel
     for (size_t p = panel_begin; p < panel_end; p++) {
         size_t token = p * NB_PANEL_TOKENS, width = panel_width(m->n_tokens, p);
         size_t n_tokens = nb_min_size(m->n_tokens - token, NB_PANEL_TOKENS);
-        const uint8_t *panel =
-            (const uint8_t *)m->act + token * token_bytes(m->format, m->k) + width * token_bytes(m->format, k0);
+        const uint8_t *panel = (const uint8_t *)m->act + token * token_bytes(m->format, m->k) +
+                               width * token_bytes(m->format, k0);
         float *sums = whole ? j->sums : kept + (p - panel_begin) * PANEL_SUMS;
         bool direct = plain && n_tokens == width;
         nb_sums acc = {sums, NB_TILE_ROWS, k0 == 0};

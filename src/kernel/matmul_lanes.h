@@ -1,11 +1,10 @@
-/* matmul_lanes.h - the 8-bit product for vectors of 4 or 8 rows: a block of LANES rows is loaded, then multiplied by all
- * tokens of the panel, sums in memory. The file that includes it defines dot_block before. */
+/* matmul_lanes.h - the 8-bit product for vectors of 4 or 8 rows: a block of LANES rows is loaded, then multiplied by
+ * all tokens of the panel, sums in memory. The file that includes it defines dot_block before. */
 INLINE void load_block(nb_type type, shape s, const uint8_t *tile, unsigned b, unsigned lane, block *out)
 {
     const uint8_t *words = tile + (s.min ? 64 : 32) + 4 * lane;
     vf d = vf_half(tile + 2 * lane), m = s.min ? vf_half(tile + 32 + 2 * lane) : d;
-    UNROLL for (unsigned q = 0; q < 8; q++)
-        out->code[q] = tile_quad(type, words, b, q);
+    UNROLL for (unsigned q = 0; q < 8; q++) out->code[q] = tile_quad(type, words, b, q);
     for (unsigned i = 0; i < s.subs; i++) {
         out->scale[i] = tile_scale(type, words, d, b, i);
         out->min[i] = tile_min(type, words, m, b, i);
@@ -15,18 +14,19 @@ INLINE void load_block(nb_type type, shape s, const uint8_t *tile, unsigned b, u
 INLINE void unpack_tile(nb_type type, shape s, const uint8_t *tile, size_t n, uint8_t *codes)
 {
     for (; n; n--, tile += s.bytes)
-        UNROLL for (unsigned b = 0; b < s.blocks; b++, codes += nb_codes_bytes(s.subs, s.min))
-            for (unsigned lane = 0; lane < 16; lane += LANES) {
-                block w;
-                load_block(type, s, tile, b, lane, &w);
-                for (size_t q = 0; q < 8; q++)
-                    memcpy(codes + q * 64 + 4 * lane, &w.code[q], sizeof(vu));
-                for (size_t i = 0; i < s.subs; i++) {
-                    vf_store(codes + 512 + i * 64 + 4 * lane, w.scale[i]);
-                    if (s.min)
-                        vf_store(codes + 512 + (s.subs + i) * 64 + 4 * lane, w.min[i]);
-                }
+        UNROLL for (unsigned b = 0; b < s.blocks;
+                    b++, codes += nb_codes_bytes(s.subs, s.min)) for (unsigned lane = 0; lane < 16; lane += LANES)
+        {
+            block w;
+            load_block(type, s, tile, b, lane, &w);
+            for (size_t q = 0; q < 8; q++)
+                memcpy(codes + q * 64 + 4 * lane, &w.code[q], sizeof(vu));
+            for (size_t i = 0; i < s.subs; i++) {
+                vf_store(codes + 512 + i * 64 + 4 * lane, w.scale[i]);
+                if (s.min)
+                    vf_store(codes + 512 + (s.subs + i) * 64 + 4 * lane, w.min[i]);
             }
+        }
 }
 
 INLINE void add_codes(shape s, const uint8_t *codes, const uint8_t *panel, const unsigned width, size_t n, nb_sums acc)

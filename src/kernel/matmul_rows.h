@@ -2,24 +2,25 @@
  * file that includes it: dot_tile, dot_codes, unpack_tile, dot_float. LEVEL: the table's name; UNPACK_PAYS(words,
  * fifth): whether prefill unpacks a type's tiles first; PACK, TRANSPOSE16, ACT_Q8, ACT_F32: the rest of the table. */
 #define DOT_WIDTH(type, width)                                                                                         \
-    static void dot##width##_##type(const void *w, const void *panel, size_t n, nb_sums acc)                          \
+    static void dot##width##_##type(const void *w, const void *panel, size_t n, nb_sums acc)                           \
     {                                                                                                                  \
         dot_tile(NB_TYPE_##type, shape_##type, unpack_##type, w, panel, width, n, acc);                                \
     }
 #define NB_MATMUL_Q(type, d, m, words_at, words, place, fifth, subs, shift, bits)                                      \
-    static const shape shape_##type = {                                                                                \
-        subs, shift, bits, words > 8 ? 8 : 1, 32 + (m >= 0 ? 32 : 0) + 64 * words, m >= 0};                            \
+    static const shape shape_##type = {subs,  shift, bits, words > 8 ? 8 : 1, 32 + (m >= 0 ? 32 : 0) + 64 * words,     \
+                                       m >= 0};                                                                        \
     static void unpack_##type(const void *tile, size_t n, void *codes)                                                 \
     {                                                                                                                  \
         unpack_tile(NB_TYPE_##type, shape_##type, tile, n, codes);                                                     \
     }                                                                                                                  \
-    DOT_WIDTH(type, 1) DOT_WIDTH(type, 2) DOT_WIDTH(type, 4) DOT_WIDTH(type, 8)                                        \
-    static void dot_codes_##type(const void *codes, const void *panel, size_t n, nb_sums acc)                          \
+    DOT_WIDTH(type, 1)                                                                                                 \
+    DOT_WIDTH(type, 2) DOT_WIDTH(type, 4)                                                                              \
+        DOT_WIDTH(type, 8) static void dot_codes_##type(const void *codes, const void *panel, size_t n, nb_sums acc)   \
     {                                                                                                                  \
         dot_codes(shape_##type, codes, panel, 8, n, acc);                                                              \
     }
 #define DOT_FLOAT(type, width)                                                                                         \
-    static void dot##width##_##type(const void *w, const void *panel, size_t n, nb_sums acc)                          \
+    static void dot##width##_##type(const void *w, const void *panel, size_t n, nb_sums acc)                           \
     {                                                                                                                  \
         dot_float(NB_TYPE_##type, w, panel, width, n, acc);                                                            \
     }
@@ -31,7 +32,10 @@
 const nb_matmul_level LEVEL = {
     .types =
         {
-#define DOTS(type) {dot1_##type, dot2_##type, dot4_##type, dot8_##type}
+#define DOTS(type)                                                                                                     \
+    {                                                                                                                  \
+        dot1_##type, dot2_##type, dot4_##type, dot8_##type                                                             \
+    }
 #define NB_MATMUL_Q(type, d, m, words_at, words, place, fifth, ...)                                                    \
     [NB_TYPE_##type] = {DOTS(type), UNPACK_PAYS(words, fifth) ? unpack_##type : NULL, dot_codes_##type},
 #define NB_MATMUL_F(type, bytes) [NB_TYPE_##type] = {DOTS(type), NULL, NULL},

@@ -87,7 +87,8 @@ void nb_act_q8_ref(const float *const *x, size_t n, size_t width, size_t k_begin
 void nb_act_f32_ref(const float *const *x, size_t n, size_t width, size_t k_begin, size_t k_end, float *panel);
 
 #if defined(__x86_64__)
-void nb_pack_avx2(const nb_tile_type *t, const uint8_t *src, size_t row_bytes, size_t n_rows, size_t blocks, void *tile);
+void nb_pack_avx2(const nb_tile_type *t, const uint8_t *src, size_t row_bytes, size_t n_rows, size_t blocks,
+                  void *tile);
 void nb_transpose16_avx2(const float *rows, size_t n, float *out);
 void nb_act_q8_avx2(const float *const *x, size_t n, size_t width, size_t k_begin, size_t k_end, uint8_t *panel);
 void nb_act_f32_avx2(const float *const *x, size_t n, size_t width, size_t k_begin, size_t k_end, float *panel);

@@ -10,6 +10,8 @@
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define UNROLL /* gcc's sanitizers hide some loops from it, and it warns */
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
@@ -110,7 +112,6 @@ INLINE vu tile_quad(nb_type type, const uint8_t *w, unsigned b, unsigned quad)
     default: return word(w, quad); /* codes already */
     }
 }
-
 
 /* six bits of Q4_K and Q5_K: scale (at 0) or minimum (at 1) of block b, from words 0..2 */
 INLINE vu k4_six(const uint8_t *w, unsigned b, unsigned at)

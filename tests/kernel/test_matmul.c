@@ -132,7 +132,8 @@ static void free_problem(problem *p)
 }
 
 /* tokens [first, first + n) in one call; rows split in two calls when split is not 0 */
-static void run(const problem *p, bool packed, size_t first, size_t n, size_t split, const float *bias, bool add, float *y)
+static void run(const problem *p, bool packed, size_t first, size_t n, size_t split, const float *bias, bool add,
+                float *y)
 {
     size_t panels = nb_act_panels(n), middle = p->k / 64 * 32;
     void *act = aligned(nb_act_bytes(p->format, p->k, n));
@@ -442,8 +443,8 @@ static void test_not_finite(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_types),       cmocka_unit_test(test_shapes),  cmocka_unit_test(test_extremes),
-        cmocka_unit_test(test_large),       cmocka_unit_test(test_generic), cmocka_unit_test(test_activations),
+        cmocka_unit_test(test_types),      cmocka_unit_test(test_shapes),  cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_large),      cmocka_unit_test(test_generic), cmocka_unit_test(test_activations),
         cmocka_unit_test(test_not_finite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -52,7 +52,7 @@ void nb_transpose16_ref(const float *rows, size_t n, float *out)
 }
 
 /* The scale of 32 values, and what to multiply them by. The largest magnitude is found among the bits, so that a NaN
- * counts as largest; it or an infinity becomes the scale, and so reaches the result. Magnitudes below 2^-100 are zero. */
+ * counts as largest; it or an infinity becomes the scale and so reaches the result. Magnitudes below 2^-100 are 0. */
 static float q8_scale(const float *x, float *inverse)
 {
     uint32_t most = 0;

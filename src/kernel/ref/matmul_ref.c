@@ -78,7 +78,8 @@ INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, siz
                 float *at = acc.at + t * acc.stride + lane;
                 vf part[4] = {{0}}, sum = vf_load(at);
                 for (size_t k = begin; k < end; k++)
-                    part[k % 4] = vf_fma(tile_float(type, tile + lane * bytes, k), (vf){0} + panel[k * width + t], part[k % 4]);
+                    part[k % 4] = vf_fma(tile_float(type, tile + lane * bytes, k), (vf){0} + panel[k * width + t],
+                                         part[k % 4]);
                 for (int j = 0; j < 4; j++)
                     sum += part[j];
                 vf_store(at, sum);

@@ -18,7 +18,7 @@ INLINE __m512i splat_int(const uint8_t *p)
     return _mm512_set1_epi32(v);
 }
 
-/* The same for a sum's start, hidden from the compiler, which would shift in a scalar and pay a shuffle to spread it. */
+/* The same for a sum's start, hidden from the compiler, which would shift a scalar and pay a shuffle to spread it. */
 INLINE __m512i splat_start(const uint8_t *p)
 {
     __m512i v;
@@ -159,10 +159,10 @@ INLINE void unpack_tile(nb_type type, shape s, const uint8_t *tile, size_t n, ui
                            _mm512_set1_ps(panel[CHAIN_K(c) * width + c % width]), p##c);
 #define STEP(c)                                                                                                        \
     if (c < chains)                                                                                                    \
-        CHAIN(c)
+    CHAIN(c)
 #define REST(c)                                                                                                        \
     if (c < chains && CHAIN_K(c) < n)                                                                                  \
-        CHAIN(c)
+    CHAIN(c)
 #define SUM_AT(c) (acc.at + c % width * acc.stride)
 #define SUM(c)                                                                                                         \
     if (c < chains)                                                                                                    \

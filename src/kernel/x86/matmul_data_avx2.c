@@ -13,9 +13,8 @@ INLINE void transpose_words(const uint8_t *src, size_t stride, uint8_t *const to
     for (size_t half = 0; half < 2; half++, src += 8 * stride) {
         __m256i z[4];
         for (size_t i = 0; i < 4; i++)
-            z[i] = _mm256_inserti128_si256(
-                _mm256_castsi128_si256(_mm_loadu_si128((const void *)(src + i * stride))),
-                _mm_loadu_si128((const void *)(src + (i + 4) * stride)), 1);
+            z[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const void *)(src + i * stride))),
+                                           _mm_loadu_si128((const void *)(src + (i + 4) * stride)), 1);
         __m256i low01 = _mm256_unpacklo_epi32(z[0], z[1]), high01 = _mm256_unpackhi_epi32(z[0], z[1]);
         __m256i low23 = _mm256_unpacklo_epi32(z[2], z[3]), high23 = _mm256_unpackhi_epi32(z[2], z[3]);
         _mm256_storeu_si256((void *)(to[0] + half * 32), _mm256_unpacklo_epi64(low01, low23));
@@ -119,8 +118,8 @@ void nb_transpose16_avx2(const float *rows, size_t n, float *out)
 /* ---- activations: 8 slots of 32 values at a time, a slot being a token's block: 8 tokens, or 8 blocks of one ---- */
 
 typedef struct slots {
-    __m256i q[8];      /* 32 bytes of each slot */
-    __m256i minus[2];  /* of all, of the first 16 */
+    __m256i q[8];     /* 32 bytes of each slot */
+    __m256i minus[2]; /* of all, of the first 16 */
     __m256 scale;
 } slots;
 
@@ -130,11 +129,13 @@ typedef struct slots {
     {                                                                                                                  \
         __m256i pair[4], four[2];                                                                                      \
         for (int i = 0; i < 4; i++)                                                                                    \
-            pair[i] = op(_mm256_unpacklo_epi32(v[2 * i], v[2 * i + 1]), _mm256_unpackhi_epi32(v[2 * i], v[2 * i + 1])); \
+            pair[i] = op(_mm256_unpacklo_epi32(v[2 * i], v[2 * i + 1]),                                                \
+                         _mm256_unpackhi_epi32(v[2 * i], v[2 * i + 1]));                                               \
         for (int i = 0; i < 2; i++)                                                                                    \
             four[i] = op(_mm256_unpacklo_epi64(pair[2 * i], pair[2 * i + 1]),                                          \
                          _mm256_unpackhi_epi64(pair[2 * i], pair[2 * i + 1]));                                         \
-        return op(_mm256_permute2x128_si256(four[0], four[1], 0x20), _mm256_permute2x128_si256(four[0], four[1], 0x31)); \
+        return op(_mm256_permute2x128_si256(four[0], four[1], 0x20),                                                   \
+                  _mm256_permute2x128_si256(four[0], four[1], 0x31));                                                  \
     }
 REDUCE8(max8, _mm256_max_epu32)
 REDUCE8(sum8, _mm256_add_epi32)

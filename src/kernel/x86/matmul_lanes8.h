@@ -31,15 +31,17 @@ INLINE vf splat_float(const uint8_t *p) { return (vf)_mm256_castsi256_ps(splat_i
 #define START_PAIR(t) __m256i p##t = _mm256_setzero_si256();
 #define PAIR(t)                                                                                                        \
     if (t < tokens)                                                                                                    \
-        p##t = _mm256_add_epi16(p##t, _mm256_maddubs_epi16((__m256i)w->code[q], splat_int(panel + (q * width + t) * 4)));
+        p##t = _mm256_add_epi16(p##t,                                                                                  \
+                                _mm256_maddubs_epi16((__m256i)w->code[q], splat_int(panel + (q * width + t) * 4)));
 #define WIDEN(t)                                                                                                       \
     if (t < tokens)                                                                                                    \
         c##t = _mm256_add_epi32(c##t, _mm256_madd_epi16(p##t, ones));
 #define SIGNED(t)                                                                                                      \
     if (t < tokens)                                                                                                    \
         c##t = _mm256_add_epi32(                                                                                       \
-            c##t, _mm256_madd_epi16(                                                                                   \
-                      _mm256_maddubs_epi16(size, _mm256_sign_epi8(splat_int(panel + (q * width + t) * 4), code)), ones));
+            c##t,                                                                                                      \
+            _mm256_madd_epi16(                                                                                         \
+                _mm256_maddubs_epi16(size, _mm256_sign_epi8(splat_int(panel + (q * width + t) * 4), code)), ones));
 #define RESULT(t) out[t] = c##t;
 
 /* sums of the codes of `quads` quads from `begin` on times those of `tokens` (1, 2 or 4) tokens */
@@ -96,7 +98,8 @@ INLINE void dot_block(const block *w, shape s, const uint8_t *panel, const unsig
             {
                 __m256i sum = dot[sub][t];
                 if (!s.min && s.bits < 8)
-                    sum = _mm256_add_epi32(sum, _mm256_slli_epi32(minus_sum(s, panel + 4 * t, width, sub), (int)s.shift));
+                    sum = _mm256_add_epi32(sum,
+                                           _mm256_slli_epi32(minus_sum(s, panel + 4 * t, width, sub), (int)s.shift));
                 vf f = (vf)_mm256_cvtepi32_ps(sum);
                 value = sub == 0 ? f * w->scale[0] : vf_fma(f, w->scale[1], value);
             }
@@ -121,7 +124,7 @@ INLINE void dot_block(const block *w, shape s, const uint8_t *panel, const unsig
                   splat_float((const uint8_t *)(panel + CHAIN_K(c) * width + c / 2 % tokens)), p##c);
 #define REST(c)                                                                                                        \
     if (CHAIN_K(c) < n)                                                                                                \
-        CHAIN(c)
+    CHAIN(c)
 #define SUM_AT(c) (acc + c / 2 % tokens * stride + c % 2 * 8)
 #define SUM(c) vf_store(SUM_AT(c), vf_load(SUM_AT(c)) + p##c);
 
