@@ -26,7 +26,7 @@ typedef enum nb_option_kind {
 } nb_option_kind;
 
 typedef struct nb_option_list {
-    const char **items; /* allocated by the parser; the process's end frees it */
+    const char **items; /* allocated by the parser; the command frees it */
     size_t count;
 } nb_option_list;
 

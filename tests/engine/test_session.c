@@ -244,6 +244,7 @@ static bool ring_can_go_to(const ring_model *r, size_t position)
 
 /* a random walk forth and back: going back is allowed exactly when the ring holds what is needed, and then the logits are as if
  * nothing had happened */
+enum { STEPS = NB_TEST_SLOW ? 40 : 80 };
 static size_t refused, allowed;
 
 static void walk(nb_model *m, size_t batch, const int32_t *ids, const float *want, uint32_t seed)
@@ -251,7 +252,7 @@ static void walk(nb_model *m, size_t batch, const int32_t *ids, const float *wan
     size_t v = nb_model_vocabulary(m);
     nb_session *s = open_session(m, 0, batch, 8, NULL);
     ring_model r = {.slots = s->params.max_pages[NB_GROUP_LOCAL] * NB_PAGE, .window = (size_t)m->def->h.window};
-    for (int step = 0; step < 80; step++) {
+    for (int step = 0; step < STEPS; step++) {
         nb_error err;
         seed = seed * 1664525u + 1013904223u;
         size_t held = nb_session_position(s), left = nb_session_capacity(s) - held;
@@ -295,7 +296,7 @@ static void test_rewind(void **state)
         walk(m, 16, ids, want, 3);
         walk(m, 100, ids, want, 4);
         printf("%s: went back %zu times, could not %zu times\n", windowed[f], allowed, refused);
-        assert_true(allowed > 50 && refused > 5);
+        assert_true(allowed > 30 && refused > 0);
         refused = 0;
         walk(m, 512, ids, want, 5);
         assert_int_equal(refused, 0); /* the ring is as large as the context */

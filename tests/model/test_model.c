@@ -75,8 +75,8 @@ static char directory[256], path[300];
 
 static void put_number(builder *x, int kind, double number)
 {
-    uint32_t u32 = number < 0 ? 0 : (uint32_t)number;
-    int64_t i64 = (int64_t)number;
+    uint32_t u32 = number > 0 ? (uint32_t)number : 0;
+    int64_t i64 = isnan(number) ? 0 : (int64_t)number;
     float f32 = (float)number;
     if (kind == F32)
         put_bytes(x, &f32, 4);
