@@ -110,7 +110,7 @@ static void check_problem(const problem *p, nb_team *const *teams, rng *r)
     float *k = rng_normals(r, p->positions * (size_t)(s->kv_heads * s->k_dim));
     float *v = rng_normals(r, p->positions * (size_t)(s->kv_heads * s->v_dim));
     float *q = rng_normals(r, p->queries * (size_t)(s->heads * s->k_dim)), *expected = NULL;
-    cache first;
+    cache first = {0};
     for (int level = 0; level <= (int)nb_cpu_best(); level++) {
         nb_cpu_set_level((nb_cpu_level)level);
         cache c = cache_new(&p->layout, k, v, p->positions);
