@@ -107,7 +107,7 @@ typedef struct nb_session nb_session;
 typedef struct nb_session_params {
     size_t context;      /* positions; 0: the model's own, at most 8192 */
     size_t batch;        /* tokens computed together, at most; 0: 512 */
-    size_t outputs;      /* rows of logits a step can give; 0: 1 */
+    size_t outputs;      /* rows of logits a step can give, at most `batch`; 0: 1 */
     const char *kv_type; /* "f32", "f16", "bf16", "q8_0"; NULL: f16 (f32 in an exact model) */
 } nb_session_params;
 

@@ -14,7 +14,9 @@ struct nb_model {
     nb_model_def *def;
     nb_plan plan;
     nb_tokenizer *tokenizer;
-    nb_template *chat; /* NULL: the file has none */
+    nb_template *chat;     /* NULL: the file has none, or one that does not compile */
+    nb_status chat_status; /* of compiling it */
+    nb_error chat_error;
     nb_str bos, eos;   /* their text, for templates */
     const nb_backend *backend;
     nb_weights_params weights_params;

@@ -27,8 +27,11 @@ static nb_status load_template(nb_model *m, nb_error *err)
     m->eos = vocab->eos >= 0 ? nb_tokenizer_piece(m->tokenizer, vocab->eos) : NB_STR("");
     if (nb_gguf_get_str(m->gguf, "tokenizer.chat_template", &source, NULL) != NB_OK || source.n == 0)
         return NB_OK;
-    nb_status status = nb_template_compile(source, &m->chat, err);
-    return status == NB_OK ? NB_OK : nb_fail_prefix(err, status, "%s: tokenizer.chat_template", nb_gguf_path(m->gguf));
+    /* a template that we cannot read does not keep the model from running: whoever asks for it gets the reason */
+    m->chat_status = nb_template_compile(source, &m->chat, &m->chat_error);
+    if (m->chat_status == NB_ERR_MEMORY)
+        return nb_fail_memory(err, nb_gguf_path(m->gguf), source.n);
+    return NB_OK;
 }
 
 static nb_status look(nb_model *m, const char *path, const nb_model_params *params, nb_error *err)
@@ -93,7 +96,7 @@ void nb_model_close(nb_model *m)
 
 size_t nb_model_vocabulary(const nb_model *m) { return m->def->h.vocab; }
 size_t nb_model_context(const nb_model *m) { return m->def->h.context; }
-bool nb_model_has_chat(const nb_model *m) { return m->chat != NULL; }
+bool nb_model_has_chat(const nb_model *m) { return m->chat || m->chat_status != NB_OK; }
 bool nb_model_ends_reply(const nb_model *m, int32_t id) { return nb_tokenizer_ends(m->tokenizer, id); }
 
 nb_status nb_tokenize(const nb_model *m, const char *text, size_t bytes, unsigned flags, int32_t *ids, size_t capacity, size_t *count,
@@ -133,6 +136,9 @@ nb_status nb_detokenize(const nb_model *m, const int32_t *ids, size_t count, cha
 
 nb_status nb_model_chat(const nb_model *m, const nb_chat_message *messages, size_t count, nb_buf *out, nb_error *err)
 {
+    if (m->chat_status != NB_OK)
+        return nb_fail(err, m->chat_status, "%s: tokenizer.chat_template: %.500s; --raw does without it", nb_gguf_path(m->gguf),
+                       m->chat_error.message);
     if (!m->chat)
         return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: has no chat template; use it as plain text (--raw)", nb_gguf_path(m->gguf));
     nb_chat_input input = {.messages = messages,

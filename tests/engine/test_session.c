@@ -486,6 +486,31 @@ static void test_chat(void **state)
     unlink(path);
 }
 
+/* a template that does not compile keeps nobody from completing text */
+static void test_broken_template(void **state)
+{
+    (void)state;
+    static const nb_message message = {"user", "hello"};
+    nb_error err;
+    char path[300], text[200];
+    size_t bytes;
+    edited_path(path);
+    if (gguf_edit_write(ARCHS "llama-2-mha.gguf", path, put_template, "{% for m in %}", &err) != NB_OK)
+        fail_msg("%s", err.message);
+    nb_model *m = open_path(path, nb_model_defaults());
+    assert_true(nb_model_has_chat(m));
+    assert_int_not_equal(nb_chat_prompt(m, &message, 1, text, sizeof text, &bytes, &err), NB_OK);
+    assert_non_null(strstr(err.message, "tokenizer.chat_template"));
+    assert_non_null(strstr(err.message, "--raw"));
+    int32_t id = 5;
+    nb_session *s;
+    assert_int_equal(nb_session_open(m, NULL, &s, &err), NB_OK);
+    assert_int_equal(nb_session_eval(s, &id, 1, NB_LOGITS_LAST, &err), NB_OK);
+    nb_session_close(s);
+    nb_model_close(m);
+    unlink(path);
+}
+
 /* ---- sizes that are absurd ---- */
 
 static void put_context(nb_gguf_writer *w, const void *user)
@@ -551,6 +576,7 @@ int main(void)
         cmocka_unit_test(test_rewind),         cmocka_unit_test(test_rewind_without_windows),
         cmocka_unit_test(test_match),          cmocka_unit_test(test_two_threads),
         cmocka_unit_test(test_text),           cmocka_unit_test(test_chat),
+        cmocka_unit_test(test_broken_template),
         cmocka_unit_test(test_absurd_context), cmocka_unit_test(test_model_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
