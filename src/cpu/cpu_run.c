@@ -172,6 +172,16 @@ static size_t step_rows(const nb_context *x, const nb_step *step)
     return buffers[buffer].outputs ? x->batch->n_outputs : x->batch->n_tokens;
 }
 
+static void run_part(part *p)
+{
+    if (p->begin == p->end && p->step->split.kind != NB_SPLIT_OWN)
+        return;
+    if (p->step->op)
+        run_op[p->step->op->kind](p);
+    else
+        run_panels(p);
+}
+
 static void run_step(nb_context *x, const nb_step *step, int member, int members)
 {
     part p = {.x = x, .step = step, .rows = step_rows(x, step), .member = member, .members = members};
@@ -181,12 +191,34 @@ static void run_step(nb_context *x, const nb_step *step, int member, int members
         nb_team_share(step->split.width, 32, member, members, &p.begin, &p.end);
     else
         nb_team_share(p.rows, NB_PANEL_TOKENS, member, members, &p.begin, &p.end);
-    if (step->split.kind != NB_SPLIT_OWN && p.begin == p.end)
-        return;
-    if (step->op)
-        run_op[step->op->kind](&p);
-    else
-        run_panels(&p);
+    run_part(&p);
+}
+
+/* Steps that split the same columns with no barrier between (gate, up, activation, panels) are run for CHAIN_COLUMNS at a
+ * time, so that what one writes the next finds in the cache: 512 tokens of 128 columns are 256 KB. */
+enum { CHAIN_COLUMNS = 128 };
+
+static size_t chain_length(const nb_program *program, size_t first)
+{
+    const nb_split *split = &program->steps[first].split;
+    size_t n = 1;
+    while (split->kind == NB_SPLIT_COLUMNS && first + n < program->step_count && !program->steps[first + n].barrier &&
+           program->steps[first + n].split.kind == NB_SPLIT_COLUMNS && program->steps[first + n].split.width == split->width)
+        n++;
+    return n;
+}
+
+static void run_chain(nb_context *x, const nb_step *steps, size_t count, int member, int members)
+{
+    size_t begin, end;
+    nb_team_share(steps->split.width, 32, member, members, &begin, &end);
+    for (size_t at = begin; at < end; at += CHAIN_COLUMNS)
+        for (size_t i = 0; i < count; i++) {
+            part p = {.x = x, .step = &steps[i], .rows = step_rows(x, &steps[i]), .begin = at, .member = member, .members = members};
+            p.end = nb_min_size(end, at + CHAIN_COLUMNS);
+            if (p.rows > 0)
+                run_part(&p);
+        }
 }
 
 /* page pointers and attention spans of every layer; positions and angles of every token */
@@ -233,10 +265,14 @@ void nb_cpu_run_member(void *context, int member, int members)
     const nb_program *program = &x->weights->program;
     prepare(x, member, members);
     nb_team_barrier(x->weights->team);
-    for (size_t i = 0; i < program->step_count; i++) {
+    for (size_t i = 0, n; i < program->step_count; i += n) {
+        n = chain_length(program, i);
         if (program->steps[i].barrier)
             nb_team_barrier(x->weights->team);
-        run_step(x, &program->steps[i], member, members);
+        if (n > 1)
+            run_chain(x, program->steps + i, n, member, members);
+        else
+            run_step(x, &program->steps[i], member, members);
     }
 }
 
