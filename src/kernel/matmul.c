@@ -266,9 +266,30 @@ static operand load_tile(const job *j, size_t tile, size_t k0, size_t k1)
     return w;
 }
 
+/* a row of a tile's results; unaligned */
+typedef float tile_row __attribute__((vector_size(NB_TILE_ROWS * sizeof(float)), aligned(sizeof(float)), may_alias));
+
+static void write_whole_rows(const nb_matmul *m, size_t row, size_t token, size_t n_tokens, const float *sums)
+{
+    tile_row bias = {0};
+    if (m->bias)
+        memcpy(&bias, m->bias + row, sizeof bias);
+    for (size_t t = 0; t < n_tokens; t++, sums += NB_TILE_ROWS) {
+        tile_row *y = (tile_row *)(void *)(m->y + (token + t) * m->y_stride + row);
+        tile_row v = *(const tile_row *)(const void *)sums;
+        if (m->bias)
+            v += bias;
+        *y = m->add ? *y + v : v;
+    }
+}
+
 static void write_out(const nb_matmul *m, size_t tile, size_t token, size_t n_tokens, const float *sums)
 {
     size_t row = tile * NB_TILE_ROWS, n = nb_min_size(m->rows - row, NB_TILE_ROWS);
+    if (n == NB_TILE_ROWS) {
+        write_whole_rows(m, row, token, n_tokens, sums);
+        return;
+    }
     for (size_t t = 0; t < n_tokens; t++, sums += NB_TILE_ROWS) {
         float *y = m->y + (token + t) * m->y_stride + row;
         for (size_t r = 0; r < n; r++) {
@@ -276,6 +297,13 @@ static void write_out(const nb_matmul *m, size_t tile, size_t token, size_t n_to
             y[r] = m->add ? y[r] + v : v;
         }
     }
+}
+
+/* the lines of y that a panel's results are added to: asked for before the product, there when it is done */
+static void prefetch_out(const nb_matmul *m, size_t tile, size_t token, size_t n_tokens)
+{
+    for (size_t t = 0; t < n_tokens; t++)
+        __builtin_prefetch(m->y + (token + t) * m->y_stride + tile * NB_TILE_ROWS, 1);
 }
 
 /* Values [k0, k1) of a tile by panels [panel_begin, panel_end). kept: f32 [panels][8][16] from chunk to chunk. */
@@ -296,6 +324,8 @@ static void run_tile(const job *j, size_t tile, size_t panel_begin, size_t panel
         nb_sums acc = {sums, NB_TILE_ROWS, k0 == 0};
         if (direct)
             acc = (nb_sums){m->y + token * m->y_stride + tile * NB_TILE_ROWS, m->y_stride, true};
+        if (m->add && k1 == m->k)
+            prefetch_out(m, tile, token, n_tokens);
         if (w.codes && width == 8)
             w.kernels->dot_codes(w.codes, panel, m->k / 32, acc);
         else
