@@ -44,6 +44,7 @@ typedef struct nb_option {
  * suggests the nearest one, and is printed on stderr. --NAME=VALUE, --NAME VALUE, -x VALUE and -xVALUE are understood; a
  * negative number is a value. */
 int nb_options_parse(const char *command, const nb_option *options, int *argc, char **argv);
+void nb_options_free(const nb_option *options); /* the lists of a table; after an exit code they are free already */
 
 /* stderr: "nibble: error: MESSAGE" ("error" is red only on a terminal without NO_COLOR; control characters become '?').
  * Return the exit code. A usage error ends in a line that names the command's help (NULL: the list of commands). */

@@ -71,8 +71,8 @@ static void count_work(bench *b)
 static void measure_ceilings(bench *b)
 {
     int i = b->read.count;
-    b->read.value[i] = nb_ceiling_read(b->team, b->memory, READ_BYTES);
-    b->int8.value[i] = nb_ceiling_int8(b->team);
+    b->read.value[i] = nb_ceiling_read(b->team, b->memory, READ_BYTES, 1);
+    b->int8.value[i] = nb_ceiling_int8(b->team, nb_cpu_best());
     b->read.count = b->int8.count = i + 1;
 }
 

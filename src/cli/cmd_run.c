@@ -270,9 +270,9 @@ int nb_cmd_run(int argc, char **argv)
         {.name = ""},
     };
     int code = nb_options_parse("run", options, &argc, argv);
-    if (code < 0)
-        code = argc < 2 ? nb_report_usage("run", "which model? give a GGUF file") : run_parsed(&o, argc, argv);
-    free(o.stops.items);
-    free(o.biases.items);
+    if (code >= 0)
+        return code;
+    code = argc < 2 ? nb_report_usage("run", "which model? give a GGUF file") : run_parsed(&o, argc, argv);
+    nb_options_free(options);
     return code;
 }

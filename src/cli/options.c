@@ -244,6 +244,16 @@ static int read_letters(parser *p, const char *text)
     return GO_ON;
 }
 
+void nb_options_free(const nb_option *options)
+{
+    for (; options->name[0]; options++)
+        if (options->kind == NB_OPTION_LIST) {
+            nb_option_list *list = options->to;
+            free(list->items);
+            *list = (nb_option_list){0};
+        }
+}
+
 int nb_options_parse(const char *command, const nb_option *options, int *argc, char **argv)
 {
     parser p = {command, options, *argc, argv, 1, 1};
@@ -259,8 +269,10 @@ int nb_options_parse(const char *command, const nb_option *options, int *argc, c
             argv[p.kept++] = text;
         else
             code = text[1] == '-' ? read_long(&p, text + 2) : read_letters(&p, text + 1);
-        if (code != GO_ON)
+        if (code != GO_ON) {
+            nb_options_free(options);
             return code;
+        }
     }
     argv[p.kept] = NULL;
     *argc = p.kept;

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 
 /* The allocations of the two files and of jansson are counted, and one of them can be made to fail. */
-static long allocations, failing = -1;
+static _Thread_local long allocations, failing = -1; /* of this thread: others may render at the same time */
 static bool json_failed; /* it was one of jansson's, whose lexer may then lose a byte or call the text invalid */
 static void *counted_calloc(size_t n, size_t size);
 static void *counted_realloc(void *p, size_t size);
