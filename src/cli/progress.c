@@ -1,7 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "cli/cli.h"
 
 enum { NAME_BYTES = 80, LINE_BYTES = 256 };
@@ -14,13 +14,6 @@ struct nb_progress {
     bool live;           /* a line that is redrawn */
 };
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 nb_progress *nb_progress_start(const char *what, uint64_t total, const char *unit)
 {
     nb_progress *p = calloc(1, sizeof *p);
@@ -30,7 +23,7 @@ nb_progress *nb_progress_start(const char *what, uint64_t total, const char *uni
     snprintf(p->what, sizeof p->what, "%s", what);
     snprintf(p->unit, sizeof p->unit, "%s", unit);
     p->total = total;
-    p->start = p->shown = now();
+    p->start = p->shown = nb_seconds();
     p->live = nb_stderr_is_terminal() && !(term && strcmp(term, "dumb") == 0);
     return p;
 }
@@ -73,7 +66,7 @@ void nb_progress_at(nb_progress *p, uint64_t done)
     if (!p)
         return;
     p->done = done < p->total ? done : p->total;
-    double at = now();
+    double at = nb_seconds();
     if (at - p->shown >= (p->live ? 0.1 : 5))
         show(p, at, false);
 }
@@ -84,6 +77,6 @@ void nb_progress_end(nb_progress *p, bool finished)
         return;
     if (finished)
         p->done = p->total;
-    show(p, now(), true);
+    show(p, nb_seconds(), true);
     free(p);
 }

@@ -1,20 +1,12 @@
 /* A reply: prompt in, sampled tokens out as certain text. */
 #include "engine/engine.h"
 
-#include <time.h>
-
+#include "base/clock.h"
 #include "engine/stop.h"
 
 nb_generate_params nb_generate_defaults(void)
 {
     return (nb_generate_params){.sampling = nb_sampler_defaults(), .max_tokens = -1};
-}
-
-static double now_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 typedef struct reply {
@@ -87,18 +79,18 @@ static nb_status deliver_rest(reply *r, nb_error *err)
 
 static nb_status run_reply(reply *r, nb_generate_stats *stats, nb_error *err)
 {
-    double start = now_seconds(), first = start;
+    double start = nb_seconds(), first = start;
     int32_t id = 0;
     for (bool more = true; more && !must_stop(r, stats->tokens);) {
         if (stats->tokens > 0)
             NB_TRY(nb_session_eval(r->session, &id, 1, NB_LOGITS_LAST, err));
         id = nb_sampler_pick(r->sampler, nb_session_row(r->session, 0));
         if (stats->tokens++ == 0)
-            first = now_seconds();
+            first = nb_seconds();
         NB_TRY(take_token(r, id, &more, err));
     }
     stats->first_token_seconds += first - start;
-    stats->seconds = now_seconds() - first;
+    stats->seconds = nb_seconds() - first;
     return r->reason != NB_STOP_STRING && r->reason != NB_STOP_CALLER ? deliver_rest(r, err) : NB_OK;
 }
 
@@ -124,9 +116,9 @@ nb_status nb_generate(nb_session *session, const int32_t *prompt, size_t count, 
     r.detok = (nb_detok){.tokenizer = session->model->tokenizer, .special = r.params->special};
     stats = stats ? stats : &local;
     *stats = (nb_generate_stats){.prompt_tokens = count};
-    double start = now_seconds();
+    double start = nb_seconds();
     nb_status status = open_reply(&r, prompt, count, err);
-    stats->prompt_seconds = stats->first_token_seconds = now_seconds() - start;
+    stats->prompt_seconds = stats->first_token_seconds = nb_seconds() - start;
     if (status == NB_OK) {
         stats->seed = nb_sampler_seed(r.sampler);
         status = run_reply(&r, stats, err);
