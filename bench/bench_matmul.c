@@ -7,13 +7,11 @@
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
-#include "base/team.h"
+#include "base/clock.h"
+#include "kernel/ceiling.h"
 #include "kernel/matmul.h"
+#include "median.h"
 
 enum { REPEATS = 9, TOKENS = 512, THREADS_MAX = 256 };
 
@@ -21,126 +19,12 @@ static nb_team *team;
 static int threads;
 static bool json, first_line = true;
 
-static double seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 static double timed(nb_team_fn *fn, void *context, int times)
 {
-    double start = seconds();
+    double start = nb_seconds();
     for (int i = 0; i < times; i++)
         nb_team_run(team, fn, context);
-    return (seconds() - start) / times;
-}
-
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, int n)
-{
-    qsort(v, (size_t)n, sizeof *v, compare);
-    return v[n / 2];
-}
-
-/* ---- ceilings ---- */
-
-static volatile int sink;
-static double ceiling_ops; /* of one thread's call of the function below */
-
-#if defined(__x86_64__)
-__attribute__((target("avx512f,avx512vnni"))) static void int8_avx512(void *context, int member, int members)
-{
-    (void)context, (void)member, (void)members;
-    __m512i a = _mm512_set1_epi32(member), c[12];
-    for (int i = 0; i < 12; i++)
-        c[i] = _mm512_set1_epi32(i);
-    for (int n = 0; n < 100000; n++) {
-        __asm__ volatile("" : "+v"(c[0]), "+v"(c[1]), "+v"(c[2]), "+v"(c[3]), "+v"(c[4]), "+v"(c[5]));
-        __asm__ volatile("" : "+v"(c[6]), "+v"(c[7]), "+v"(c[8]), "+v"(c[9]), "+v"(c[10]), "+v"(c[11]));
-        c[0] = _mm512_dpbusd_epi32(c[0], a, a), c[1] = _mm512_dpbusd_epi32(c[1], a, a);
-        c[2] = _mm512_dpbusd_epi32(c[2], a, a), c[3] = _mm512_dpbusd_epi32(c[3], a, a);
-        c[4] = _mm512_dpbusd_epi32(c[4], a, a), c[5] = _mm512_dpbusd_epi32(c[5], a, a);
-        c[6] = _mm512_dpbusd_epi32(c[6], a, a), c[7] = _mm512_dpbusd_epi32(c[7], a, a);
-        c[8] = _mm512_dpbusd_epi32(c[8], a, a), c[9] = _mm512_dpbusd_epi32(c[9], a, a);
-        c[10] = _mm512_dpbusd_epi32(c[10], a, a), c[11] = _mm512_dpbusd_epi32(c[11], a, a);
-    }
-    ceiling_ops = 100000.0 * 12 * 128;
-}
-
-__attribute__((target("avx2,fma"))) static void fma_avx2(void *context, int member, int members)
-{
-    (void)context, (void)member, (void)members;
-    __m256 a = _mm256_set1_ps(0.5f), c[12];
-    for (int i = 0; i < 12; i++)
-        c[i] = _mm256_set1_ps((float)i);
-    for (int n = 0; n < 100000; n++) {
-        __asm__ volatile("" : "+x"(c[0]), "+x"(c[1]), "+x"(c[2]), "+x"(c[3]), "+x"(c[4]), "+x"(c[5]));
-        __asm__ volatile("" : "+x"(c[6]), "+x"(c[7]), "+x"(c[8]), "+x"(c[9]), "+x"(c[10]), "+x"(c[11]));
-        c[0] = _mm256_fmadd_ps(c[0], a, a), c[1] = _mm256_fmadd_ps(c[1], a, a);
-        c[2] = _mm256_fmadd_ps(c[2], a, a), c[3] = _mm256_fmadd_ps(c[3], a, a);
-        c[4] = _mm256_fmadd_ps(c[4], a, a), c[5] = _mm256_fmadd_ps(c[5], a, a);
-        c[6] = _mm256_fmadd_ps(c[6], a, a), c[7] = _mm256_fmadd_ps(c[7], a, a);
-        c[8] = _mm256_fmadd_ps(c[8], a, a), c[9] = _mm256_fmadd_ps(c[9], a, a);
-        c[10] = _mm256_fmadd_ps(c[10], a, a), c[11] = _mm256_fmadd_ps(c[11], a, a);
-    }
-    ceiling_ops = 100000.0 * 12 * 16;
-}
-
-/* without VNNI: pmaddubsw, pmaddwd and paddd for each 32 products */
-__attribute__((target("avx2"))) static void int8_avx2(void *context, int member, int members)
-{
-    (void)context, (void)member, (void)members;
-    __m256i a = _mm256_set1_epi32(member), one = _mm256_set1_epi16(1), c[4];
-    for (int i = 0; i < 4; i++)
-        c[i] = _mm256_set1_epi32(i);
-    for (int n = 0; n < 100000; n++)
-        for (int i = 0; i < 4; i++) {
-            __asm__ volatile("" : "+x"(a));
-            c[i] = _mm256_add_epi32(c[i], _mm256_madd_epi16(_mm256_maddubs_epi16(a, a), one));
-        }
-    sink = _mm256_extract_epi32(_mm256_add_epi32(_mm256_add_epi32(c[0], c[1]), _mm256_add_epi32(c[2], c[3])), 0);
-    ceiling_ops = 100000.0 * 4 * 64;
-}
-#endif
-
-/* operations a second of all threads; 0 where there is no such measurement */
-static double compute_ceiling(bool floats)
-{
-#if defined(__x86_64__)
-    nb_cpu_level best = nb_cpu_best();
-    if (best == NB_CPU_REF || (floats && best < NB_CPU_FMA))
-        return 0;
-    double t = timed(floats ? fma_avx2 : best == NB_CPU_AVX512 ? int8_avx512 : int8_avx2, NULL, 4);
-    return ceiling_ops * threads / t;
-#else
-    (void)floats;
-    return 0;
-#endif
-}
-
-typedef struct bytes {
-    const uint8_t *p;
-    size_t n;
-} bytes;
-
-static void read_bytes(void *context, int member, int members)
-{
-    const bytes *b = context;
-    size_t begin, end;
-    nb_team_share(b->n, 4096, member, members, &begin, &end);
-    typedef uint64_t v8 __attribute__((vector_size(64)));
-    v8 sum = {0}, v[4];
-    for (size_t i = begin; i + 256 <= end; i += 256) {
-        memcpy(v, b->p + i, 256);
-        sum ^= v[0] ^ v[1] ^ v[2] ^ v[3];
-    }
-    sink = (int)(sum[0] ^ sum[1] ^ sum[2] ^ sum[3] ^ sum[4] ^ sum[5] ^ sum[6] ^ sum[7]);
+    return (nb_seconds() - start) / times;
 }
 
 /* ---- the product ---- */
@@ -237,7 +121,7 @@ static void bench_gemm(nb_type type, nb_act_format format, size_t rows, size_t k
         int times = (int)(20e-3 / (operations / 3e11)) + 1;
         timed(multiply, &w, 1);
         for (int i = 0; i < REPEATS; i++) {
-            top[i] = compute_ceiling(w.m.format == NB_ACT_F32) * 1e-9;
+            top[i] = (w.m.format == NB_ACT_F32 ? nb_ceiling_f32 : nb_ceiling_int8)(team, nb_cpu_best()) * 1e-9;
             rate[i] = operations / timed(multiply, &w, times) * 1e-9;
             part[i] = top[i] > 0 ? rate[i] / top[i] : 0;
         }
@@ -255,11 +139,10 @@ static void bench_gemv(nb_type type, size_t total, size_t k, size_t n_tokens)
     size_t rows = total / row / 32 * 32;
     if (setup(&w, type, nb_matmul_act_format(type), rows, k, n_tokens)) {
         double rate[REPEATS], top[REPEATS], part[REPEATS];
-        bytes b = {w.m.weights, w.packed};
         int times = (int)(60e6 / (double)w.packed) + 1;
         timed(multiply, &w, 1);
         for (int i = 0; i < REPEATS; i++) {
-            top[i] = (double)w.packed / timed(read_bytes, &b, times) * 1e-9;
+            top[i] = nb_ceiling_read(team, w.m.weights, w.packed, times) * 1e-9;
             rate[i] = (double)w.packed / timed(multiply, &w, times) * 1e-9;
             part[i] = rate[i] / top[i];
         }
@@ -276,12 +159,12 @@ static void bench_pack(nb_type type, size_t rows, size_t k)
         uint8_t *out = pages(&w, w.packed);
         double rate[REPEATS], top[REPEATS], part[REPEATS];
         for (int i = 0; out && i < REPEATS; i++) {
-            double start = seconds();
+            double start = nb_seconds();
             memcpy(out, w.m.weights, w.packed);
-            top[i] = (double)w.packed / (seconds() - start) * 1e-9;
-            start = seconds();
+            top[i] = (double)w.packed / (nb_seconds() - start) * 1e-9;
+            start = nb_seconds();
             nb_pack(type, w.m.weights, rows, k, out, 0, rows / NB_TILE_ROWS);
-            rate[i] = (double)w.packed / (seconds() - start) * 1e-9;
+            rate[i] = (double)w.packed / (nb_seconds() - start) * 1e-9;
             part[i] = rate[i] / top[i];
         }
         print("pack", type, rows, k, 0, median(rate, REPEATS), "GB/s", median(top, REPEATS), median(part, REPEATS));

@@ -3,18 +3,12 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "engine/sampler.h"
+#include "median.h"
 
 enum { ROWS = 8, RUNS = 31 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static uint64_t state = 88172645463325252u;
 static double uniform(void)
@@ -36,18 +30,6 @@ static void fill(float *x, size_t n, double bulk)
     }
     for (int i = 0; i < 30; i++)
         x[(size_t)(uniform() * (double)n)] = (float)(4.5 * bulk + uniform() * 9);
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, size_t n)
-{
-    qsort(v, n, sizeof *v, by_value);
-    return v[n / 2];
 }
 
 typedef uint64_t words __attribute__((vector_size(32)));
@@ -74,11 +56,11 @@ static double read_time(const float *x, size_t n)
 {
     double times[RUNS];
     for (int r = -3; r < RUNS; r++) {
-        double start = now();
+        double start = nb_seconds();
         uint64_t sum = read_all(x + n * (size_t)((r + 8) % ROWS), n);
         __asm__ volatile("" : : "r"(sum)); /* the sum is wanted */
         if (r >= 0)
-            times[r] = now() - start;
+            times[r] = nb_seconds() - start;
     }
     return median(times, RUNS);
 }
@@ -95,10 +77,10 @@ static double pick_time(const nb_sampler_params *p, const float *x, size_t n)
         nb_sampler_accept(s, (int32_t)(uniform() * (double)n));
     double times[RUNS];
     for (int r = -3; r < RUNS; r++) {
-        double start = now();
+        double start = nb_seconds();
         int32_t id = nb_sampler_pick(s, x + n * (size_t)((r + 8) % ROWS));
         if (r >= 0)
-            times[r] = now() - start;
+            times[r] = nb_seconds() - start;
         nb_sampler_accept(s, id);
     }
     nb_sampler_free(s);

@@ -5,30 +5,18 @@
  * To compare with llama.cpp, time its llama_tokenize on the same file and text. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "engine/vocab.h"
+#include "median.h"
 
 enum { MOST_RUNS = 101 };
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-static int ascending(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void report(const char *what, double *seconds, int runs, size_t bytes)
 {
-    qsort(seconds, (size_t)runs, sizeof *seconds, ascending);
-    printf("%-8s %9.1f MB/s   median of %d, best %.1f\n", what, (double)bytes / seconds[runs / 2] / 1e6, runs,
-           (double)bytes / seconds[0] / 1e6);
+    double middle = median(seconds, (size_t)runs);
+    printf("%-8s %9.1f MB/s   median of %d, best %.1f\n", what, (double)bytes / middle / 1e6, runs,
+           (double)bytes / seconds[0] / 1e6); /* sorted */
 }
 
 static nb_status measure(const nb_tokenizer *t, nb_str text, int runs, nb_error *err)
@@ -40,17 +28,17 @@ static nb_status measure(const nb_tokenizer *t, nb_str text, int runs, nb_error 
     for (int i = 0; i < runs && status == NB_OK; i++) {
         ids.count = 0;
         nb_buf_clear(&out);
-        double a = now();
+        double a = nb_seconds();
         status = nb_tokenizer_encode(t, text, NB_ENCODE_PLAIN, &ids, err);
-        double b = now();
+        double b = nb_seconds();
         if (status == NB_OK)
             status = nb_tokenizer_decode(t, ids.id, ids.count, false, &out, err);
-        double c = now();
+        double c = nb_seconds();
         nb_buf_clear(&out);
         nb_buf_str(&out, text);
         encode[i] = b - a;
         decode[i] = c - b;
-        copy[i] = now() - c;
+        copy[i] = nb_seconds() - c;
     }
     if (status == NB_OK) {
         printf("%zu bytes, %zu ids, %.2f bytes an id\n", text.n, ids.count, (double)text.n / (double)ids.count);
@@ -75,10 +63,10 @@ int main(int argc, char **argv)
         return 2;
     }
     nb_status status = nb_gguf_open(argv[1], &g, &err);
-    double a = now();
+    double a = nb_seconds();
     if (status == NB_OK)
         status = nb_tokenizer_from_gguf(g, NULL, &t, &err);
-    double b = now();
+    double b = nb_seconds();
     if (status == NB_OK)
         status = nb_file_read(argv[2], 1u << 28, &text, &err);
     if (status == NB_OK) {

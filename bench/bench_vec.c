@@ -4,8 +4,11 @@
 #include "kernel/vec.h"
 
 #include <math.h>
+#include <stdio.h>
 
-#include "ceiling.h"
+#include "base/clock.h"
+#include "kernel/ceiling.h"
+#include "median.h"
 
 #define ROWS_MOST 16384
 
@@ -56,10 +59,10 @@ static double seconds_of(void (*run)(void))
     double times[9];
     size_t repeat = 4000000 / n + 1;
     for (int i = 0; i < 9; i++) {
-        double begin = now_s();
+        double begin = nb_seconds();
         for (size_t r = 0; r < repeat; r++)
             run();
-        times[i] = (now_s() - begin) / (double)repeat;
+        times[i] = (nb_seconds() - begin) / (double)repeat;
     }
     return median(times, 9);
 }
@@ -81,7 +84,7 @@ int main(int argc, char **argv)
         turns[2 * i] = cosf((float)i);
         turns[2 * i + 1] = sinf((float)i);
     }
-    double flops = ceiling_flops(team), rate = 3.0 * sizeof(float) * (double)n / seconds_of(run_add);
+    double flops = nb_ceiling_f32(team, nb_cpu_current()), rate = 3.0 * sizeof(float) * (double)n / seconds_of(run_add);
     printf("level %s, 1 thread, %zu values; float32 peak %.1f GFLOP/s; add moves %.0f GB/s\n",
            nb_cpu_level_name(nb_cpu_current()), n, flops * 1e-9, rate * 1e-9);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -1,8 +1,8 @@
 /* nibble bench MODEL: prefill and decode, beside the machine's ceilings measured in the same run. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/cpu.h"
 #include "base/json_write.h"
 #include "cli/command.h"
@@ -29,13 +29,6 @@ typedef struct bench {
     double load_seconds, operations, bytes; /* of a prompt token; read for a decoded one */
     series prefill, generate, read, int8;
 } bench;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static int by_size(const void *a, const void *b)
 {
@@ -78,25 +71,25 @@ static void measure_ceilings(bench *b)
 
 static nb_status measure_once(bench *b, bool keep, nb_error *err)
 {
-    double start = now();
+    double start = nb_seconds();
     NB_TRY(nb_session_rewind(b->s, 0, err));
     if (b->prompt > 0) {
         NB_TRY(nb_session_eval(b->s, b->ids, (size_t)b->prompt, NB_LOGITS_LAST, err));
         if (keep)
-            b->prefill.value[b->prefill.count++] = b->prompt / (now() - start);
+            b->prefill.value[b->prefill.count++] = b->prompt / (nb_seconds() - start);
         NB_TRY(nb_session_rewind(b->s, 0, err));
     }
-    start = now();
+    start = nb_seconds();
     for (int i = 0; i < b->decode; i++)
         NB_TRY(nb_session_eval(b->s, b->ids + i % 16, 1, NB_LOGITS_LAST, err));
     if (keep && b->decode > 0)
-        b->generate.value[b->generate.count++] = b->decode / (now() - start);
+        b->generate.value[b->generate.count++] = b->decode / (nb_seconds() - start);
     return NB_OK;
 }
 
 static nb_status open_all(bench *b, const char *path, nb_error *err)
 {
-    double start = now();
+    double start = nb_seconds();
     size_t longest = (size_t)(b->prompt > b->decode ? b->prompt : b->decode);
     if (!b->model.session.context)
         b->model.session.context = longest;
@@ -107,7 +100,7 @@ static nb_status open_all(bench *b, const char *path, nb_error *err)
     memset(b->memory, 1, READ_BYTES);
     NB_TRY(nb_model_open(path, &b->model.model, &b->m, err));
     NB_TRY(nb_session_open(b->m, &b->model.session, &b->s, err));
-    b->load_seconds = now() - start;
+    b->load_seconds = nb_seconds() - start;
     for (size_t i = 0; i < longest + 16; i++)
         b->ids[i] = (int32_t)((i * 7919 + 11) % nb_model_vocabulary(b->m));
     count_work(b);

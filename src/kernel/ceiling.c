@@ -2,123 +2,93 @@
 
 #include <stdint.h>
 #include <string.h>
-#include <time.h>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
-#include "base/cpu.h"
+#include "base/clock.h"
 
-enum { ROUNDS = 100000 };
+enum { ROUNDS = 100000, CHAINS = 12 };
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-#if defined(__x86_64__)
 /* the fastest of a few runs: a ceiling is what the machine can do when nothing else disturbs it */
-static double fastest(nb_team *team, nb_team_fn *fn, void *context)
+static double fastest(nb_team *team, nb_team_fn *fn)
 {
     double best = 1e30;
     for (int i = 0; i < 5; i++) {
-        double start = now();
-        nb_team_run(team, fn, context);
-        double t = now() - start;
+        double start = nb_seconds();
+        nb_team_run(team, fn, NULL);
+        double t = nb_seconds() - start;
         best = t < best ? t : best;
     }
     return best;
 }
 
-/* twelve independent chains keep both pipes full; the empty asm keeps the compiler from merging rounds */
-#define CHAINS(step) step(0) step(1) step(2) step(3) step(4) step(5) step(6) step(7) step(8) step(9) step(10) step(11)
-
-__attribute__((target("avx512f,avx512vnni"))) static void int8_avx512(void *context, int member, int members)
-{
-    (void)context, (void)members;
-    __m512i a = _mm512_set1_epi32(member), c[12];
-    memset(c, 0, sizeof c);
-    for (int n = 0; n < ROUNDS; n++) {
-#define STEP(i)                                 \
-    __asm__ volatile("" : "+v"(c[i]));          \
-    c[i] = _mm512_dpbusd_epi32(c[i], a, a);
-        CHAINS(STEP)
-#undef STEP
+/* A function of the team that runs twelve independent chains of STEP(sum, a, b) in vectors of type V: enough to keep two
+ * pipes full. The empty asm keeps the compiler from merging rounds and from computing a step's loop-invariant parts once. */
+#if defined(__aarch64__)
+#define REGISTER "+w"
+#else
+#define REGISTER "+x"
+#endif
+#define ONE(i, STEP)                                                                                                   \
+    __asm__ volatile("" : REGISTER(c##i), REGISTER(a));                                                                \
+    c##i = STEP(c##i, a, b);
+#define FOUR(i, j, k, l, STEP) ONE(i, STEP) ONE(j, STEP) ONE(k, STEP) ONE(l, STEP)
+#define CHAINS_OF(name, isa, V, first, second, STEP)                                                                   \
+    isa static void name(void *context, int member, int members)                                                       \
+    {                                                                                                                  \
+        (void)context, (void)member, (void)members;                                                                    \
+        V a = first, b = second, c0 = {0}, c1 = c0, c2 = c0, c3 = c0, c4 = c0, c5 = c0, c6 = c0, c7 = c0, c8 = c0,     \
+          c9 = c0, c10 = c0, c11 = c0;                                                                                 \
+        for (int n = 0; n < ROUNDS; n++) {                                                                             \
+            FOUR(0, 1, 2, 3, STEP) FOUR(4, 5, 6, 7, STEP) FOUR(8, 9, 10, 11, STEP)                                     \
+        }                                                                                                              \
     }
-}
 
-/* without VNNI: pmaddubsw, pmaddwd and paddd for each 32 products */
-__attribute__((target("avx2"))) static void int8_avx2(void *context, int member, int members)
-{
-    (void)context, (void)members;
-    __m256i a = _mm256_set1_epi32(member), one = _mm256_set1_epi16(1), c[12];
-    memset(c, 0, sizeof c);
-    for (int n = 0; n < ROUNDS; n++) {
-#define STEP(i)                                                                                         \
-    __asm__ volatile("" : "+x"(c[i]), "+x"(a));                                                         \
-    c[i] = _mm256_add_epi32(c[i], _mm256_madd_epi16(_mm256_maddubs_epi16(a, a), one));
-        CHAINS(STEP)
-#undef STEP
-    }
-}
+typedef float f32x4 __attribute__((vector_size(16)));
 
-__attribute__((target("avx512f"))) static void fma_avx512(void *context, int member, int members)
-{
-    (void)context, (void)member, (void)members;
-    __m512 a = _mm512_set1_ps(0.5f), c[12];
-    memset(c, 0, sizeof c);
-    for (int n = 0; n < ROUNDS; n++) {
-#define STEP(i)                        \
-    __asm__ volatile("" : "+v"(c[i])); \
-    c[i] = _mm512_fmadd_ps(c[i], a, a);
-        CHAINS(STEP)
-#undef STEP
-    }
-}
+#define STEP_PLAIN(c, a, b) ((c) * (a) + (b))
+CHAINS_OF(f32_plain, , f32x4, ((f32x4){0.5f, 0.5f, 0.5f, 0.5f}), a, STEP_PLAIN)
 
-__attribute__((target("avx2,fma"))) static void fma_avx2(void *context, int member, int members)
-{
-    (void)context, (void)member, (void)members;
-    __m256 a = _mm256_set1_ps(0.5f), c[12];
-    memset(c, 0, sizeof c);
-    for (int n = 0; n < ROUNDS; n++) {
-#define STEP(i)                        \
-    __asm__ volatile("" : "+x"(c[i])); \
-    c[i] = _mm256_fmadd_ps(c[i], a, a);
-        CHAINS(STEP)
-#undef STEP
-    }
-}
+#if defined(__x86_64__)
+#define ISA(names) __attribute__((target(names)))
+#define STEP_MADD(c, a, b) _mm256_add_epi32(c, _mm256_madd_epi16(_mm256_maddubs_epi16(a, a), b)) /* without VNNI */
+CHAINS_OF(f32_fma, ISA("avx2,fma"), __m256, _mm256_set1_ps(0.5f), a, _mm256_fmadd_ps)
+CHAINS_OF(f32_avx512, ISA("avx512f"), __m512, _mm512_set1_ps(0.5f), a, _mm512_fmadd_ps)
+CHAINS_OF(int8_avx2, ISA("avx2"), __m256i, _mm256_set1_epi32(member), _mm256_set1_epi16(1), STEP_MADD)
+CHAINS_OF(int8_avx512, ISA("avx512f,avx512vnni"), __m512i, _mm512_set1_epi32(member), a, _mm512_dpbusd_epi32)
 #endif
 
-double nb_ceiling_int8(nb_team *team)
+/* operations a second, when a step is `operations` */
+static double rate(nb_team *team, nb_team_fn *fn, int operations)
+{
+    return (double)ROUNDS * CHAINS * operations * nb_team_size(team) / fastest(team, fn);
+}
+
+double nb_ceiling_int8(nb_team *team, nb_cpu_level level)
 {
 #if defined(__x86_64__)
-    nb_cpu_level best = nb_cpu_best();
-    double rounds = (double)ROUNDS * 12 * nb_team_size(team);
-    if (best == NB_CPU_AVX512)
-        return rounds * 128 / fastest(team, int8_avx512, NULL);
-    if (best >= NB_CPU_AVX2)
-        return rounds * 64 / fastest(team, int8_avx2, NULL);
+    level = level < nb_cpu_best() ? level : nb_cpu_best();
+    if (level == NB_CPU_AVX512)
+        return rate(team, int8_avx512, 128);
+    if (level >= NB_CPU_AVX2)
+        return rate(team, int8_avx2, 64);
 #endif
-    (void)team;
+    (void)team, (void)level;
     return 0;
 }
 
-double nb_ceiling_f32(nb_team *team)
+double nb_ceiling_f32(nb_team *team, nb_cpu_level level)
 {
 #if defined(__x86_64__)
-    nb_cpu_level best = nb_cpu_best();
-    double rounds = (double)ROUNDS * 12 * nb_team_size(team);
-    if (best == NB_CPU_AVX512)
-        return rounds * 32 / fastest(team, fma_avx512, NULL);
-    if (best == NB_CPU_FMA)
-        return rounds * 16 / fastest(team, fma_avx2, NULL);
+    level = level < nb_cpu_best() ? level : nb_cpu_best();
+    if (level == NB_CPU_AVX512)
+        return rate(team, f32_avx512, 32);
+    if (level >= NB_CPU_AVX2 && nb_cpu_best() >= NB_CPU_FMA)
+        return rate(team, f32_fma, 16);
 #endif
-    (void)team;
-    return 0;
+    (void)level;
+    return rate(team, f32_plain, 8);
 }
 
 typedef struct reading {
@@ -164,10 +134,11 @@ static void read_member(void *context, int member, int members)
     read_plain(r->data + begin, end - begin);
 }
 
-double nb_ceiling_read(nb_team *team, const void *data, size_t bytes)
+double nb_ceiling_read(nb_team *team, const void *data, size_t bytes, int passes)
 {
     reading r = {data, bytes};
-    double start = now();
-    nb_team_run(team, read_member, &r);
-    return (double)bytes / (now() - start);
+    double start = nb_seconds();
+    for (int i = 0; i < passes; i++)
+        nb_team_run(team, read_member, &r);
+    return (double)bytes * passes / (nb_seconds() - start);
 }
