@@ -12,6 +12,7 @@
 
 #include "base/cpu.h"
 #include "runner.h"
+#include "support/allocations.h"
 #include "support/logits_file.h"
 
 enum { TOKENS = 70 };
@@ -127,42 +128,9 @@ static void test_neighbours(void **state)
     runner_close(&r);
 }
 
-/* ---- allocation: malloc is counted by putting our own in its place (not under sanitizers, which do the same) ---- */
+/* ---- allocation ---- */
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#else
-#define SANITIZED 1
-#endif
-
-#ifndef SANITIZED
-static size_t allocations;
-void *__libc_malloc(size_t bytes);
-void *__libc_calloc(size_t count, size_t bytes);
-void *__libc_realloc(void *p, size_t bytes);
-
-void *malloc(size_t bytes)
-{
-    allocations++;
-    return __libc_malloc(bytes);
-}
-
-void *calloc(size_t count, size_t bytes)
-{
-    allocations++;
-    return __libc_calloc(count, bytes);
-}
-
-void *realloc(void *p, size_t bytes)
-{
-    allocations++;
-    return __libc_realloc(p, bytes);
-}
-
+#ifndef NB_SANITIZED
 static void test_decode_allocates_nothing(void **state)
 {
     (void)state;
@@ -172,11 +140,11 @@ static void test_decode_allocates_nothing(void **state)
     make_ids(ids, TOKENS, r.model->h.vocab, 3);
     float *logits = malloc(TOKENS * r.model->h.vocab * sizeof *logits);
     assert_non_null(logits);
-    assert_true(allocations > 0); /* the counter counts */
-    size_t before = allocations;
+    assert_true(nb_allocations.count > 0); /* the counter counts */
+    long before = nb_allocations.count;
     runner_logits(&r, ids, TOKENS, 1, logits);
     runner_logits(&r, ids, TOKENS, 64, logits);
-    assert_int_equal(allocations, before);
+    assert_int_equal(nb_allocations.count, before);
     free(logits);
     runner_close(&r);
 }
@@ -187,7 +155,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_close_to_exact),
         cmocka_unit_test(test_neighbours),
-#ifndef SANITIZED
+#ifndef NB_SANITIZED
         cmocka_unit_test(test_decode_allocates_nothing),
 #endif
         cmocka_unit_test(test_invariance), /* last: it changes the level */

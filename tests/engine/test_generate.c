@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "engine/engine.h"
+#include "support/allocations.h"
 
 #define MODEL NB_TEST_DATA "/archs/llama-2-mha.gguf"
 
@@ -228,54 +229,9 @@ static void test_end(void **state)
     close_fixture(&f);
 }
 
-/* ---- every allocation fails once (our own malloc in its place; sanitizers have theirs) ---- */
+/* ---- every allocation fails once ---- */
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-
-#ifndef SANITIZED
-static long countdown, live; /* the allocation that fails, from 1 (0: none); pieces not freed yet */
-
-void *__libc_malloc(size_t bytes);
-void *__libc_calloc(size_t count, size_t bytes);
-void *__libc_realloc(void *p, size_t bytes);
-void *__libc_memalign(size_t align, size_t bytes);
-void __libc_free(void *p);
-
-static bool fails(void) { return countdown > 0 && --countdown == 0; }
-
-static void *counted(void *p)
-{
-    live += p != NULL;
-    return p;
-}
-
-/* visible to the libraries, too */
-NB_API void *malloc(size_t bytes) { return fails() ? NULL : counted(__libc_malloc(bytes)); }
-NB_API void *calloc(size_t count, size_t bytes) { return fails() ? NULL : counted(__libc_calloc(count, bytes)); }
-NB_API void *aligned_alloc(size_t align, size_t bytes)
-{
-    return fails() ? NULL : counted(__libc_memalign(align, bytes));
-}
-
-NB_API void *realloc(void *old, size_t bytes)
-{
-    void *p = fails() ? NULL : __libc_realloc(old, bytes);
-    live += !old && p;
-    return p;
-}
-
-NB_API void free(void *p)
-{
-    live -= p != NULL;
-    __libc_free(p);
-}
-
+#ifndef NB_SANITIZED
 static char streamed[64];
 
 static int stream(void *user, const char *text, size_t bytes)
@@ -325,24 +281,22 @@ static void test_every_allocation(void **state)
     (void)state;
     nb_error err = {0};
     assert_int_equal(whole_life(&err), NB_OK); /* what the C library keeps for itself is there now */
-    nb_status status = NB_ERR_MEMORY;
     long n = 0, failures = 0;
-    while (status != NB_OK || countdown == 0) {
+    for (bool reached = true; reached;) {
         err = (nb_error){0};
-        long before = live;
-        countdown = ++n;
-        status = whole_life(&err);
-        bool reached = countdown == 0;
-        long after = live;
+        long before = nb_allocations.live;
+        nb_allocations.count = 0;
+        nb_allocations.fail_at = ++n;
+        nb_status status = whole_life(&err);
+        nb_allocations.fail_at = 0;
+        reached = nb_allocations.count >= n;
+        long after = nb_allocations.live;
         if (after != before)
             fail_msg("allocation %ld: %ld pieces are not freed (%s)", n, after - before, err.message);
         if (status != NB_OK && (status != NB_ERR_MEMORY || err.code != NB_ERR_MEMORY || !strstr(err.message, "memory")))
             fail_msg("allocation %ld: status %d: %s", n, status, err.message);
         failures += status != NB_OK;
-        if (!reached)
-            break;
     }
-    countdown = 0;
     printf("%ld allocations, %ld of them fatal\n", n - 1, failures);
     assert_true(failures > 30);
 }
@@ -353,7 +307,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_limits),           cmocka_unit_test(test_errors), cmocka_unit_test(test_seed),
         cmocka_unit_test(test_held_prefix),      cmocka_unit_test(test_stops),  cmocka_unit_test(test_end),
-#ifndef SANITIZED
+#ifndef NB_SANITIZED
         cmocka_unit_test(test_every_allocation),
 #endif
     };

@@ -3,28 +3,7 @@
 #include "engine/sampler_support.h"
 
 #include "base/cpu.h"
-
-/* ---- counting allocations ---- */
-
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED
-#endif
-
-static size_t allocations;
-#ifndef SANITIZED
-static size_t fail_at; /* the allocation of this number gives NULL; 0: none */
-void *__libc_malloc(size_t n);
-void *__libc_calloc(size_t n, size_t size);
-void *__libc_realloc(void *p, size_t n);
-void *malloc(size_t n) { return ++allocations == fail_at ? NULL : __libc_malloc(n); }
-void *calloc(size_t n, size_t size) { return ++allocations == fail_at ? NULL : __libc_calloc(n, size); }
-void *realloc(void *p, size_t n) { return ++allocations == fail_at ? NULL : __libc_realloc(p, n); }
-#endif
+#include "support/allocations.h"
 
 /* ---- the reference ---- */
 
@@ -822,10 +801,10 @@ static void picking_allocates_nothing(void **unused)
     for (int mirostat = 0; mirostat < 3; mirostat++) {
         p.mirostat = mirostat;
         nb_sampler *s = make(&p, MOST);
-        size_t before = allocations;
+        long before = nb_allocations.count;
         for (int i = 0; i < 300; i++)
             nb_sampler_accept(s, nb_sampler_pick(s, x));
-        assert_int_equal(allocations, before);
+        assert_int_equal(nb_allocations.count, before);
         nb_sampler_free(s);
     }
 }
@@ -833,7 +812,7 @@ static void picking_allocates_nothing(void **unused)
 static void out_of_memory_is_an_error(void **unused)
 {
     (void)unused;
-#ifndef SANITIZED /* their allocators are their own */
+#ifndef NB_SANITIZED /* their allocators are their own */
     nb_tokenizer *tokenizer = make_tokenizer();
     nb_sampler_params p = dry_params();
     p.dry_breakers = NULL;
@@ -843,10 +822,10 @@ static void out_of_memory_is_an_error(void **unused)
     for (; status != NB_OK; failures++) {
         nb_sampler *s;
         nb_error err = {0};
-        allocations = 0;
-        fail_at = (size_t)failures + 1;
+        nb_allocations.count = 0;
+        nb_allocations.fail_at = failures + 1;
         status = nb_sampler_new(&p, 200000, tokenizer, &s, &err);
-        fail_at = 0;
+        nb_allocations.fail_at = 0;
         assert_true(status == NB_OK || (status == NB_ERR_MEMORY && err.message[0] && !s));
         nb_sampler_free(s);
     }
