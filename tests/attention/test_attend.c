@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "attention/cache.h"
+#include "attention/teams.h"
 #include "base/cpu.h"
 
 static const nb_type kv_types[] = {NB_TYPE_F32, NB_TYPE_F16, NB_TYPE_BF16, NB_TYPE_Q8_0};
@@ -78,8 +79,7 @@ static double worst(const float *a, const float *b, size_t n)
 }
 
 /* One problem at one level: near the oracle, and cut into steps of queries and among members the same bit for bit. */
-static void check_level(const problem *p, const cache *c, const float *q, const float *expected, nb_team *const *teams,
-                        rng *r)
+static void check_level(const problem *p, const cache *c, const float *q, const float *expected, rng *r)
 {
     static const size_t steps[] = {1, 1, 7, 64, 512};
     const nb_attention_spec *s = &p->spec;
@@ -104,7 +104,7 @@ static void check_level(const problem *p, const cache *c, const float *q, const 
     free(again);
 }
 
-static void check_problem(const problem *p, nb_team *const *teams, rng *r)
+static void check_problem(const problem *p, rng *r)
 {
     const nb_attention_spec *s = &p->spec;
     float *k = rng_normals(r, p->positions * (size_t)(s->kv_heads * s->k_dim));
@@ -120,7 +120,7 @@ static void check_problem(const problem *p, nb_team *const *teams, rng *r)
         }
         for (size_t page = 0; page < c.pages; page++)
             assert_memory_equal(c.page[page], first.page[page], nb_kv_page_bytes(&p->layout));
-        check_level(p, &c, q, expected, teams, r);
+        check_level(p, &c, q, expected, r);
         if (c.page != first.page)
             cache_free(&c);
     }
@@ -130,22 +130,6 @@ static void check_problem(const problem *p, nb_team *const *teams, rng *r)
     free(k);
     free(v);
     free(q);
-}
-
-static nb_team *teams[3];
-
-static int teams_new(void **state)
-{
-    (void)state;
-    return nb_team_new(2, false, &teams[1], NULL) != NB_OK || nb_team_new(3, false, &teams[2], NULL) != NB_OK;
-}
-
-static int teams_free(void **state)
-{
-    (void)state;
-    nb_team_free(teams[1]);
-    nb_team_free(teams[2]);
-    return 0;
 }
 
 /* 320 problems, each KV type in turn, at every level */
@@ -160,7 +144,7 @@ static void test_random_problems(void **state)
                 p.sinks[h] = rng_normal(&r);
             p.spec.sinks = p.sinks;
         }
-        check_problem(&p, teams, &r);
+        check_problem(&p, &r);
     }
 }
 
@@ -186,7 +170,7 @@ static void test_model_shapes(void **state)
                                      .causal = true,
                                      .window = shapes[i].window};
         p.layout = (nb_kv_layout){kv_types[i % 4], shapes[i].kv_heads, dim, dim};
-        check_problem(&p, teams, &r);
+        check_problem(&p, &r);
     }
 }
 

@@ -7,23 +7,8 @@
 #include <cmocka.h>
 
 #include "attention/cache.h"
+#include "attention/teams.h"
 #include "base/cpu.h"
-
-static nb_team *teams[3];
-
-static int teams_new(void **state)
-{
-    (void)state;
-    return nb_team_new(2, false, &teams[1], NULL) != NB_OK || nb_team_new(3, false, &teams[2], NULL) != NB_OK;
-}
-
-static int teams_free(void **state)
-{
-    (void)state;
-    nb_team_free(teams[1]);
-    nb_team_free(teams[2]);
-    return 0;
-}
 
 static void each_level(void (*check)(void))
 {

@@ -14,27 +14,12 @@
 #include <cmocka.h>
 
 #include "base/file.h"
-
-static char folder[64];
-
-static const char *in_folder(const char *name)
-{
-    static char path[400];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/nibble-test-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
+#include "support/folder.h"
 
 static int entries(void)
 {
     int count = 0;
-    DIR *d = opendir(folder);
+    DIR *d = opendir(nb_folder);
     for (struct dirent *e; (e = readdir(d));)
         count += e->d_name[0] != '.';
     closedir(d);
@@ -43,13 +28,12 @@ static int entries(void)
 
 static int remove_folder(void **state)
 {
-    (void)state;
-    DIR *d = opendir(folder);
+    DIR *d = opendir(nb_folder);
     for (struct dirent *e; (e = readdir(d));)
         if (e->d_name[0] != '.')
-            remove(in_folder(e->d_name));
+            remove(nb_folder_path(e->d_name));
     closedir(d);
-    return rmdir(folder);
+    return nb_folder_remove(state);
 }
 
 static void write_file(const char *path, const char *text)
@@ -64,7 +48,7 @@ static void write_file(const char *path, const char *text)
 static void test_write_patch_and_map(void **state)
 {
     (void)state;
-    const char *path = in_folder("file");
+    const char *path = nb_folder_path("file");
     nb_error err;
     nb_writer *w;
     nb_map map;
@@ -89,7 +73,7 @@ static void test_write_patch_and_map(void **state)
 static void test_abort_keeps_the_old_file(void **state)
 {
     (void)state;
-    const char *path = in_folder("file");
+    const char *path = nb_folder_path("file");
     nb_error err;
     nb_writer *w;
     nb_buf b = {0};
@@ -108,7 +92,7 @@ static void test_commit_that_fails_leaves_nothing(void **state)
 {
     (void)state;
     char path[400];
-    snprintf(path, sizeof path, "%s", in_folder("sub"));
+    snprintf(path, sizeof path, "%s", nb_folder_path("sub"));
     nb_error err;
     nb_writer *w;
     assert_int_equal(nb_writer_open(path, &w, &err), NB_OK);
@@ -116,14 +100,14 @@ static void test_commit_that_fails_leaves_nothing(void **state)
     assert_int_equal(nb_writer_commit(w, &err), NB_ERR_IO);
     assert_non_null(strstr(err.message, path));
     assert_int_equal(entries(), 1);
-    assert_int_equal(nb_writer_open(in_folder("no/such/file"), &w, &err), NB_ERR_IO);
+    assert_int_equal(nb_writer_open(nb_folder_path("no/such/file"), &w, &err), NB_ERR_IO);
     assert_null(w);
 }
 
 static void test_limits_and_empty_files(void **state)
 {
     (void)state;
-    const char *path = in_folder("file");
+    const char *path = nb_folder_path("file");
     nb_error err;
     nb_buf b = {0};
     nb_map map;
@@ -154,22 +138,22 @@ static void test_only_regular_files(void **state)
 {
     (void)state;
     char path[400];
-    snprintf(path, sizeof path, "%s", in_folder("fifo"));
+    snprintf(path, sizeof path, "%s", nb_folder_path("fifo"));
     assert_int_equal(mkfifo(path, 0600), 0);
     refused(path, NB_ERR_IO, "a FIFO"); /* at once, although nobody writes into it */
-    refused(folder, NB_ERR_IO, "a directory");
+    refused(nb_folder, NB_ERR_IO, "a directory");
     refused("/dev/zero", NB_ERR_IO, "a device");
-    refused(in_folder("missing"), NB_ERR_NOT_FOUND, "check the path");
+    refused(nb_folder_path("missing"), NB_ERR_NOT_FOUND, "check the path");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_write_patch_and_map, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(test_abort_keeps_the_old_file, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(test_commit_that_fails_leaves_nothing, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(test_limits_and_empty_files, make_folder, remove_folder),
-        cmocka_unit_test_setup_teardown(test_only_regular_files, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(test_write_patch_and_map, nb_folder_make, remove_folder),
+        cmocka_unit_test_setup_teardown(test_abort_keeps_the_old_file, nb_folder_make, remove_folder),
+        cmocka_unit_test_setup_teardown(test_commit_that_fails_leaves_nothing, nb_folder_make, remove_folder),
+        cmocka_unit_test_setup_teardown(test_limits_and_empty_files, nb_folder_make, remove_folder),
+        cmocka_unit_test_setup_teardown(test_only_regular_files, nb_folder_make, remove_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,6 +19,7 @@
 #include <math.h>
 
 #include "nibble.h"
+#include "support/folder.h"
 
 #define PLAIN NB_TEST_DATA "/archs/llama-2-mha.gguf"
 #define CHAT NB_TEST_DATA "/archs/llama-3.2-rope-scaled.gguf"
@@ -29,7 +30,6 @@ typedef struct result {
     char out[16384], err[8192];
 } result;
 
-static char directory[256];
 static char *const environment[] = {"PATH=/usr/bin:/bin", "TERM=xterm", NULL};
 
 static void read_back(FILE *file, char *text, size_t size)
@@ -89,7 +89,7 @@ static const char *file_at(const char *name)
     static char paths[4][400];
     static int next;
     char *path = paths[next++ % 4];
-    snprintf(path, 400, "%s/%s", directory, name);
+    snprintf(path, 400, "%s/%s", nb_folder, name);
     return path;
 }
 
@@ -223,7 +223,7 @@ static void test_no_model(void **state)
         assert_ends(&r, 1);
         assert_contains(r.err, "/nonexistent/model.gguf");
         assert_string_equal(r.out, "");
-        const char *const odd[] = {directory, fifo, empty, text, "/dev/null", ""};
+        const char *const odd[] = {nb_folder, fifo, empty, text, "/dev/null", ""};
         for (size_t j = 0; j < 6; j++) {
             r = RUN(commands[i], odd[j]);
             assert_ends(&r, 1);
@@ -480,20 +480,6 @@ static void test_eval(void **state)
     unlink(path);
 }
 
-static int make_directory(void **state)
-{
-    (void)state;
-    const char *base = getenv("TMPDIR");
-    snprintf(directory, sizeof directory, "%s/nibble-test-XXXXXX", base ? base : "/tmp");
-    return mkdtemp(directory) ? 0 : -1;
-}
-
-static int remove_directory(void **state)
-{
-    (void)state;
-    return rmdir(directory);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -502,5 +488,5 @@ int main(void)
         cmocka_unit_test(test_streams),    cmocka_unit_test(test_logits),     cmocka_unit_test(test_plan),
         cmocka_unit_test(test_bench),      cmocka_unit_test(test_eval),
     };
-    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+    return cmocka_run_group_tests(tests, nb_folder_make, nb_folder_remove);
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "support/folder.h"
 
 typedef struct builder {
     nb_buf b;
@@ -88,15 +89,6 @@ static inline bool builder_save(const builder *x, const char *path)
     bool ok = write(fd, x->b.data ? x->b.data : "", x->b.len) == (ssize_t)x->b.len;
     ok = ok && (x->file_bytes <= x->b.len || ftruncate(fd, (off_t)x->file_bytes) == 0);
     return close(fd) == 0 && ok;
-}
-
-/* a fresh directory for a test's files; the caller removes what it made */
-static inline char *temporary_directory(void)
-{
-    static char path[256];
-    const char *base = getenv("TMPDIR");
-    snprintf(path, sizeof path, "%s/nibble-test-XXXXXX", base ? base : "/tmp");
-    return mkdtemp(path);
 }
 
 #endif

@@ -10,29 +10,6 @@
 #include "format/gguf_write.h"
 #include "gguf_builder.h"
 
-static char *directory;
-
-static const char *in_directory(const char *name)
-{
-    static char path[400];
-    snprintf(path, sizeof path, "%s/%s", directory, name);
-    return path;
-}
-
-static int make_directory(void **state)
-{
-    (void)state;
-    directory = temporary_directory();
-    return directory ? 0 : -1;
-}
-
-/* every test leaves it empty: no temporary file stays behind */
-static int remove_directory(void **state)
-{
-    (void)state;
-    return rmdir(directory);
-}
-
 static void ok(nb_status status, const nb_error *err)
 {
     if (status != NB_OK)
@@ -111,7 +88,7 @@ static void bytes_of_gguf_py(void **state)
 {
     (void)state;
     nb_gguf *g = open_vector();
-    const char *path = in_directory("same.gguf");
+    const char *path = nb_folder_path("same.gguf");
     for (size_t piece = 1; piece < 1000; piece = piece * 5 + 2) {
         nb_gguf_writer *w;
         nb_error err = {0};
@@ -133,7 +110,7 @@ static void copy_of_a_file(void **state)
     nb_gguf *g = open_vector();
     nb_gguf_writer *w;
     nb_error err = {0};
-    const char *path = in_directory("copy.gguf");
+    const char *path = nb_folder_path("copy.gguf");
     ok(nb_gguf_writer_open(path, 0, &w, &err), &err);
     for (size_t i = 0; i < nb_gguf_value_count(g); i++)
         nb_gguf_put_value(w, nb_gguf_value_at(g, i));
@@ -152,7 +129,7 @@ static void own_alignment(void **state)
     nb_gguf_writer *w;
     nb_error err = {0};
     uint64_t alignment = 0;
-    const char *path = in_directory("aligned.gguf");
+    const char *path = nb_folder_path("aligned.gguf");
     ok(nb_gguf_writer_open(path, 4096, &w, &err), &err);
     put_tensors_of(w, g);
     stream_data_of(w, g, 77);
@@ -190,7 +167,7 @@ static void replaced_values(void **state)
     nb_gguf_writer *w;
     nb_error err = {0};
     uint64_t value = 0;
-    const char *path = in_directory("replaced.gguf");
+    const char *path = nb_folder_path("replaced.gguf");
     ok(nb_gguf_writer_open(path, 0, &w, &err), &err);
     nb_gguf_put_u32(w, "general.file_type", 1);
     nb_gguf_put_u32(w, "other", 2);
@@ -279,7 +256,7 @@ static void misuse(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         nb_gguf_writer *w;
         nb_error err = {0};
-        const char *path = in_directory("misuse.gguf");
+        const char *path = nb_folder_path("misuse.gguf");
         ok(nb_gguf_writer_open(path, 0, &w, &err), &err);
         cases[i].put(w);
         assert_int_equal(nb_gguf_writer_commit(w, &err), NB_ERR_ARGUMENT);
@@ -294,7 +271,7 @@ static void too_much_data(void **state)
     (void)state;
     nb_gguf_writer *w;
     nb_error err = {0};
-    ok(nb_gguf_writer_open(in_directory("much.gguf"), 0, &w, &err), &err);
+    ok(nb_gguf_writer_open(nb_folder_path("much.gguf"), 0, &w, &err), &err);
     nb_gguf_put_tensor(w, NB_STR("t"), nb_type_get(NB_TYPE_I8), 1, four);
     assert_int_equal(nb_gguf_writer_data(w, "12345", 5, &err), NB_ERR_ARGUMENT);
     assert_non_null(strstr(err.message, "tensor t has room for 4"));
@@ -303,21 +280,21 @@ static void too_much_data(void **state)
     assert_non_null(strstr(err.message, "no tensor is left"));
     nb_gguf_writer_abort(w);
     nb_gguf_writer_abort(NULL);
-    assert_int_equal(nb_gguf_writer_open(in_directory("a.gguf"), 48, &w, &err), NB_ERR_ARGUMENT);
+    assert_int_equal(nb_gguf_writer_open(nb_folder_path("a.gguf"), 48, &w, &err), NB_ERR_ARGUMENT);
     assert_null(w);
-    assert_int_equal(nb_gguf_writer_open(in_directory("no/such/a.gguf"), 0, &w, &err), NB_ERR_IO);
+    assert_int_equal(nb_gguf_writer_open(nb_folder_path("no/such/a.gguf"), 0, &w, &err), NB_ERR_IO);
     assert_null(w);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(bytes_of_gguf_py, make_directory, remove_directory),
-        cmocka_unit_test_setup_teardown(copy_of_a_file, make_directory, remove_directory),
-        cmocka_unit_test_setup_teardown(own_alignment, make_directory, remove_directory),
-        cmocka_unit_test_setup_teardown(replaced_values, make_directory, remove_directory),
-        cmocka_unit_test_setup_teardown(misuse, make_directory, remove_directory),
-        cmocka_unit_test_setup_teardown(too_much_data, make_directory, remove_directory),
+        cmocka_unit_test_setup_teardown(bytes_of_gguf_py, nb_folder_make, nb_folder_remove),
+        cmocka_unit_test_setup_teardown(copy_of_a_file, nb_folder_make, nb_folder_remove),
+        cmocka_unit_test_setup_teardown(own_alignment, nb_folder_make, nb_folder_remove),
+        cmocka_unit_test_setup_teardown(replaced_values, nb_folder_make, nb_folder_remove),
+        cmocka_unit_test_setup_teardown(misuse, nb_folder_make, nb_folder_remove),
+        cmocka_unit_test_setup_teardown(too_much_data, nb_folder_make, nb_folder_remove),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

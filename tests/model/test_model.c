@@ -12,6 +12,7 @@
 
 #include "format/gguf_builder.h"
 #include "model/plan.h"
+#include "support/sanitized.h"
 
 enum { LAYERS = 2, EMBD = 64, FF = 96, HEADS = 4, KV_HEADS = 2, HEAD = 32, VOCAB = 40, LIMIT_MS = 100 };
 
@@ -71,7 +72,7 @@ typedef struct wrong {
     const char *architecture; /* NULL: the right one */
 } wrong;
 
-static char directory[256], path[300];
+static char path[400];
 
 static void put_number(builder *x, int kind, double number)
 {
@@ -334,27 +335,33 @@ static void test_architecture(void **state)
         }
 }
 
+/* the file is right, the model in it is not; frees what was built */
+static void refuse_built(builder *x, nb_error *err)
+{
+    nb_gguf *g;
+    nb_model_def *m;
+    assert_true(builder_save(x, path));
+    nb_buf_free(&x->b);
+    assert_int_equal(nb_gguf_open(path, &g, err), NB_OK);
+    assert_int_equal(nb_model_def_new(g, &m, err), NB_ERR_FORMAT);
+    assert_null(m);
+    nb_gguf_close(g);
+}
+
 /* metadata without general.architecture, or with another kind of it */
 static void test_no_architecture(void **state)
 {
     (void)state;
     for (int way = 0; way < 2; way++) {
         builder x = {0};
-        nb_gguf *g;
-        nb_model_def *m;
         nb_error err;
         put_header(&x, 3, 0, (uint64_t)way);
         if (way == 1)
             put_key_u32(&x, "general.architecture", 7);
         put_data(&x, 32, 32);
-        assert_true(builder_save(&x, path));
-        nb_buf_free(&x.b);
-        assert_int_equal(nb_gguf_open(path, &g, &err), NB_OK);
-        assert_int_equal(nb_model_def_new(g, &m, &err), NB_ERR_FORMAT);
-        assert_null(m);
+        refuse_built(&x, &err);
         assert_non_null(strstr(err.message, path));
         assert_non_null(strstr(err.message, "general.architecture"));
-        nb_gguf_close(g);
     }
 }
 
@@ -364,8 +371,6 @@ static void test_all_zero(void **state)
     (void)state;
     for (size_t a = 0; a < nb_arch_count(); a++) {
         builder x = {0};
-        nb_gguf *g;
-        nb_model_def *m;
         nb_error err;
         char name[128];
         put_header(&x, 3, 0, KEYS + 1);
@@ -376,23 +381,10 @@ static void test_all_zero(void **state)
             put_key_u32(&x, name, 0);
         }
         put_data(&x, 32, 32);
-        assert_true(builder_save(&x, path));
-        nb_buf_free(&x.b);
-        assert_int_equal(nb_gguf_open(path, &g, &err), NB_OK);
-        assert_int_equal(nb_model_def_new(g, &m, &err), NB_ERR_FORMAT);
-        assert_null(m);
+        refuse_built(&x, &err);
         assert_non_null(strstr(err.message, "block_count"));
-        nb_gguf_close(g);
     }
 }
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
 
 /* a count of layers with tensors for none of them costs nothing: only the file can make memory grow */
 static void test_memory(void **state)
@@ -401,25 +393,22 @@ static void test_memory(void **state)
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     printf("peak memory: %ld KiB\n", usage.ru_maxrss);
-#ifndef SANITIZED
+#ifndef NB_SANITIZED
     assert_true(usage.ru_maxrss < 64 << 10);
 #endif
 }
 
 static int make_directory(void **state)
 {
-    (void)state;
-    const char *made = temporary_directory();
-    snprintf(directory, sizeof directory, "%s", made ? made : "");
-    snprintf(path, sizeof path, "%s/model.gguf", directory);
-    return made ? 0 : -1;
+    int failed = nb_folder_make(state);
+    snprintf(path, sizeof path, "%s", failed ? "" : nb_folder_path("model.gguf"));
+    return failed;
 }
 
 static int remove_directory(void **state)
 {
-    (void)state;
     unlink(path);
-    return rmdir(directory);
+    return nb_folder_remove(state);
 }
 
 int main(void)

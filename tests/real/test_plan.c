@@ -17,6 +17,7 @@
 #include <jansson.h>
 
 #include "engine/engine.h"
+#include "support/cached.h"
 
 static size_t anonymous_bytes, anonymous_maps;
 
@@ -54,11 +55,7 @@ static void check(const char *name, const char *options, nb_model_params params,
     nb_error err;
     nb_model *m;
     nb_session *s;
-    const char *cache = getenv("NIBBLE_CACHE"), *home = getenv("HOME");
-    if (cache && *cache)
-        snprintf(path, sizeof path, "%s/models/%s", cache, name);
-    else
-        snprintf(path, sizeof path, "%s/.cache/nibble/models/%s", home ? home : ".", name);
+    nb_cached("models", name, path);
     anonymous_bytes = 0;
     if (nb_model_open(path, &params, &m, &err) != NB_OK)
         fail_msg("%s", err.message);
@@ -94,9 +91,7 @@ static void test_window_layers_stay_small(void **state)
 {
     (void)state;
     char path[1024];
-    const char *cache = getenv("NIBBLE_CACHE"), *home = getenv("HOME");
-    snprintf(path, sizeof path, "%s%s/models/gemma-3-270m-q4_k_m.gguf", cache && *cache ? cache : home,
-             cache && *cache ? "" : "/.cache/nibble");
+    nb_cached("models", "gemma-3-270m-q4_k_m.gguf", path);
     size_t short_cache = planned(path, "--ctx 4096", "cache"), long_cache = planned(path, "--ctx 32768", "cache");
     size_t page = 64 * 256 * 2 * 2; /* positions, head dimension, K and V, F16 */
     assert_int_equal(long_cache - short_cache, 3 * (32768 - 4096) / 64 * page);

@@ -16,6 +16,7 @@
 
 #include "base/file.h"
 #include "engine/evaluate.h"
+#include "support/cached.h"
 
 enum { ROWS = 32 };
 
@@ -27,15 +28,6 @@ static void must(nb_status status, const nb_error *err)
 
 static bool all_models(void) { return getenv("NIBBLE_TEST_ALL") != NULL; }
 
-static void cache_path(const char *folder, const char *name, char path[1024])
-{
-    const char *cache = getenv("NIBBLE_CACHE"), *home = getenv("HOME");
-    if (cache && *cache)
-        snprintf(path, 1024, "%s/%s/%s", cache, folder, name);
-    else
-        snprintf(path, 1024, "%s/.cache/nibble/%s/%s", home ? home : ".", folder, name);
-}
-
 static nb_model *open_model(const char *name, bool exact)
 {
     char path[1024];
@@ -43,7 +35,7 @@ static nb_model *open_model(const char *name, bool exact)
     nb_model *m;
     nb_model_params p = nb_model_defaults();
     p.exact = exact;
-    cache_path("models", name, path);
+    nb_cached("models", name, path);
     must(nb_model_open(path, &p, &m, &err), &err);
     return m;
 }
@@ -175,7 +167,7 @@ static void read_policy(nb_buf *text)
 {
     char path[1024];
     nb_error err;
-    cache_path("text", "policy.txt", path);
+    nb_cached("text", "policy.txt", path);
     must(nb_file_read(path, 1 << 24, text, &err), &err);
 }
 
@@ -259,7 +251,7 @@ static void sample(int threads, size_t batch, nb_buf *text)
     g.ignore_end = true;
     g.on_text = collect;
     g.user = text;
-    cache_path("models", "smollm2-135m-instruct-q4_1.gguf", path);
+    nb_cached("models", "smollm2-135m-instruct-q4_1.gguf", path);
     must(nb_model_open(path, &params, &m, &err), &err);
     must(nb_session_open(m, &(nb_session_params){.context = 256, .batch = batch}, &s, &err), &err);
     must(nb_tokenize(m, "Once upon a time", 16, NB_TEXT_ADD_SPECIAL, ids, 64, &count, &err), &err);

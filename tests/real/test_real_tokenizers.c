@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "engine/vocab.h"
+#include "support/cached.h"
 #include "support/cases.h"
 
 typedef struct real {
@@ -21,12 +22,11 @@ typedef struct real {
 
 static real open_real(nb_str name)
 {
-    const char *cache = getenv("NIBBLE_CACHE"), *home = getenv("HOME");
-    char path[2048];
+    char file[256], path[1024];
     nb_error err;
     real r;
-    snprintf(path, sizeof path, "%s%s/models/%.*s", cache && *cache ? cache : home,
-             cache && *cache ? "" : "/.cache/nibble", NB_STR_ARG(name));
+    snprintf(file, sizeof file, "%.*s", NB_STR_ARG(name));
+    nb_cached("models", file, path);
     if (nb_gguf_open(path, &r.g, &err) != NB_OK || nb_tokenizer_from_gguf(r.g, NULL, &r.t, &err) != NB_OK)
         fail_msg("%s (tools/fetch-model brings it)", err.message);
     return r;
