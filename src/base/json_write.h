@@ -28,6 +28,28 @@ void nb_json_f32(nb_json *j, float value);    /* shortest for a float */
 void nb_json_bool(nb_json *j, bool value);
 void nb_json_null(nb_json *j);
 
+/* a key and its value */
+static inline void nb_json_put_z(nb_json *j, const char *key, const char *value)
+{
+    nb_json_key(j, key);
+    nb_json_z(j, value);
+}
+static inline void nb_json_put_int(nb_json *j, const char *key, int64_t value)
+{
+    nb_json_key(j, key);
+    nb_json_int(j, value);
+}
+static inline void nb_json_put_uint(nb_json *j, const char *key, uint64_t value)
+{
+    nb_json_key(j, key);
+    nb_json_uint(j, value);
+}
+static inline void nb_json_put_num(nb_json *j, const char *key, double value)
+{
+    nb_json_key(j, key);
+    nb_json_num(j, value);
+}
+
 /* The shortest decimal text that reads back as exactly `value`; at most 32 bytes with terminator. */
 void nb_format_double(double value, char text[32]);
 void nb_format_float(float value, char text[32]);

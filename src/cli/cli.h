@@ -52,6 +52,9 @@ int nb_report_error(const nb_error *err);
 int nb_report_usage(const char *command, const char *format, ...) NB_PRINTF(2, 3);
 void nb_note(const char *format, ...) NB_PRINTF(1, 2); /* one line on stderr */
 
+/* A whole JSON text as a line on stdout; frees it. Fails when memory ran out while it was written. */
+nb_status nb_print_json(nb_buf *json, nb_error *err);
+
 bool nb_stdout_is_terminal(void);
 bool nb_stderr_is_terminal(void);
 bool nb_color_wanted(bool terminal); /* false under NO_COLOR or TERM=dumb */

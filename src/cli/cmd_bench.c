@@ -135,12 +135,9 @@ static void json_series(nb_json *j, const char *name, const series *s, int token
 {
     nb_json_key(j, name);
     nb_json_open(j, '{');
-    nb_json_key(j, "tokens");
-    nb_json_int(j, tokens);
-    nb_json_key(j, "tok_s");
-    nb_json_num(j, median(s));
-    nb_json_key(j, "fraction");
-    nb_json_num(j, ceiling_fraction);
+    nb_json_put_int(j, "tokens", tokens);
+    nb_json_put_num(j, "tok_s", median(s));
+    nb_json_put_num(j, "fraction", ceiling_fraction);
     nb_json_key(j, "all");
     nb_json_open(j, '[');
     for (int i = 0; i < s->count; i++)
@@ -149,40 +146,30 @@ static void json_series(nb_json *j, const char *name, const series *s, int token
     nb_json_close(j, '}');
 }
 
-static void print_json(const bench *b, const char *path)
+static nb_status print_json(const bench *b, const char *path, nb_error *err)
 {
     nb_buf out = {0};
     nb_json j = nb_json_begin(&out, true);
     double read = median(&b->read), int8 = median(&b->int8);
     nb_json_open(&j, '{');
-    nb_json_key(&j, "model");
-    nb_json_z(&j, path);
-    nb_json_key(&j, "cpu");
-    nb_json_z(&j, nb_cpu_model());
-    nb_json_key(&j, "level");
-    nb_json_z(&j, nb_cpu_level_name(nb_cpu_current()));
-    nb_json_key(&j, "threads");
-    nb_json_int(&j, nb_team_size(b->team));
-    nb_json_key(&j, "load_ms");
-    nb_json_num(&j, b->load_seconds * 1e3);
+    nb_json_put_z(&j, "model", path);
+    nb_json_put_z(&j, "cpu", nb_cpu_model());
+    nb_json_put_z(&j, "level", nb_cpu_level_name(nb_cpu_current()));
+    nb_json_put_int(&j, "threads", nb_team_size(b->team));
+    nb_json_put_num(&j, "load_ms", b->load_seconds * 1e3);
     if (b->prompt > 0)
         json_series(&j, "prefill", &b->prefill, b->prompt, int8 > 0 ? median(&b->prefill) * b->operations / int8 : 0);
     if (b->decode > 0)
         json_series(&j, "decode", &b->generate, b->decode, median(&b->generate) * b->bytes / read);
     nb_json_key(&j, "ceiling");
     nb_json_open(&j, '{');
-    nb_json_key(&j, "read_bytes_s");
-    nb_json_num(&j, read);
-    nb_json_key(&j, "int8_ops_s");
-    nb_json_num(&j, int8);
+    nb_json_put_num(&j, "read_bytes_s", read);
+    nb_json_put_num(&j, "int8_ops_s", int8);
     nb_json_close(&j, '}');
-    nb_json_key(&j, "bytes_a_token");
-    nb_json_num(&j, b->bytes);
-    nb_json_key(&j, "operations_a_token");
-    nb_json_num(&j, b->operations);
+    nb_json_put_num(&j, "bytes_a_token", b->bytes);
+    nb_json_put_num(&j, "operations_a_token", b->operations);
     nb_json_close(&j, '}');
-    puts(out.data ? out.data : "");
-    nb_buf_free(&out);
+    return nb_print_json(&out, err);
 }
 
 int nb_cmd_bench(int argc, char **argv)
@@ -209,8 +196,10 @@ int nb_cmd_bench(int argc, char **argv)
     nb_error err;
     nb_interrupt_watch();
     nb_status status = run_bench(&b, argv[1], &err);
-    if (status == NB_OK)
-        (b.json ? print_json : print_text)(&b, argv[1]);
+    if (status == NB_OK && b.json)
+        status = print_json(&b, argv[1], &err);
+    else if (status == NB_OK)
+        print_text(&b, argv[1]);
     nb_team_free(b.team);
     nb_session_close(b.s);
     nb_model_close(b.m);

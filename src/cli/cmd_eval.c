@@ -38,7 +38,7 @@ static void print_text(const nb_evaluation *e)
     printf("RMS change in p %.3f %%\n", 100 * e->probability_rms);
 }
 
-static void print_json(const nb_evaluation *e)
+static nb_status print_json(const nb_evaluation *e, nb_error *err)
 {
     nb_buf b = {0};
     nb_json j = nb_json_begin(&b, true);
@@ -49,17 +49,13 @@ static void print_json(const nb_evaluation *e)
         {"kl_max", e->kl_max}, {"same_top", e->same_top}, {"probability_rms", e->probability_rms},
     };
     nb_json_open(&j, '{');
-    nb_json_key(&j, "windows");
-    nb_json_uint(&j, e->windows);
-    nb_json_key(&j, "scored");
-    nb_json_uint(&j, e->scored);
+    nb_json_put_uint(&j, "windows", e->windows);
+    nb_json_put_uint(&j, "scored", e->scored);
     for (size_t i = 0; i < (e->has_base ? sizeof rows / sizeof *rows : 3); i++) {
-        nb_json_key(&j, rows[i].key);
-        nb_json_num(&j, rows[i].value);
+        nb_json_put_num(&j, rows[i].key, rows[i].value);
     }
     nb_json_close(&j, '}');
-    puts(b.data ? b.data : "");
-    nb_buf_free(&b);
+    return nb_print_json(&b, err);
 }
 
 static nb_status run_eval(const char *path, const eval_options *o, nb_error *err)
@@ -80,8 +76,10 @@ static nb_status run_eval(const char *path, const eval_options *o, nb_error *err
         status = nb_evaluate(m, base, nb_buf_view(&text), window, (size_t)o->chunks, &o->model.session, on_window, &progress, &e, err);
     }
     nb_progress_end(progress, status == NB_OK);
-    if (status == NB_OK)
-        (o->json ? print_json : print_text)(&e);
+    if (status == NB_OK && o->json)
+        status = print_json(&e, err);
+    else if (status == NB_OK)
+        print_text(&e);
     nb_model_close(base);
     nb_model_close(m);
     nb_buf_free(&text);

@@ -538,13 +538,10 @@ static void json_metadata(nb_json *j, const inspection *x)
         const nb_gguf_value *v = nb_gguf_value_at(x->gguf, i);
         nb_json_key_str(j, v->key);
         nb_json_open(j, '{');
-        nb_json_key(j, "type");
-        nb_json_z(j, nb_gguf_kind_name(v->kind));
+        nb_json_put_z(j, "type", nb_gguf_kind_name(v->kind));
         if (v->kind == NB_GGUF_ARRAY) {
-            nb_json_key(j, "element");
-            nb_json_z(j, nb_gguf_kind_name(v->element));
-            nb_json_key(j, "count");
-            nb_json_uint(j, v->count);
+            nb_json_put_z(j, "element", nb_gguf_kind_name(v->element));
+            nb_json_put_uint(j, "count", v->count);
         }
         nb_json_key(j, v->kind == NB_GGUF_ARRAY ? "first" : "value");
         if (v->kind == NB_GGUF_ARRAY)
@@ -556,12 +553,6 @@ static void json_metadata(nb_json *j, const inspection *x)
         nb_json_close(j, '}');
     }
     nb_json_close(j, '}');
-}
-
-static void json_key_uint(nb_json *j, const char *key, uint64_t value)
-{
-    nb_json_key(j, key);
-    nb_json_uint(j, value);
 }
 
 /* the string of a key, null without one */
@@ -577,12 +568,11 @@ static void json_key_value(nb_json *j, const char *name, const nb_gguf *g, const
 
 static void json_file(nb_json *j, const inspection *x)
 {
-    nb_json_key(j, "file");
-    nb_json_z(j, nb_gguf_path(x->gguf));
-    json_key_uint(j, "version", nb_gguf_version(x->gguf));
-    json_key_uint(j, "bytes", nb_gguf_file_bytes(x->gguf));
-    json_key_uint(j, "shards", (uint64_t)nb_gguf_shards(x->gguf));
-    json_key_uint(j, "alignment", nb_gguf_alignment(x->gguf));
+    nb_json_put_z(j, "file", nb_gguf_path(x->gguf));
+    nb_json_put_uint(j, "version", nb_gguf_version(x->gguf));
+    nb_json_put_uint(j, "bytes", nb_gguf_file_bytes(x->gguf));
+    nb_json_put_uint(j, "shards", (uint64_t)nb_gguf_shards(x->gguf));
+    nb_json_put_uint(j, "alignment", nb_gguf_alignment(x->gguf));
     json_key_value(j, "architecture", x->gguf, "general.architecture");
     json_key_value(j, "name", x->gguf, "general.name");
     nb_json_key(j, "file_type");
@@ -590,11 +580,10 @@ static void json_file(nb_json *j, const inspection *x)
         nb_json_z(j, file_type(x));
     else
         nb_json_null(j);
-    json_key_uint(j, "parameters", x->all.values);
-    json_key_uint(j, "tensor_count", x->all.tensors);
-    json_key_uint(j, "tensor_bytes", x->all.bytes);
-    nb_json_key(j, "bits_a_weight");
-    nb_json_num(j, bits_a_weight(&x->all));
+    nb_json_put_uint(j, "parameters", x->all.values);
+    nb_json_put_uint(j, "tensor_count", x->all.tensors);
+    nb_json_put_uint(j, "tensor_bytes", x->all.bytes);
+    nb_json_put_num(j, "bits_a_weight", bits_a_weight(&x->all));
 }
 
 static void json_tokenizer(nb_json *j, const inspection *x)
@@ -605,8 +594,8 @@ static void json_tokenizer(nb_json *j, const inspection *x)
     nb_json_open(j, '{');
     json_key_value(j, "model", x->gguf, "tokenizer.ggml.model");
     json_key_value(j, "pre", x->gguf, "tokenizer.ggml.pre");
-    json_key_uint(j, "tokens", x->token_count);
-    json_key_uint(j, "merges", merges ? merges->count : 0);
+    nb_json_put_uint(j, "tokens", x->token_count);
+    nb_json_put_uint(j, "merges", merges ? merges->count : 0);
     nb_json_key(j, "special");
     nb_json_open(j, '{');
     for (size_t i = 0; i < sizeof specials / sizeof *specials; i++) {
@@ -614,7 +603,7 @@ static void json_tokenizer(nb_json *j, const inspection *x)
             continue;
         nb_json_key(j, specials[i].name);
         nb_json_open(j, '{');
-        json_key_uint(j, "id", id);
+        nb_json_put_uint(j, "id", id);
         nb_json_key(j, "text");
         if (id < x->token_count)
             nb_json_str(j, x->tokens[id]);
@@ -635,13 +624,11 @@ static void json_types(nb_json *j, const inspection *x)
     for (const nb_type_info *type; (type = next_type(x, listed));) {
         const type_total *t = &x->types[type->id];
         nb_json_open(j, '{');
-        nb_json_key(j, "type");
-        nb_json_z(j, type->name);
-        json_key_uint(j, "tensors", t->tensors);
-        json_key_uint(j, "values", t->values);
-        json_key_uint(j, "bytes", t->bytes);
-        nb_json_key(j, "bits_a_weight");
-        nb_json_num(j, bits_a_weight(t));
+        nb_json_put_z(j, "type", type->name);
+        nb_json_put_uint(j, "tensors", t->tensors);
+        nb_json_put_uint(j, "values", t->values);
+        nb_json_put_uint(j, "bytes", t->bytes);
+        nb_json_put_num(j, "bits_a_weight", bits_a_weight(t));
         nb_json_close(j, '}');
     }
     nb_json_close(j, ']');
@@ -656,16 +643,15 @@ static void json_tensors(nb_json *j, const inspection *x)
         nb_json_open(j, '{');
         nb_json_key(j, "name");
         nb_json_str(j, t->name);
-        nb_json_key(j, "type");
-        nb_json_z(j, t->type->name);
+        nb_json_put_z(j, "type", t->type->name);
         nb_json_key(j, "shape");
         nb_json_open(j, '[');
         for (uint32_t d = 0; d < t->n_dims; d++)
             nb_json_uint(j, t->dims[d]);
         nb_json_close(j, ']');
-        json_key_uint(j, "bytes", t->bytes);
-        json_key_uint(j, "shard", (uint64_t)t->shard);
-        json_key_uint(j, "offset", t->offset);
+        nb_json_put_uint(j, "bytes", t->bytes);
+        nb_json_put_uint(j, "shard", (uint64_t)t->shard);
+        nb_json_put_uint(j, "offset", t->offset);
         nb_json_close(j, '}');
     }
     nb_json_close(j, ']');
@@ -686,14 +672,14 @@ static void json_check(nb_json *j, const inspection *x)
         nb_json_open(j, '{');
         nb_json_key(j, "tensor");
         nb_json_str(j, nb_gguf_tensor_at(x->gguf, i)->name);
-        json_key_uint(j, "values", c->bad);
-        json_key_uint(j, "row", c->row);
-        json_key_uint(j, "column", c->column);
-        json_key_uint(j, "offset", c->offset);
+        nb_json_put_uint(j, "values", c->bad);
+        nb_json_put_uint(j, "row", c->row);
+        nb_json_put_uint(j, "column", c->column);
+        nb_json_put_uint(j, "offset", c->offset);
         nb_json_close(j, '}');
     }
     nb_json_close(j, ']');
-    json_key_uint(j, "tensors_decoded", decoded);
+    nb_json_put_uint(j, "tensors_decoded", decoded);
     nb_json_close(j, '}');
 }
 
@@ -711,11 +697,7 @@ static nb_status print_json(const inspection *x, bool tensors, nb_error *err)
     if (x->checks)
         json_check(&j, x);
     nb_json_close(&j, '}');
-    nb_status status = b.failed ? nb_fail_memory(err, "the JSON", b.len) : NB_OK;
-    if (status == NB_OK)
-        printf("%s\n", b.data);
-    nb_buf_free(&b);
-    return status;
+    return nb_print_json(&b, err);
 }
 
 /* ---- the command ---- */

@@ -33,7 +33,7 @@ static void print_text(const nb_model *m, const nb_context_params *p, const nb_m
     print_row("total", y->weights_mapped + y->weights_copied + y->cache + y->buffers + y->scratch + y->tables, "");
 }
 
-static void print_json(const nb_model *m, const nb_context_params *p, const nb_memory *y)
+static nb_status print_json(const nb_model *m, const nb_context_params *p, const nb_memory *y, nb_error *err)
 {
     nb_buf b = {0};
     nb_json j = nb_json_begin(&b, true);
@@ -45,19 +45,14 @@ static void print_json(const nb_model *m, const nb_context_params *p, const nb_m
         {"total", y->weights_mapped + y->weights_copied + y->cache + y->buffers + y->scratch + y->tables},
     };
     nb_json_open(&j, '{');
-    nb_json_key(&j, "model");
-    nb_json_z(&j, nb_gguf_path(m->gguf));
-    nb_json_key(&j, "architecture");
-    nb_json_z(&j, m->def->arch->name);
-    nb_json_key(&j, "kv_type");
-    nb_json_z(&j, nb_type_get(p->kv_type)->name);
+    nb_json_put_z(&j, "model", nb_gguf_path(m->gguf));
+    nb_json_put_z(&j, "architecture", m->def->arch->name);
+    nb_json_put_z(&j, "kv_type", nb_type_get(p->kv_type)->name);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        nb_json_key(&j, rows[i].key);
-        nb_json_uint(&j, rows[i].value);
+        nb_json_put_uint(&j, rows[i].key, rows[i].value);
     }
     nb_json_close(&j, '}');
-    puts(b.data ? b.data : "");
-    nb_buf_free(&b);
+    return nb_print_json(&b, err);
 }
 
 int nb_cmd_plan(int argc, char **argv)
@@ -85,8 +80,10 @@ int nb_cmd_plan(int argc, char **argv)
         status = nb_session_plan(m, &o.session, &params, &err);
     if (status == NB_OK)
         status = nb_session_memory(m, &params, &memory, &err);
-    if (status == NB_OK)
-        (json ? print_json : print_text)(m, &params, &memory);
+    if (status == NB_OK && json)
+        status = print_json(m, &params, &memory, &err);
+    else if (status == NB_OK)
+        print_text(m, &params, &memory);
     nb_model_close(m);
     return status == NB_OK ? NB_EXIT_OK : nb_report_error(&err);
 }

@@ -64,6 +64,15 @@ void nb_note(const char *format, ...)
     fputc('\n', stderr);
 }
 
+nb_status nb_print_json(nb_buf *json, nb_error *err)
+{
+    nb_status status = json->failed ? nb_fail_memory(err, "the JSON", json->len) : NB_OK;
+    if (status == NB_OK)
+        printf("%s\n", json->data);
+    nb_buf_free(json);
+    return status;
+}
+
 /* ---- the terminal ---- */
 
 bool nb_stdout_is_terminal(void) { return isatty(STDOUT_FILENO); }
