@@ -1,11 +1,10 @@
 /* nibble tokenize MODEL [TEXT|-]: what ids a model's tokenizer gives a text. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/json_write.h"
 #include "cli/command.h"
+#include "cli/model_options.h"
 #include "engine/vocab.h"
 
 typedef struct tokenize_options {
@@ -13,29 +12,11 @@ typedef struct tokenize_options {
     const char *pre;
 } tokenize_options;
 
-static nb_status read_stdin(nb_buf *text, nb_error *err)
-{
-    char block[65536];
-    for (;;) {
-        ssize_t n = read(STDIN_FILENO, block, sizeof block);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return nb_fail(err, NB_ERR_IO, "standard input: %s", strerror(errno));
-        if (n == 0)
-            return NB_OK;
-        nb_buf_add(text, block, (size_t)n);
-        if (text->failed)
-            return nb_fail_memory(err, "text", text->len);
-    }
-}
-
 static void write_json(const nb_tokenizer *t, const nb_ids *ids, nb_buf *out)
 {
     nb_json j = nb_json_begin(out, false);
     nb_json_open(&j, '{');
-    nb_json_key(&j, "count");
-    nb_json_uint(&j, ids->count);
+    nb_json_put_uint(&j, "count", ids->count);
     nb_json_key(&j, "ids");
     nb_json_open(&j, '[');
     for (size_t i = 0; i < ids->count; i++)
@@ -127,7 +108,7 @@ int nb_cmd_tokenize(int argc, char **argv)
         return nb_report_usage("tokenize", argc < 2 ? "which MODEL?" : "one TEXT only; put it in quotes");
     nb_status status = NB_OK;
     if (argc == 2 || strcmp(argv[2], "-") == 0)
-        status = read_stdin(&text, &err);
+        status = nb_read_stdin(&text, &err);
     else
         nb_buf_z(&text, argv[2]);
     if (status == NB_OK)
