@@ -30,7 +30,8 @@ nb_cpu_level nb_cpu_best(void)
     if (!__builtin_cpu_supports("fma") || !has_f16c())
         return NB_CPU_AVX2;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni"))
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
+        __builtin_cpu_supports("avx512vnni"))
         return NB_CPU_AVX512;
     return NB_CPU_FMA;
 #else

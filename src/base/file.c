@@ -11,11 +11,11 @@
 
 static nb_status refuse_kind(const char *path, mode_t mode, nb_error *err)
 {
-    const char *kind = S_ISDIR(mode)    ? "a directory"
-                       : S_ISFIFO(mode) ? "a FIFO"
+    const char *kind = S_ISDIR(mode)                    ? "a directory"
+                       : S_ISFIFO(mode)                 ? "a FIFO"
                        : S_ISCHR(mode) || S_ISBLK(mode) ? "a device"
-                       : S_ISSOCK(mode) ? "a socket"
-                                        : "not a regular file";
+                       : S_ISSOCK(mode)                 ? "a socket"
+                                                        : "not a regular file";
     return nb_fail(err, NB_ERR_IO, "%s: is %s; give a regular file", path, kind);
 }
 
@@ -29,7 +29,9 @@ static nb_status open_regular(const char *path, int *fd, size_t *size, nb_error 
         if (e == ENXIO || e == ENODEV)
             return nb_fail(err, NB_ERR_IO, "%s: is a device or socket; give a regular file", path);
         return nb_fail(err, e == ENOENT ? NB_ERR_NOT_FOUND : NB_ERR_IO, "%s: cannot open: %s%s", path, strerror(e),
-                       e == ENOENT ? "; check the path" : e == EACCES ? "; check its permissions" : "");
+                       e == ENOENT   ? "; check the path"
+                       : e == EACCES ? "; check its permissions"
+                                     : "");
     }
     nb_status status = NB_OK;
     if (fstat(*fd, &st) != 0)

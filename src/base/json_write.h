@@ -14,7 +14,10 @@ typedef struct nb_json {
     bool after_key; /* a value must follow */
 } nb_json;
 
-static inline nb_json nb_json_begin(nb_buf *out, bool pretty) { return (nb_json){.out = out, .pretty = pretty, .first = true}; }
+static inline nb_json nb_json_begin(nb_buf *out, bool pretty)
+{
+    return (nb_json){.out = out, .pretty = pretty, .first = true};
+}
 void nb_json_open(nb_json *j, char bracket);  /* '{' or '[' */
 void nb_json_close(nb_json *j, char bracket); /* '}' or ']' */
 void nb_json_key(nb_json *j, const char *key);
@@ -23,8 +26,8 @@ void nb_json_str(nb_json *j, nb_str value);
 void nb_json_z(nb_json *j, const char *value);
 void nb_json_int(nb_json *j, int64_t value);
 void nb_json_uint(nb_json *j, uint64_t value);
-void nb_json_num(nb_json *j, double value);   /* shortest for a double */
-void nb_json_f32(nb_json *j, float value);    /* shortest for a float */
+void nb_json_num(nb_json *j, double value); /* shortest for a double */
+void nb_json_f32(nb_json *j, float value);  /* shortest for a float */
 void nb_json_bool(nb_json *j, bool value);
 void nb_json_null(nb_json *j);
 

@@ -64,7 +64,8 @@ bool nb_stdout_closed(void);         /* the reader of our pipe is gone: long wor
 /* Progress of long work, on stderr: a redrawn line (what, done/total, rate, time left) on a terminal, else a plain line at
  * most every 5 s and at the end. unit: "B" prints decimal bytes; else the word itself. */
 typedef struct nb_progress nb_progress;
-nb_progress *nb_progress_start(const char *what, uint64_t total, const char *unit); /* NULL on no memory: then a no-op */
+/* NULL on no memory: then a no-op */
+nb_progress *nb_progress_start(const char *what, uint64_t total, const char *unit);
 void nb_progress_at(nb_progress *p, uint64_t done);
 void nb_progress_end(nb_progress *p, bool finished); /* frees p */
 

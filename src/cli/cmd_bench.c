@@ -121,14 +121,15 @@ static nb_status run_bench(bench *b, const char *path, nb_error *err)
 static void print_text(const bench *b, const char *path)
 {
     double pp = median(&b->prefill), tg = median(&b->generate), read = median(&b->read), int8 = median(&b->int8);
-    printf("%s\n%s, level %s, %d threads\n", path, nb_cpu_model(), nb_cpu_level_name(nb_cpu_current()), nb_team_size(b->team));
+    printf("%s\n%s, level %s, %d threads\n", path, nb_cpu_model(), nb_cpu_level_name(nb_cpu_current()),
+           nb_team_size(b->team));
     printf("load     %8.0f ms\n", b->load_seconds * 1e3);
     if (b->prompt > 0)
         printf("prefill  %8.1f tok/s of %d tokens: %.0f GOP/s, %.1f %% of %.0f (8-bit dot products)\n", pp, b->prompt,
                pp * b->operations * 1e-9, int8 > 0 ? 100 * pp * b->operations / int8 : 0, int8 * 1e-9);
     if (b->decode > 0)
-        printf("decode   %8.1f tok/s of %d tokens: %.1f GB/s, %.1f %% of %.1f (reading memory)\n", tg, b->decode, tg * b->bytes * 1e-9,
-               100 * tg * b->bytes / read, read * 1e-9);
+        printf("decode   %8.1f tok/s of %d tokens: %.1f GB/s, %.1f %% of %.1f (reading memory)\n", tg, b->decode,
+               tg * b->bytes * 1e-9, 100 * tg * b->bytes / read, read * 1e-9);
 }
 
 static void json_series(nb_json *j, const char *name, const series *s, int tokens, double ceiling_fraction)

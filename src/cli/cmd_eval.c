@@ -27,12 +27,14 @@ static int on_window(void *user, size_t done, size_t all)
 
 static void print_text(const nb_evaluation *e)
 {
-    printf("perplexity      %.4f +- %.4f   (%zu tokens in %zu windows)\n", e->perplexity, e->perplexity_error, e->scored, e->windows);
+    printf("perplexity      %.4f +- %.4f   (%zu tokens in %zu windows)\n", e->perplexity, e->perplexity_error,
+           e->scored, e->windows);
     if (!e->has_base)
         return;
     printf("base            %.4f   (ratio %.5f)\n", e->base_perplexity, e->perplexity / e->base_perplexity);
     printf("KL divergence   %.6f +- %.6f\n", e->kl_mean, e->kl_error);
-    printf("  median        %.6f\n  90 %%          %.6f\n  99 %%          %.6f\n  99.9 %%        %.6f\n  maximum       %.6f\n",
+    printf("  median        %.6f\n  90 %%          %.6f\n  99 %%          %.6f\n  99.9 %%        %.6f\n  maximum       "
+           "%.6f\n",
            e->kl_median, e->kl_90, e->kl_99, e->kl_999, e->kl_max);
     printf("same top token  %.3f %%\n", 100 * e->same_top);
     printf("RMS change in p %.3f %%\n", 100 * e->probability_rms);
@@ -42,11 +44,23 @@ static nb_status print_json(const nb_evaluation *e, nb_error *err)
 {
     nb_buf b = {0};
     nb_json j = nb_json_begin(&b, true);
-    struct { const char *key; double value; } rows[] = {
-        {"nll", e->nll}, {"perplexity", e->perplexity}, {"perplexity_error", e->perplexity_error},
-        {"base_perplexity", e->base_perplexity}, {"kl_mean", e->kl_mean}, {"kl_error", e->kl_error},
-        {"kl_median", e->kl_median}, {"kl_90", e->kl_90}, {"kl_99", e->kl_99}, {"kl_999", e->kl_999},
-        {"kl_max", e->kl_max}, {"same_top", e->same_top}, {"probability_rms", e->probability_rms},
+    struct {
+        const char *key;
+        double value;
+    } rows[] = {
+        {"nll", e->nll},
+        {"perplexity", e->perplexity},
+        {"perplexity_error", e->perplexity_error},
+        {"base_perplexity", e->base_perplexity},
+        {"kl_mean", e->kl_mean},
+        {"kl_error", e->kl_error},
+        {"kl_median", e->kl_median},
+        {"kl_90", e->kl_90},
+        {"kl_99", e->kl_99},
+        {"kl_999", e->kl_999},
+        {"kl_max", e->kl_max},
+        {"same_top", e->same_top},
+        {"probability_rms", e->probability_rms},
     };
     nb_json_open(&j, '{');
     nb_json_put_uint(&j, "windows", e->windows);
@@ -72,8 +86,10 @@ static nb_status run_eval(const char *path, const eval_options *o, nb_error *err
     if (status == NB_OK && o->base)
         status = nb_model_open(o->base, &base_params, &base, err);
     if (status == NB_OK) {
-        size_t window = o->model.session.context ? o->model.session.context : nb_min_size(DEFAULT_WINDOW, nb_model_context(m));
-        status = nb_evaluate(m, base, nb_buf_view(&text), window, (size_t)o->chunks, &o->model.session, on_window, &progress, &e, err);
+        size_t window = o->model.session.context ? o->model.session.context
+                                                 : nb_min_size(DEFAULT_WINDOW, nb_model_context(m));
+        status = nb_evaluate(m, base, nb_buf_view(&text), window, (size_t)o->chunks, &o->model.session, on_window,
+                             &progress, &e, err);
     }
     nb_progress_end(progress, status == NB_OK);
     if (status == NB_OK && o->json)

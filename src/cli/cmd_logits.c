@@ -15,13 +15,15 @@ static nb_status write_npy_header(nb_writer *w, size_t rows, size_t columns, nb_
     char header[128];
     memset(header, ' ', sizeof header);
     memcpy(header, "\x93NUMPY\x01\x00\x76\x00", 10);
-    int n = snprintf(header + 10, sizeof header - 10, "{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %zu), }", rows, columns);
+    int n = snprintf(header + 10, sizeof header - 10, "{'descr': '<f4', 'fortran_order': False, 'shape': (%zu, %zu), }",
+                     rows, columns);
     header[10 + n] = ' ';
     header[sizeof header - 1] = '\n';
     return nb_writer_write(w, header, sizeof header, err);
 }
 
-static nb_status write_rows(nb_session *s, nb_writer *w, const int32_t *ids, size_t count, size_t vocabulary, nb_error *err)
+static nb_status write_rows(nb_session *s, nb_writer *w, const int32_t *ids, size_t count, size_t vocabulary,
+                            nb_error *err)
 {
     for (size_t done = 0; done < count;) {
         size_t n = nb_min_size(count - done, ROWS_AT_A_TIME);
@@ -33,7 +35,8 @@ static nb_status write_rows(nb_session *s, nb_writer *w, const int32_t *ids, siz
     return NB_OK;
 }
 
-static nb_status run_logits(const char *path, nb_model_options *o, const int32_t *ids, size_t count, const char *out, nb_error *err)
+static nb_status run_logits(const char *path, nb_model_options *o, const int32_t *ids, size_t count, const char *out,
+                            nb_error *err)
 {
     nb_model *m = NULL;
     nb_session *s = NULL;

@@ -21,8 +21,8 @@ static void print_text(const nb_model *m, const nb_context_params *p, const nb_m
     print_row("weights", y->weights_mapped, "read in place from the file");
     print_row("", y->weights_copied, "packed or converted copies");
     if (p->pages[NB_GROUP_LOCAL])
-        snprintf(note, sizeof note, "%zu pages of %d positions a layer, %zu a window layer", p->pages[NB_GROUP_GLOBAL], NB_PAGE,
-                 p->pages[NB_GROUP_LOCAL]);
+        snprintf(note, sizeof note, "%zu pages of %d positions a layer, %zu a window layer", p->pages[NB_GROUP_GLOBAL],
+                 NB_PAGE, p->pages[NB_GROUP_LOCAL]);
     else
         snprintf(note, sizeof note, "%zu pages of %d positions a layer", p->pages[NB_GROUP_GLOBAL], NB_PAGE);
     print_row("cache", y->cache, note);
@@ -37,10 +37,18 @@ static nb_status print_json(const nb_model *m, const nb_context_params *p, const
 {
     nb_buf b = {0};
     nb_json j = nb_json_begin(&b, true);
-    struct { const char *key; size_t value; } rows[] = {
-        {"context", p->max_positions}, {"batch", p->max_tokens}, {"weights_mapped", y->weights_mapped},
-        {"weights_copied", y->weights_copied}, {"cache", y->cache}, {"buffers", y->buffers},
-        {"scratch", y->scratch}, {"tables", y->tables},
+    struct {
+        const char *key;
+        size_t value;
+    } rows[] = {
+        {"context", p->max_positions},
+        {"batch", p->max_tokens},
+        {"weights_mapped", y->weights_mapped},
+        {"weights_copied", y->weights_copied},
+        {"cache", y->cache},
+        {"buffers", y->buffers},
+        {"scratch", y->scratch},
+        {"tables", y->tables},
         {"session", y->cache + y->buffers + y->scratch + y->tables},
         {"total", y->weights_mapped + y->weights_copied + y->cache + y->buffers + y->scratch + y->tables},
     };

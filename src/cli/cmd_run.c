@@ -23,7 +23,7 @@ typedef struct chat {
     nb_buf prompt, reply;
     nb_chat_message *messages;
     size_t message_count, message_cap;
-    nb_arena text;             /* of the messages */
+    nb_arena text; /* of the messages */
 } chat;
 
 static nb_status add_message(chat *c, const char *role, nb_str content, nb_error *err)
@@ -66,7 +66,8 @@ static nb_status prompt_ids(chat *c, nb_ids *ids, nb_error *err)
         return nb_fail(err, NB_ERR_MEMORY, "out of memory");
     bool has_bos = chatting && c->model->bos.n && nb_str_starts(nb_buf_view(&c->prompt), c->model->bos);
     return nb_tokenizer_encode(c->model->tokenizer, nb_buf_view(&c->prompt),
-                               (has_bos ? 0u : NB_ENCODE_ADD_SPECIAL) | (chatting ? NB_ENCODE_PARSE_SPECIAL : 0u), ids, err);
+                               (has_bos ? 0u : NB_ENCODE_ADD_SPECIAL) | (chatting ? NB_ENCODE_PARSE_SPECIAL : 0u), ids,
+                               err);
 }
 
 /* keeps what the session already computed of these ids; at least one is left to compute */
@@ -193,7 +194,8 @@ static int parse_biases(const run_options *o, nb_logit_bias *biases)
         long id = strtol(o->biases.items[i], &end, 10);
         float bias = strtof(*end == '=' ? end + 1 : end, &last);
         if (end == o->biases.items[i] || last == end || *last || id < 0 || id > INT32_MAX)
-            return nb_report_usage("run", "--logit-bias %s: give a token id and a bias, as 42=-1.5", o->biases.items[i]);
+            return nb_report_usage("run", "--logit-bias %s: give a token id and a bias, as 42=-1.5",
+                                   o->biases.items[i]);
         biases[i] = (nb_logit_bias){(int32_t)id, bias};
     }
     return -1;
@@ -232,7 +234,8 @@ static int run_parsed(run_options *o, int argc, char **argv)
 
 int nb_cmd_run(int argc, char **argv)
 {
-    run_options o = {.model = nb_model_options_defaults(), .generate = nb_generate_defaults(), .predict = -1, .seed = -1};
+    run_options o = {
+        .model = nb_model_options_defaults(), .generate = nb_generate_defaults(), .predict = -1, .seed = -1};
     nb_sampler_params *s = &o.generate.sampling;
     nb_option options[] = {
         {"predict", 'n', NB_OPTION_I64, &o.predict, "N", "at most N tokens (default: until the reply ends)"},

@@ -36,7 +36,8 @@ nb_status nb_parse_ids(const char *text, int32_t **ids, size_t *count, nb_error 
         if (id < 0 || errno || id > INT32_MAX || (*end && !strchr(between, *end))) {
             free(*ids);
             *ids = NULL;
-            return nb_fail(err, NB_ERR_ARGUMENT, "\"%.20s\" is not a token id; give whole numbers with commas between", at);
+            return nb_fail(err, NB_ERR_ARGUMENT, "\"%.20s\" is not a token id; give whole numbers with commas between",
+                           at);
         }
         (*ids)[(*count)++] = (int32_t)id;
         at = end;

@@ -17,10 +17,10 @@ struct nb_model {
     nb_template *chat;     /* NULL: the file has none, or one that does not compile */
     nb_status chat_status; /* of compiling it */
     nb_error chat_error;
-    nb_str bos, eos;   /* their text, for templates */
+    nb_str bos, eos; /* their text, for templates */
     const nb_backend *backend;
     nb_weights_params weights_params;
-    nb_weights *weights; /* NULL when opened for a look only */
+    nb_weights *weights;  /* NULL when opened for a look only */
     pthread_mutex_t lock; /* the backend's team runs one step at a time */
 };
 
@@ -39,12 +39,14 @@ struct nb_session {
 nb_status nb_model_look(const char *path, const nb_model_params *params, nb_model **model, nb_error *err);
 
 /* The context that a session with these parameters would make, every default filled in. */
-nb_status nb_session_plan(const nb_model *model, const nb_session_params *params, nb_context_params *out, nb_error *err);
+nb_status nb_session_plan(const nb_model *model, const nb_session_params *params, nb_context_params *out,
+                          nb_error *err);
 
 /* What the model and one such session take, to the byte. */
 nb_status nb_session_memory(const nb_model *model, const nb_context_params *params, nb_memory *memory, nb_error *err);
 
 /* Renders messages (chat.h) with the model's template into out. */
-nb_status nb_model_chat(const nb_model *model, const nb_chat_message *messages, size_t count, nb_buf *out, nb_error *err);
+nb_status nb_model_chat(const nb_model *model, const nb_chat_message *messages, size_t count, nb_buf *out,
+                        nb_error *err);
 
 #endif

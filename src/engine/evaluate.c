@@ -10,9 +10,9 @@ enum { ROWS = 64 }; /* rows of logits at a time */
 typedef struct evaluation {
     nb_session *session, *base;
     size_t vocabulary, window, windows;
-    int32_t *tokens;   /* of one window */
+    int32_t *tokens;             /* of one window */
     float *scratch, *difference; /* [vocabulary] */
-    float *kl;         /* [windows * scored a window] */
+    float *kl;                   /* [windows * scored a window] */
     size_t scored, same_top;
     double nll, nll_squared, base_nll, kl_sum, kl_squared, probability_squared;
 } evaluation;
@@ -106,7 +106,8 @@ static void summarize(evaluation *e, nb_evaluation *out)
 {
     double n = (double)e->scored;
     size_t last = e->scored - 1;
-    *out = (nb_evaluation){.windows = e->windows, .scored = e->scored, .nll = e->nll / n, .perplexity = exp(e->nll / n)};
+    *out = (nb_evaluation){
+        .windows = e->windows, .scored = e->scored, .nll = e->nll / n, .perplexity = exp(e->nll / n)};
     out->perplexity_error = out->perplexity * standard_error(e->nll, e->nll_squared, n);
     if (!e->base)
         return;
@@ -124,7 +125,8 @@ static void summarize(evaluation *e, nb_evaluation *out)
     out->probability_rms = sqrt(e->probability_squared / n);
 }
 
-static nb_status run_windows(evaluation *e, const nb_ids *ids, int32_t bos, nb_evaluate_fn *progress, void *user, nb_error *err)
+static nb_status run_windows(evaluation *e, const nb_ids *ids, int32_t bos, nb_evaluate_fn *progress, void *user,
+                             nb_error *err)
 {
     for (size_t w = 0; w < e->windows; w++) {
         memcpy(e->tokens, ids->id + w * e->window, e->window * sizeof *e->tokens);
@@ -137,7 +139,8 @@ static nb_status run_windows(evaluation *e, const nb_ids *ids, int32_t bos, nb_e
     return NB_OK;
 }
 
-static nb_status open_sessions(evaluation *e, nb_model *model, nb_model *base, const nb_session_params *options, nb_error *err)
+static nb_status open_sessions(evaluation *e, nb_model *model, nb_model *base, const nb_session_params *options,
+                               nb_error *err)
 {
     nb_session_params p = *options;
     p.context = e->window;
@@ -151,19 +154,21 @@ static nb_status check_models(const evaluation *e, const nb_model *model, const 
 {
     size_t most = nb_model_context(model);
     if (base && nb_model_vocabulary(base) != e->vocabulary)
-        return nb_fail(err, NB_ERR_ARGUMENT, "the two models have vocabularies of %zu and %zu; they must be equal", e->vocabulary,
-                       nb_model_vocabulary(base));
+        return nb_fail(err, NB_ERR_ARGUMENT, "the two models have vocabularies of %zu and %zu; they must be equal",
+                       e->vocabulary, nb_model_vocabulary(base));
     if (base)
         most = nb_min_size(most, nb_model_context(base));
     if (e->window < 4)
         return nb_fail(err, NB_ERR_ARGUMENT, "windows of %zu tokens are too short; give 4 or more", e->window);
     if (e->window > most)
-        return nb_fail(err, NB_ERR_LIMIT, "windows of %zu tokens are longer than the model's context; give --ctx %zu or less", e->window,
+        return nb_fail(err, NB_ERR_LIMIT,
+                       "windows of %zu tokens are longer than the model's context; give --ctx %zu or less", e->window,
                        most);
     return NB_OK;
 }
 
-static nb_status prepare(evaluation *e, nb_model *model, nb_model *base, nb_str text, size_t windows, nb_ids *ids, nb_error *err)
+static nb_status prepare(evaluation *e, nb_model *model, nb_model *base, nb_str text, size_t windows, nb_ids *ids,
+                         nb_error *err)
 {
     e->vocabulary = nb_model_vocabulary(model);
     NB_TRY(check_models(e, model, base, err));
@@ -172,7 +177,8 @@ static nb_status prepare(evaluation *e, nb_model *model, nb_model *base, nb_str 
     if (windows && windows < e->windows)
         e->windows = windows;
     if (e->windows == 0)
-        return nb_fail(err, NB_ERR_ARGUMENT, "the text has %zu tokens, less than one window of %zu", ids->count, e->window);
+        return nb_fail(err, NB_ERR_ARGUMENT, "the text has %zu tokens, less than one window of %zu", ids->count,
+                       e->window);
     e->tokens = calloc(e->window, sizeof *e->tokens);
     e->scratch = calloc(2 * e->vocabulary, sizeof *e->scratch);
     e->kl = calloc(e->windows * e->window, sizeof *e->kl);
@@ -182,8 +188,9 @@ static nb_status prepare(evaluation *e, nb_model *model, nb_model *base, nb_str 
     return NB_OK;
 }
 
-nb_status nb_evaluate(nb_model *model, nb_model *base, nb_str text, size_t window, size_t windows, const nb_session_params *options,
-                      nb_evaluate_fn *progress, void *user, nb_evaluation *out, nb_error *err)
+nb_status nb_evaluate(nb_model *model, nb_model *base, nb_str text, size_t window, size_t windows,
+                      const nb_session_params *options, nb_evaluate_fn *progress, void *user, nb_evaluation *out,
+                      nb_error *err)
 {
     evaluation e = {.window = window};
     nb_ids ids = {0};

@@ -99,8 +99,8 @@ size_t nb_model_context(const nb_model *m) { return m->def->h.context; }
 bool nb_model_has_chat(const nb_model *m) { return m->chat || m->chat_status != NB_OK; }
 bool nb_model_ends_reply(const nb_model *m, int32_t id) { return nb_tokenizer_ends(m->tokenizer, id); }
 
-nb_status nb_tokenize(const nb_model *m, const char *text, size_t bytes, unsigned flags, int32_t *ids, size_t capacity, size_t *count,
-                      nb_error *err)
+nb_status nb_tokenize(const nb_model *m, const char *text, size_t bytes, unsigned flags, int32_t *ids, size_t capacity,
+                      size_t *count, nb_error *err)
 {
     nb_ids all = {0};
     nb_status status = nb_tokenizer_encode(m->tokenizer, (nb_str){text, bytes}, flags, &all, err);
@@ -127,7 +127,8 @@ static nb_status hand_out(nb_buf *b, nb_status status, char *text, size_t capaci
     return status;
 }
 
-nb_status nb_detokenize(const nb_model *m, const int32_t *ids, size_t count, char *text, size_t capacity, size_t *bytes, nb_error *err)
+nb_status nb_detokenize(const nb_model *m, const int32_t *ids, size_t count, char *text, size_t capacity, size_t *bytes,
+                        nb_error *err)
 {
     nb_buf b = {0};
     nb_status status = nb_tokenizer_decode(m->tokenizer, ids, count, false, &b, err);
@@ -137,10 +138,11 @@ nb_status nb_detokenize(const nb_model *m, const int32_t *ids, size_t count, cha
 nb_status nb_model_chat(const nb_model *m, const nb_chat_message *messages, size_t count, nb_buf *out, nb_error *err)
 {
     if (m->chat_status != NB_OK)
-        return nb_fail(err, m->chat_status, "%s: tokenizer.chat_template: %.500s; --raw does without it", nb_gguf_path(m->gguf),
-                       m->chat_error.message);
+        return nb_fail(err, m->chat_status, "%s: tokenizer.chat_template: %.500s; --raw does without it",
+                       nb_gguf_path(m->gguf), m->chat_error.message);
     if (!m->chat)
-        return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: has no chat template; use it as plain text (--raw)", nb_gguf_path(m->gguf));
+        return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: has no chat template; use it as plain text (--raw)",
+                       nb_gguf_path(m->gguf));
     nb_chat_input input = {.messages = messages,
                            .count = count,
                            .bos_token = m->bos,
@@ -150,8 +152,8 @@ nb_status nb_model_chat(const nb_model *m, const nb_chat_message *messages, size
     return nb_template_render(m->chat, &input, out, err);
 }
 
-nb_status nb_chat_prompt(const nb_model *m, const nb_message *messages, size_t count, char *text, size_t capacity, size_t *bytes,
-                         nb_error *err)
+nb_status nb_chat_prompt(const nb_model *m, const nb_message *messages, size_t count, char *text, size_t capacity,
+                         size_t *bytes, nb_error *err)
 {
     nb_buf b = {0};
     nb_chat_message *list = calloc(count ? count : 1, sizeof *list);

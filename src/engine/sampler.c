@@ -106,26 +106,16 @@ static bool stage_is_on(const nb_sampler *s, stage which)
     const nb_sampler_params *p = &s->p;
     bool cuts = p->mirostat == 0; /* mirostat does its own */
     switch (which) {
-    case STAGE_PENALTIES:
-        return penalizes(p);
-    case STAGE_DRY:
-        return is_dry(p);
-    case STAGE_TOP_N_SIGMA:
-        return cuts && p->top_n_sigma > 0;
-    case STAGE_TOP_K:
-        return cuts && p->top_k > 0 && (size_t)p->top_k < s->vocabulary;
-    case STAGE_TYPICAL:
-        return cuts && p->typical_p < 1;
-    case STAGE_TOP_P:
-        return cuts && p->top_p < 1;
-    case STAGE_MIN_P:
-        return cuts && p->min_p > 0;
-    case STAGE_XTC:
-        return cuts && p->xtc_probability > 0 && p->xtc_threshold <= 0.5f;
-    case STAGE_TEMPERATURE:
-        return p->temperature != 1 || p->dynatemp_range > 0;
-    case STAGES:
-        break;
+    case STAGE_PENALTIES: return penalizes(p);
+    case STAGE_DRY: return is_dry(p);
+    case STAGE_TOP_N_SIGMA: return cuts && p->top_n_sigma > 0;
+    case STAGE_TOP_K: return cuts && p->top_k > 0 && (size_t)p->top_k < s->vocabulary;
+    case STAGE_TYPICAL: return cuts && p->typical_p < 1;
+    case STAGE_TOP_P: return cuts && p->top_p < 1;
+    case STAGE_MIN_P: return cuts && p->min_p > 0;
+    case STAGE_XTC: return cuts && p->xtc_probability > 0 && p->xtc_threshold <= 0.5f;
+    case STAGE_TEMPERATURE: return p->temperature != 1 || p->dynatemp_range > 0;
+    case STAGES: break;
     }
     return false;
 }

@@ -13,8 +13,8 @@ typedef struct nb_sampler nb_sampler;
  * A temperature of 0 or less keeps the best token where the order has it; without that stage there is no temperature.
  * Mirostat: penalties, DRY and temperature as ordered, its own cut in place of the others.
  * The windows of penalties and DRY: at most 131,072 tokens; -1 is all for penalties, 131,072 for DRY. */
-nb_status nb_sampler_new(const nb_sampler_params *params, size_t vocabulary, const nb_tokenizer *tokenizer, nb_sampler **out,
-                         nb_error *err);
+nb_status nb_sampler_new(const nb_sampler_params *params, size_t vocabulary, const nb_tokenizer *tokenizer,
+                         nb_sampler **out, nb_error *err);
 void nb_sampler_free(nb_sampler *s);
 /* Chooses a token; logits[vocabulary] is read only. Allocates nothing. NaN counts as -inf; several +inf share all the
  * probability; when all are -inf, all are equally likely. Of equal logits the lower id is the better one. */

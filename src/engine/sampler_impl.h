@@ -17,8 +17,16 @@ enum {
 };
 
 typedef enum stage {
-    STAGE_PENALTIES, STAGE_DRY, STAGE_TOP_N_SIGMA, STAGE_TOP_K, STAGE_TYPICAL, STAGE_TOP_P, STAGE_MIN_P, STAGE_XTC,
-    STAGE_TEMPERATURE, STAGES
+    STAGE_PENALTIES,
+    STAGE_DRY,
+    STAGE_TOP_N_SIGMA,
+    STAGE_TOP_K,
+    STAGE_TYPICAL,
+    STAGE_TOP_P,
+    STAGE_MIN_P,
+    STAGE_XTC,
+    STAGE_TEMPERATURE,
+    STAGES
 } stage;
 
 /* The last `window` tokens, oldest overwritten. */
@@ -28,11 +36,11 @@ typedef struct ring {
 } ring;
 
 typedef struct penalties {
-    bool all;         /* the whole history counts: no ring */
+    bool all; /* the whole history counts: no ring */
     ring recent;
-    uint32_t *count;  /* [vocabulary] in the window */
+    uint32_t *count;   /* [vocabulary] in the window */
     int32_t *distinct; /* [distinct_count] ids with count > 0 */
-    uint32_t *slot;   /* [vocabulary] where in distinct */
+    uint32_t *slot;    /* [vocabulary] where in distinct */
     size_t distinct_count;
 } penalties;
 
@@ -45,9 +53,9 @@ typedef struct breaker {
 
 typedef struct dry {
     ring recent;
-    int32_t *reversed; /* [window] the history, newest first */
-    uint32_t *overlap; /* [window] Z-array of reversed */
-    uint32_t *longest; /* [vocabulary] the longest repetition the token would extend; zero between picks */
+    int32_t *reversed;     /* [window] the history, newest first */
+    uint32_t *overlap;     /* [window] Z-array of reversed */
+    uint32_t *longest;     /* [vocabulary] the longest repetition the token would extend; zero between picks */
     unsigned char *breaks; /* [vocabulary] the token alone is a breaker */
     breaker *breakers;     /* longer ones, by head */
     size_t breaker_count;
@@ -149,13 +157,14 @@ nb_status nb_sampler_penalties_new(nb_sampler *s, nb_error *err);
 void nb_sampler_penalties_accept(penalties *p, int32_t id);
 void nb_sampler_penalties_reset(nb_sampler *s);
 void nb_sampler_penalties_apply(nb_sampler *s);
-nb_status nb_sampler_dry_new(nb_sampler *s, const nb_sampler_params *params, const nb_tokenizer *tokenizer, nb_error *err);
+nb_status nb_sampler_dry_new(nb_sampler *s, const nb_sampler_params *params, const nb_tokenizer *tokenizer,
+                             nb_error *err);
 void nb_sampler_dry_accept(dry *d, int32_t id);
 void nb_sampler_dry_reset(dry *d);
 void nb_sampler_dry_apply(nb_sampler *s);
 
 /* ---- sampler_breakers.c: which tokens and token sequences contain or complete a breaker string ---- */
-nb_status nb_sampler_breakers_new(nb_sampler *s, const char *const *strings, size_t count, const nb_tokenizer *tokenizer,
-                                  nb_error *err);
+nb_status nb_sampler_breakers_new(nb_sampler *s, const char *const *strings, size_t count,
+                                  const nb_tokenizer *tokenizer, nb_error *err);
 
 #endif

@@ -151,35 +151,16 @@ static void temperature(nb_sampler *s)
 void nb_sampler_stage(nb_sampler *s, stage which)
 {
     switch (which) {
-    case STAGE_PENALTIES:
-        nb_sampler_penalties_apply(s);
-        break;
-    case STAGE_DRY:
-        nb_sampler_dry_apply(s);
-        break;
-    case STAGE_TOP_N_SIGMA:
-        top_n_sigma(s);
-        break;
-    case STAGE_TOP_K:
-        nb_sampler_keep_top(s, (size_t)s->p.top_k);
-        break;
-    case STAGE_TYPICAL:
-        typical(s);
-        break;
-    case STAGE_TOP_P:
-        top_p(s);
-        break;
-    case STAGE_MIN_P:
-        min_p(s);
-        break;
-    case STAGE_XTC:
-        xtc(s);
-        break;
-    case STAGE_TEMPERATURE:
-        temperature(s);
-        break;
-    case STAGES:
-        break;
+    case STAGE_PENALTIES: nb_sampler_penalties_apply(s); break;
+    case STAGE_DRY: nb_sampler_dry_apply(s); break;
+    case STAGE_TOP_N_SIGMA: top_n_sigma(s); break;
+    case STAGE_TOP_K: nb_sampler_keep_top(s, (size_t)s->p.top_k); break;
+    case STAGE_TYPICAL: typical(s); break;
+    case STAGE_TOP_P: top_p(s); break;
+    case STAGE_MIN_P: min_p(s); break;
+    case STAGE_XTC: xtc(s); break;
+    case STAGE_TEMPERATURE: temperature(s); break;
+    case STAGES: break;
     }
 }
 

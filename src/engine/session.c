@@ -13,7 +13,8 @@ static nb_status read_kv_type(const nb_model *m, const char *name, nb_type *type
     *type = m->weights_params.exact ? NB_TYPE_F32 : NB_TYPE_F16;
     if (!name)
         return NB_OK;
-    if (!info || (info->id != NB_TYPE_F32 && info->id != NB_TYPE_F16 && info->id != NB_TYPE_BF16 && info->id != NB_TYPE_Q8_0))
+    if (!info ||
+        (info->id != NB_TYPE_F32 && info->id != NB_TYPE_F16 && info->id != NB_TYPE_BF16 && info->id != NB_TYPE_Q8_0))
         return nb_fail(err, NB_ERR_ARGUMENT, "cache type \"%.40s\" is not one of f32, f16, bf16, q8_0", name);
     *type = (nb_type)info->id;
     return NB_OK;
@@ -24,7 +25,8 @@ nb_status nb_session_plan(const nb_model *m, const nb_session_params *params, nb
     size_t context = params->context ? params->context : nb_min_size(m->def->h.context, DEFAULT_CONTEXT);
     size_t batch = nb_min_size(params->batch ? params->batch : DEFAULT_BATCH, context);
     if (context > m->def->h.context)
-        return nb_fail(err, NB_ERR_LIMIT, "a context of %zu is more than the %zu positions this model was trained for; use at most that",
+        return nb_fail(err, NB_ERR_LIMIT,
+                       "a context of %zu is more than the %zu positions this model was trained for; use at most that",
                        context, m->def->h.context);
     *out = (nb_context_params){.max_tokens = batch,
                                .max_outputs = nb_min_size(params->outputs ? params->outputs : 1, batch),
@@ -105,10 +107,12 @@ static nb_status check_ids(const nb_session *s, const int32_t *ids, size_t count
     if (count == 0)
         return nb_fail(err, NB_ERR_ARGUMENT, "no tokens to compute");
     if (logits == NB_LOGITS_ALL && count > s->params.max_outputs)
-        return nb_fail(err, NB_ERR_ARGUMENT, "logits of %zu tokens are asked for; this session gives at most %zu at a time", count,
+        return nb_fail(err, NB_ERR_ARGUMENT,
+                       "logits of %zu tokens are asked for; this session gives at most %zu at a time", count,
                        s->params.max_outputs);
     if (count > s->params.max_positions - s->position)
-        return nb_fail(err, NB_ERR_LIMIT, "the context is full: %zu positions hold %zu tokens and %zu more do not fit; use a larger --ctx",
+        return nb_fail(err, NB_ERR_LIMIT,
+                       "the context is full: %zu positions hold %zu tokens and %zu more do not fit; use a larger --ctx",
                        s->params.max_positions, s->position, count);
     for (size_t i = 0; i < count; i++)
         if (ids[i] < 0 || (size_t)ids[i] >= vocabulary)
@@ -173,11 +177,13 @@ size_t nb_session_capacity(const nb_session *s) { return s->params.max_positions
 nb_status nb_session_rewind(nb_session *s, size_t position, nb_error *err)
 {
     if (position > s->position)
-        return nb_fail(err, NB_ERR_ARGUMENT, "cannot go back to position %zu: only %zu are held", position, s->position);
+        return nb_fail(err, NB_ERR_ARGUMENT, "cannot go back to position %zu: only %zu are held", position,
+                       s->position);
     /* the query at `position` sees window - 1 positions before it; what was overwritten stays so after going back */
     size_t seen = s->model->def->h.window > 0 ? (size_t)s->model->def->h.window - 1 : 0;
     if (position && s->oldest && position < s->oldest + seen)
-        return nb_fail(err, NB_ERR_UNSUPPORTED, "cannot go back to position %zu: the window layers hold no positions before %zu any more",
+        return nb_fail(err, NB_ERR_UNSUPPORTED,
+                       "cannot go back to position %zu: the window layers hold no positions before %zu any more",
                        position, s->oldest);
     s->position = position;
     s->oldest = position ? s->oldest : 0;

@@ -8,9 +8,22 @@
 #include "base/file.h"
 #include "quant/quant.h"
 
-typedef enum nb_gguf_kind { /* values are the file's */
-    NB_GGUF_U8, NB_GGUF_I8, NB_GGUF_U16, NB_GGUF_I16, NB_GGUF_U32, NB_GGUF_I32, NB_GGUF_F32, NB_GGUF_BOOL,
-    NB_GGUF_STRING, NB_GGUF_ARRAY, NB_GGUF_U64, NB_GGUF_I64, NB_GGUF_F64, NB_GGUF_KINDS
+/* values are the file's */
+typedef enum nb_gguf_kind {
+    NB_GGUF_U8,
+    NB_GGUF_I8,
+    NB_GGUF_U16,
+    NB_GGUF_I16,
+    NB_GGUF_U32,
+    NB_GGUF_I32,
+    NB_GGUF_F32,
+    NB_GGUF_BOOL,
+    NB_GGUF_STRING,
+    NB_GGUF_ARRAY,
+    NB_GGUF_U64,
+    NB_GGUF_I64,
+    NB_GGUF_F64,
+    NB_GGUF_KINDS
 } nb_gguf_kind;
 
 typedef struct nb_gguf_value {
@@ -25,12 +38,12 @@ typedef struct nb_gguf_value {
 typedef struct nb_gguf_tensor {
     nb_str name;
     const nb_type_info *type;
-    uint32_t n_dims;     /* 1..4 */
-    uint64_t dims[4];    /* dims[0] is the contiguous one (columns); unused ones are 1 */
-    const void *data;    /* in the mapped file */
+    uint32_t n_dims;  /* 1..4 */
+    uint64_t dims[4]; /* dims[0] is the contiguous one (columns); unused ones are 1 */
+    const void *data; /* in the mapped file */
     size_t bytes;
-    int shard;           /* which file of a sharded model, from 0 */
-    uint64_t offset;     /* of data in that file */
+    int shard;       /* which file of a sharded model, from 0 */
+    uint64_t offset; /* of data in that file */
 } nb_gguf_tensor;
 
 typedef struct nb_gguf nb_gguf;
@@ -68,7 +81,8 @@ int64_t nb_gguf_elem_i64(const nb_gguf_value *v, size_t i);
 double nb_gguf_elem_f64(const nb_gguf_value *v, size_t i);
 
 /* The strings of a string array as slices into the file; the table itself is allocated in arena. */
-nb_status nb_gguf_get_strings(const nb_gguf *g, const char *key, nb_arena *arena, nb_str **out, size_t *count, nb_error *err);
+nb_status nb_gguf_get_strings(const nb_gguf *g, const char *key, nb_arena *arena, nb_str **out, size_t *count,
+                              nb_error *err);
 
 const char *nb_gguf_kind_name(nb_gguf_kind kind); /* "u8", "string", ... */
 

@@ -34,7 +34,8 @@ static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
     NB_TRY(nb_arch_get_f64(g, "rope.freq_base_swa", false, &local_base, err));
     NB_TRY(nb_arch_get_f64(g, "final_logit_softcapping", false, &softcap, err));
     if (local_base <= 1)
-        return nb_fail(err, NB_ERR_FORMAT, "%s: rope.freq_base_swa is %g; it must be above 1", nb_gguf_path(g), local_base);
+        return nb_fail(err, NB_ERR_FORMAT, "%s: rope.freq_base_swa is %g; it must be above 1", nb_gguf_path(g),
+                       local_base);
     h->window = window;
     h->window_pattern = (int)pattern;
     h->output_softcap = (float)softcap;
@@ -46,6 +47,9 @@ static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
     return NB_OK;
 }
 
-static void build(const nb_model_def *m, nb_plan *p) { nb_build_decoder(m, p, (nb_block_flags){.activation = NB_GELU_TANH}); }
+static void build(const nb_model_def *m, nb_plan *p)
+{
+    nb_build_decoder(m, p, (nb_block_flags){.activation = NB_GELU_TANH});
+}
 
 const nb_arch nb_arch_gemma3 = {"gemma3", tensors, read, build};

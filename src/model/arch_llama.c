@@ -28,6 +28,9 @@ static const nb_tensor_row tensors[] = {
     {0},
 };
 
-static void build(const nb_model_def *m, nb_plan *p) { nb_build_decoder(m, p, (nb_block_flags){.activation = NB_SILU}); }
+static void build(const nb_model_def *m, nb_plan *p)
+{
+    nb_build_decoder(m, p, (nb_block_flags){.activation = NB_SILU});
+}
 
 const nb_arch nb_arch_llama = {"llama", tensors, NULL, build};

@@ -27,6 +27,9 @@ static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
     return NB_OK;
 }
 
-static void build(const nb_model_def *m, nb_plan *p) { nb_build_decoder(m, p, (nb_block_flags){.activation = NB_SILU}); }
+static void build(const nb_model_def *m, nb_plan *p)
+{
+    nb_build_decoder(m, p, (nb_block_flags){.activation = NB_SILU});
+}
 
 const nb_arch nb_arch_qwen2 = {"qwen2", tensors, read, build};

@@ -11,19 +11,19 @@
 enum { NB_GROUP_GLOBAL, NB_GROUP_LOCAL, NB_GROUPS };
 
 typedef struct nb_weights_params {
-    int threads;   /* 0: one a processor */
-    bool pin;      /* bind threads to processors */
-    bool repack;   /* copy weights into a faster layout where that pays */
-    bool exact;    /* float32 throughout: the oracle's mode */
+    int threads; /* 0: one a processor */
+    bool pin;    /* bind threads to processors */
+    bool repack; /* copy weights into a faster layout where that pays */
+    bool exact;  /* float32 throughout: the oracle's mode */
 } nb_weights_params;
 
 typedef struct nb_context_params {
-    size_t max_tokens;     /* in one step */
-    size_t max_outputs;    /* logits rows in one step */
-    size_t max_spans;      /* sequences in one step */
-    size_t max_positions;  /* of one sequence */
-    size_t pages[NB_GROUPS];      /* in the pools */
-    size_t max_pages[NB_GROUPS];  /* of one sequence */
+    size_t max_tokens;           /* in one step */
+    size_t max_outputs;          /* logits rows in one step */
+    size_t max_spans;            /* sequences in one step */
+    size_t max_positions;        /* of one sequence */
+    size_t pages[NB_GROUPS];     /* in the pools */
+    size_t max_pages[NB_GROUPS]; /* of one sequence */
     nb_type kv_type;
 } nb_context_params;
 
@@ -34,10 +34,10 @@ typedef struct nb_memory {
     size_t cache, buffers, scratch, tables;
 } nb_memory;
 
-typedef struct nb_span { /* consecutive tokens of one sequence in a step */
-    size_t first, count;  /* in the batch */
-    int64_t position;     /* of its first token */
-    const uint32_t *pages[NB_GROUPS];  /* page numbers: position p is in pages[g][(p / NB_PAGE) % page_count[g]] */
+typedef struct nb_span {              /* consecutive tokens of one sequence in a step */
+    size_t first, count;              /* in the batch */
+    int64_t position;                 /* of its first token */
+    const uint32_t *pages[NB_GROUPS]; /* page numbers: position p is in pages[g][(p / NB_PAGE) % page_count[g]] */
     size_t page_count[NB_GROUPS];
 } nb_span;
 
@@ -56,10 +56,10 @@ typedef struct nb_context nb_context;
 typedef struct nb_backend {
     const char *name;
     /* What weights_new would take (weights_* fields). */
-    nb_status (*weights_memory)(const nb_model_def *model, const nb_plan *plan, const nb_weights_params *params, nb_memory *memory,
-                                nb_error *err);
-    nb_status (*weights_new)(const nb_model_def *model, const nb_plan *plan, const nb_weights_params *params, nb_weights **out,
-                             nb_error *err);
+    nb_status (*weights_memory)(const nb_model_def *model, const nb_plan *plan, const nb_weights_params *params,
+                                nb_memory *memory, nb_error *err);
+    nb_status (*weights_new)(const nb_model_def *model, const nb_plan *plan, const nb_weights_params *params,
+                             nb_weights **out, nb_error *err);
     void (*weights_free)(nb_weights *weights);
     /* What context_new would take (the other fields): one allocation of their sum. threads: as weights_new was told. */
     nb_status (*context_memory)(const nb_model_def *model, const nb_plan *plan, const nb_weights_params *weights,

@@ -24,19 +24,21 @@ nb_status nb_arch_get_i64(const nb_gguf *g, const char *name, bool required, int
     if (!v && !required)
         return NB_OK;
     if (v && v->kind == NB_GGUF_ARRAY) { /* one value a layer: accepted when all are equal */
-        if (v->count == 0 || v->element == NB_GGUF_STRING || v->element == NB_GGUF_BOOL || v->element == NB_GGUF_F32 || v->element == NB_GGUF_F64)
+        if (v->count == 0 || v->element == NB_GGUF_STRING || v->element == NB_GGUF_BOOL || v->element == NB_GGUF_F32 ||
+            v->element == NB_GGUF_F64)
             return nb_fail(err, NB_ERR_FORMAT, "%s: %s is not a list of whole numbers", nb_gguf_path(g), key);
         value = nb_gguf_elem_i64(v, 0);
         for (size_t i = 1; i < v->count; i++)
             if (nb_gguf_elem_i64(v, i) != value)
-                return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: %s differs between layers (%lld, then %lld), which is not supported yet",
+                return nb_fail(err, NB_ERR_UNSUPPORTED,
+                               "%s: %s differs between layers (%lld, then %lld), which is not supported yet",
                                nb_gguf_path(g), key, (long long)value, (long long)nb_gguf_elem_i64(v, i));
     } else {
         NB_TRY(nb_gguf_get_i64(g, key, &value, err));
     }
     if (value < least || value > most)
-        return nb_fail(err, NB_ERR_FORMAT, "%s: %s is %lld; it must be %lld to %lld", nb_gguf_path(g), key, (long long)value,
-                       (long long)least, (long long)most);
+        return nb_fail(err, NB_ERR_FORMAT, "%s: %s is %lld; it must be %lld to %lld", nb_gguf_path(g), key,
+                       (long long)value, (long long)least, (long long)most);
     *out = value;
     return NB_OK;
 }
@@ -56,7 +58,8 @@ nb_status nb_arch_get_f64(const nb_gguf *g, const char *name, bool required, dou
     return NB_OK;
 }
 
-static nb_status read_int(const nb_gguf *g, const char *name, bool required, int64_t least, int64_t most, int *out, nb_error *err)
+static nb_status read_int(const nb_gguf *g, const char *name, bool required, int64_t least, int64_t most, int *out,
+                          nb_error *err)
 {
     int64_t value = *out;
     NB_TRY(nb_arch_get_i64(g, name, required, least, most, &value, err));
@@ -73,15 +76,17 @@ static nb_status read_shapes(const nb_gguf *g, nb_hparams *h, nb_error *err)
     h->kv_heads = h->heads;
     NB_TRY(read_int(g, "attention.head_count_kv", false, 1, 1 << 14, &h->kv_heads, err));
     if (h->heads % h->kv_heads != 0)
-        return nb_fail(err, NB_ERR_FORMAT, "%s: attention.head_count %d is not a multiple of attention.head_count_kv %d",
-                       nb_gguf_path(g), h->heads, h->kv_heads);
+        return nb_fail(err, NB_ERR_FORMAT,
+                       "%s: attention.head_count %d is not a multiple of attention.head_count_kv %d", nb_gguf_path(g),
+                       h->heads, h->kv_heads);
     h->k_dim = h->v_dim = h->embd / h->heads;
     NB_TRY(read_int(g, "attention.key_length", false, 1, 1024, &h->k_dim, err));
     NB_TRY(read_int(g, "attention.value_length", false, 1, 1024, &h->v_dim, err));
     if (h->k_dim < 1 || h->k_dim > 1024 || h->v_dim < 1 || h->v_dim > 1024)
-        return nb_fail(err, NB_ERR_FORMAT,
-                       "%s: embedding_length %d over attention.head_count %d makes heads of %d values; they have 1 to 1024",
-                       nb_gguf_path(g), h->embd, h->heads, h->embd / h->heads);
+        return nb_fail(
+            err, NB_ERR_FORMAT,
+            "%s: embedding_length %d over attention.head_count %d makes heads of %d values; they have 1 to 1024",
+            nb_gguf_path(g), h->embd, h->heads, h->embd / h->heads);
     int64_t context = 0;
     NB_TRY(nb_arch_get_i64(g, "context_length", true, 1, (int64_t)1 << 40, &context, err));
     h->context = (size_t)context;
@@ -103,7 +108,8 @@ static nb_status read_scaling_type(const nb_gguf *g, nb_rope *rope, nb_error *er
     static const struct {
         const char *name;
         nb_rope_scaling scaling;
-    } types[] = {{"none", NB_ROPE_NONE}, {"linear", NB_ROPE_LINEAR}, {"yarn", NB_ROPE_YARN}, {"longrope", NB_ROPE_LONGROPE}};
+    } types[] = {
+        {"none", NB_ROPE_NONE}, {"linear", NB_ROPE_LINEAR}, {"yarn", NB_ROPE_YARN}, {"longrope", NB_ROPE_LONGROPE}};
     char key[128];
     nb_str type = NB_STR("linear"); /* of files that give a factor alone */
     if (arch_key(g, "rope.scaling.type", key) && nb_gguf_find(g, key))
@@ -113,8 +119,9 @@ static nb_status read_scaling_type(const nb_gguf *g, nb_rope *rope, nb_error *er
             rope->scaling = types[i].scaling;
             return NB_OK;
         }
-    return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: rope.scaling.type \"%.*s\" is not known (none, linear, yarn, longrope are)",
-                   nb_gguf_path(g), NB_STR_ARG(type));
+    return nb_fail(err, NB_ERR_UNSUPPORTED,
+                   "%s: rope.scaling.type \"%.*s\" is not known (none, linear, yarn, longrope are)", nb_gguf_path(g),
+                   NB_STR_ARG(type));
 }
 
 /* YaRN's factor of cos and sin is 0.1 ln(factor) + 1 (section 3.4) unless the file has its own */
@@ -155,7 +162,8 @@ static nb_status read_rope(const nb_gguf *g, nb_hparams *h, nb_error *err)
     h->rope.base = 10000;
     NB_TRY(nb_arch_get_f64(g, "rope.freq_base", false, &h->rope.base, err));
     if (h->rope.base <= 1)
-        return nb_fail(err, NB_ERR_FORMAT, "%s: rope.freq_base is %g; it must be above 1", nb_gguf_path(g), h->rope.base);
+        return nb_fail(err, NB_ERR_FORMAT, "%s: rope.freq_base is %g; it must be above 1", nb_gguf_path(g),
+                       h->rope.base);
     NB_TRY(read_scaling(g, h->context, &h->rope, err));
     if (h->rope.scaling == NB_ROPE_LONGROPE && h->rope.factor == 1)
         h->rope.factor = fmax(1, (double)h->context / h->rope.original_context);
@@ -171,7 +179,8 @@ nb_status nb_hparams_read(const nb_gguf *g, const nb_arch *arch, nb_hparams *h, 
     NB_TRY(read_rope(g, h, err));
     NB_TRY(nb_arch_get_f64(g, "attention.layer_norm_rms_epsilon", true, &eps, err));
     if (eps < 0 || eps > 1)
-        return nb_fail(err, NB_ERR_FORMAT, "%s: attention.layer_norm_rms_epsilon is %g; it must be 0 to 1", nb_gguf_path(g), eps);
+        return nb_fail(err, NB_ERR_FORMAT, "%s: attention.layer_norm_rms_epsilon is %g; it must be 0 to 1",
+                       nb_gguf_path(g), eps);
     NB_TRY(nb_arch_get_i64(g, "attention.sliding_window", false, 0, INT32_MAX, &window, err));
     h->norm_eps = (float)eps;
     h->window = window;

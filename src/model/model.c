@@ -32,15 +32,16 @@ static nb_status find_arch(const nb_gguf *g, const nb_arch **arch, nb_error *err
     nb_str name = {0};
     nb_buf known = {0};
     if (nb_gguf_get_str(g, "general.architecture", &name, err) != NB_OK)
-        return nb_fail(err, NB_ERR_FORMAT, "%s: general.architecture is missing: this GGUF file does not say what model it holds",
+        return nb_fail(err, NB_ERR_FORMAT,
+                       "%s: general.architecture is missing: this GGUF file does not say what model it holds",
                        nb_gguf_path(g));
     *arch = nb_arch_find(name);
     if (*arch)
         return NB_OK;
     for (size_t i = 0; i < nb_arch_count(); i++)
         nb_buf_printf(&known, "%s%s", i ? ", " : "", archs[i]->name);
-    nb_fail(err, NB_ERR_UNSUPPORTED, "%s: architecture \"%.*s\" is not supported; these are: %s", nb_gguf_path(g), NB_STR_ARG(name),
-            known.data ? known.data : "");
+    nb_fail(err, NB_ERR_UNSUPPORTED, "%s: architecture \"%.*s\" is not supported; these are: %s", nb_gguf_path(g),
+            NB_STR_ARG(name), known.data ? known.data : "");
     nb_buf_free(&known);
     return NB_ERR_UNSUPPORTED;
 }
@@ -52,7 +53,8 @@ static nb_status read_vocab(const nb_gguf *g, nb_hparams *h, nb_error *err)
     if (!t)
         return nb_fail(err, NB_ERR_FORMAT, "%s: tensor token_embd.weight is missing", nb_gguf_path(g));
     if (t->n_dims != 2 || t->dims[1] == 0 || t->dims[1] > INT32_MAX)
-        return nb_fail(err, NB_ERR_FORMAT, "%s: token_embd.weight has %u dimensions and %llu rows; a matrix with a row a token is expected",
+        return nb_fail(err, NB_ERR_FORMAT,
+                       "%s: token_embd.weight has %u dimensions and %llu rows; a matrix with a row a token is expected",
                        nb_gguf_path(g), t->n_dims, (unsigned long long)t->dims[1]);
     h->vocab = (size_t)t->dims[1];
     return NB_OK;
@@ -82,8 +84,8 @@ static nb_status check_tensor(const nb_model_def *m, const nb_tensor_row *row, c
     bool matrix = row->rows != NB_DIM_NONE;
     uint64_t got_rows = t->dims[1] * t->dims[2] * t->dims[3];
     if (t->dims[0] != columns || got_rows != rows || (!matrix && t->n_dims != 1))
-        return nb_fail(err, NB_ERR_FORMAT, "%s: tensor %.*s is [%llu x %llu]; the metadata asks for [%llu x %llu]", path,
-                       NB_STR_ARG(t->name), (unsigned long long)t->dims[0], (unsigned long long)got_rows,
+        return nb_fail(err, NB_ERR_FORMAT, "%s: tensor %.*s is [%llu x %llu]; the metadata asks for [%llu x %llu]",
+                       path, NB_STR_ARG(t->name), (unsigned long long)t->dims[0], (unsigned long long)got_rows,
                        (unsigned long long)columns, (unsigned long long)rows);
     if (!matrix && t->type->id != NB_TYPE_F32 && t->type->id != NB_TYPE_F16 && t->type->id != NB_TYPE_BF16)
         return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: tensor %.*s has type %s; a vector must be F32, F16 or BF16", path,
@@ -103,8 +105,8 @@ static nb_status bind_row(nb_model_def *m, const nb_tensor_row *row, int layer, 
     if (!t && (row->flags & NB_TENSOR_OPTIONAL))
         return NB_OK;
     if (!t)
-        return nb_fail(err, NB_ERR_FORMAT, "%s: tensor %s is missing; architecture %s needs it", nb_gguf_path(m->gguf), name,
-                       m->arch->name);
+        return nb_fail(err, NB_ERR_FORMAT, "%s: tensor %s is missing; architecture %s needs it", nb_gguf_path(m->gguf),
+                       name, m->arch->name);
     NB_TRY(check_tensor(m, row, t, err));
     m->index[slot] = (int)m->weight_count;
     m->weights[m->weight_count++] = (nb_weight){t, row->role, layer};
@@ -147,8 +149,8 @@ static nb_status load_factors(nb_model_def *m, nb_role role, const float **out, 
     t->type->dequantize(t->data, factors, n);
     for (size_t i = 0; i < n; i++)
         if (!(factors[i] > 0) || !isfinite(factors[i]))
-            return nb_fail(err, NB_ERR_FORMAT, "%s: tensor %.*s: value %zu is not a positive number", nb_gguf_path(m->gguf),
-                           NB_STR_ARG(t->name), i);
+            return nb_fail(err, NB_ERR_FORMAT, "%s: tensor %.*s: value %zu is not a positive number",
+                           nb_gguf_path(m->gguf), NB_STR_ARG(t->name), i);
     *out = factors;
     return NB_OK;
 }
@@ -159,7 +161,9 @@ static nb_status load_rope_factors(nb_model_def *m, nb_error *err)
     NB_TRY(load_factors(m, NB_ROPE_FACTORS_SHORT, &m->h.rope.freq_factors, err));
     NB_TRY(load_factors(m, NB_ROPE_FACTORS_LONG, &m->h.rope.freq_factors_long, err));
     if (m->h.rope.scaling == NB_ROPE_LONGROPE && (!m->h.rope.freq_factors || !m->h.rope.freq_factors_long))
-        return nb_fail(err, NB_ERR_FORMAT, "%s: rope.scaling.type is longrope, but tensors rope_factors_short.weight and rope_factors_long.weight are missing",
+        return nb_fail(err, NB_ERR_FORMAT,
+                       "%s: rope.scaling.type is longrope, but tensors rope_factors_short.weight and "
+                       "rope_factors_long.weight are missing",
                        nb_gguf_path(m->gguf));
     if (m->h.rope_local.scaling == m->h.rope.scaling && m->h.rope_local.base == m->h.rope.base)
         m->h.rope_local = m->h.rope;
@@ -173,8 +177,8 @@ static nb_status model_fill(nb_model_def *m, nb_error *err)
     NB_TRY(read_vocab(m->gguf, &m->h, err));
     /* every layer has tensors of its own: an absurd count is refused before anything is sized by it */
     if ((size_t)m->h.layers > nb_gguf_tensor_count(m->gguf))
-        return nb_fail(err, NB_ERR_FORMAT, "%s: block_count is %d, but the file has only %zu tensors", nb_gguf_path(m->gguf),
-                       m->h.layers, nb_gguf_tensor_count(m->gguf));
+        return nb_fail(err, NB_ERR_FORMAT, "%s: block_count is %d, but the file has only %zu tensors",
+                       nb_gguf_path(m->gguf), m->h.layers, nb_gguf_tensor_count(m->gguf));
     NB_TRY(bind_all(m, err));
     NB_TRY(load_rope_factors(m, err));
     for (size_t i = 0; i < nb_gguf_tensor_count(m->gguf); i++) {

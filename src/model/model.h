@@ -14,21 +14,43 @@ typedef enum nb_dim {
     NB_DIM_NONE, /* no such dimension (vectors have one) */
     NB_DIM_EMBD,
     NB_DIM_FF,
-    NB_DIM_Q,     /* heads * k_dim */
-    NB_DIM_K,     /* kv heads * k_dim */
-    NB_DIM_V,     /* kv heads * v_dim */
-    NB_DIM_O,     /* heads * v_dim */
+    NB_DIM_Q,      /* heads * k_dim */
+    NB_DIM_K,      /* kv heads * k_dim */
+    NB_DIM_V,      /* kv heads * v_dim */
+    NB_DIM_O,      /* heads * v_dim */
     NB_DIM_K_HEAD, /* k_dim */
-    NB_DIM_ROPE,  /* rotated pairs of a head */
+    NB_DIM_ROPE,   /* rotated pairs of a head */
     NB_DIM_VOCAB
 } nb_dim;
 
 /* Roles a tensor can play. */
 typedef enum nb_role {
-    NB_TOKEN_EMBD, NB_OUTPUT, NB_OUTPUT_NORM, NB_ROPE_FREQS, NB_ROPE_FACTORS_SHORT, NB_ROPE_FACTORS_LONG,
-    NB_ATTN_NORM, NB_ATTN_Q, NB_ATTN_K, NB_ATTN_V, NB_ATTN_O, NB_ATTN_Q_BIAS, NB_ATTN_K_BIAS, NB_ATTN_V_BIAS,
-    NB_ATTN_O_BIAS, NB_ATTN_Q_NORM, NB_ATTN_K_NORM, NB_ATTN_POST_NORM,
-    NB_FFN_NORM, NB_FFN_GATE, NB_FFN_UP, NB_FFN_DOWN, NB_FFN_GATE_BIAS, NB_FFN_UP_BIAS, NB_FFN_DOWN_BIAS, NB_FFN_POST_NORM,
+    NB_TOKEN_EMBD,
+    NB_OUTPUT,
+    NB_OUTPUT_NORM,
+    NB_ROPE_FREQS,
+    NB_ROPE_FACTORS_SHORT,
+    NB_ROPE_FACTORS_LONG,
+    NB_ATTN_NORM,
+    NB_ATTN_Q,
+    NB_ATTN_K,
+    NB_ATTN_V,
+    NB_ATTN_O,
+    NB_ATTN_Q_BIAS,
+    NB_ATTN_K_BIAS,
+    NB_ATTN_V_BIAS,
+    NB_ATTN_O_BIAS,
+    NB_ATTN_Q_NORM,
+    NB_ATTN_K_NORM,
+    NB_ATTN_POST_NORM,
+    NB_FFN_NORM,
+    NB_FFN_GATE,
+    NB_FFN_UP,
+    NB_FFN_DOWN,
+    NB_FFN_GATE_BIAS,
+    NB_FFN_UP_BIAS,
+    NB_FFN_DOWN_BIAS,
+    NB_FFN_POST_NORM,
     NB_ROLES
 } nb_role;
 
@@ -43,15 +65,15 @@ typedef struct nb_tensor_row { /* a row of an architecture's table; columns is t
 
 typedef struct nb_hparams {
     int layers, embd, ff, heads, kv_heads, k_dim, v_dim;
-    size_t vocab, context;     /* trained context */
+    size_t vocab, context; /* trained context */
     float norm_eps;
-    float embd_scale;          /* of the embedding; 1 */
-    float attention_scale;     /* of q.k */
+    float embd_scale;                        /* of the embedding; 1 */
+    float attention_scale;                   /* of q.k */
     float attention_softcap, output_softcap; /* 0: none */
-    int64_t window;            /* of window layers; 0: none */
-    int window_pattern;        /* layer i is global when (i + 1) % pattern == 0; 0: all layers have the window */
-    nb_rope rope;              /* of global layers */
-    nb_rope rope_local;        /* of window layers */
+    int64_t window;                          /* of window layers; 0: none */
+    int window_pattern; /* layer i is global when (i + 1) % pattern == 0; 0: all layers have the window */
+    nb_rope rope;       /* of global layers */
+    nb_rope rope_local; /* of window layers */
 } nb_hparams;
 
 typedef struct nb_model_def nb_model_def;
@@ -82,7 +104,7 @@ struct nb_model_def {
     nb_hparams h;
     nb_weight *weights;
     size_t weight_count;
-    int *index;         /* [(layers + 1)][NB_ROLES]: weight of (layer, role), -1 absent; row `layers` is the whole model's */
+    int *index; /* [(layers + 1)][NB_ROLES]: weight of (layer, role), -1 absent; row `layers` is the whole model's */
     uint64_t parameters; /* values in all tensors */
     nb_arena arena;
 };

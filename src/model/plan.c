@@ -52,7 +52,8 @@ void nb_emit_rmsnorm(nb_plan *p, const nb_model_def *m, int layer, nb_role weigh
     nb_emit_op(p, op);
 }
 
-void nb_emit_matmul(nb_plan *p, const nb_model_def *m, int layer, nb_role weight, nb_role bias, int in, int out, bool add)
+void nb_emit_matmul(nb_plan *p, const nb_model_def *m, int layer, nb_role weight, nb_role bias, int in, int out,
+                    bool add)
 {
     nb_op op = empty_op;
     op.kind = NB_OP_MATMUL;

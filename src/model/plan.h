@@ -25,20 +25,20 @@ typedef enum nb_activation { NB_SILU, NB_GELU_TANH, NB_GELU_ERF, NB_RELU } nb_ac
 
 typedef struct nb_op {
     nb_op_kind kind;
-    int layer;           /* -1: none */
-    int in, in2, out;    /* buffers; -1: none */
-    int weight, bias;    /* weights of the model; -1: none */
-    bool add;            /* MATMUL: out += */
-    bool local;          /* ROPE: of a window layer */
+    int layer;        /* -1: none */
+    int in, in2, out; /* buffers; -1: none */
+    int weight, bias; /* weights of the model; -1: none */
+    bool add;         /* MATMUL: out += */
+    bool local;       /* ROPE: of a window layer */
     nb_activation activation;
     size_t group;
-    float scale;         /* EMBED, SOFTCAP; RMSNORM: epsilon */
+    float scale; /* EMBED, SOFTCAP; RMSNORM: epsilon */
 } nb_op;
 
 typedef struct nb_plan_buffer {
     const char *name;
-    size_t width;  /* floats a row */
-    bool outputs;  /* rows are wanted outputs, not tokens */
+    size_t width; /* floats a row */
+    bool outputs; /* rows are wanted outputs, not tokens */
 } nb_plan_buffer;
 
 typedef struct nb_plan {
@@ -46,7 +46,7 @@ typedef struct nb_plan {
     size_t op_count, op_cap;
     nb_plan_buffer buffers[32];
     int buffer_count;
-    int logits; /* the buffer of the result */
+    int logits;  /* the buffer of the result */
     bool failed; /* out of memory while building */
 } nb_plan;
 
@@ -59,7 +59,8 @@ const char *nb_op_name(nb_op_kind kind);
 int nb_plan_buffer_new(nb_plan *p, const char *name, size_t width, bool outputs);
 void nb_emit_embed(nb_plan *p, const nb_model_def *m, int out);
 void nb_emit_rmsnorm(nb_plan *p, const nb_model_def *m, int layer, nb_role weight, int in, int out, size_t group);
-void nb_emit_matmul(nb_plan *p, const nb_model_def *m, int layer, nb_role weight, nb_role bias, int in, int out, bool add);
+void nb_emit_matmul(nb_plan *p, const nb_model_def *m, int layer, nb_role weight, nb_role bias, int in, int out,
+                    bool add);
 void nb_emit_rope(nb_plan *p, const nb_model_def *m, int layer, int buffer, size_t head);
 void nb_emit_op(nb_plan *p, nb_op op);
 

@@ -13,16 +13,16 @@ typedef enum nb_rope_scaling {
 } nb_rope_scaling;
 
 typedef struct nb_rope {
-    size_t dim;   /* rotated values of a head, even; pairs are dim / 2 */
-    bool neox;    /* pairs (i, i + dim/2) instead of (2i, 2i + 1) */
-    double base;  /* theta */
+    size_t dim;  /* rotated values of a head, even; pairs are dim / 2 */
+    bool neox;   /* pairs (i, i + dim/2) instead of (2i, 2i + 1) */
+    double base; /* theta */
     nb_rope_scaling scaling;
-    double factor;                 /* >= 1 where it scales */
-    double low_freq, high_freq;    /* llama3 */
-    double beta_fast, beta_slow;   /* yarn */
-    double original_context;       /* llama3, yarn, longrope */
-    double attention_factor;       /* of cos and sin; 0: the scaling's own rule */
-    const float *freq_factors;     /* [dim / 2] divides each frequency, or NULL (llama3 in GGUF; longrope's short ones) */
+    double factor;               /* >= 1 where it scales */
+    double low_freq, high_freq;  /* llama3 */
+    double beta_fast, beta_slow; /* yarn */
+    double original_context;     /* llama3, yarn, longrope */
+    double attention_factor;     /* of cos and sin; 0: the scaling's own rule */
+    const float *freq_factors;   /* [dim / 2] divides each frequency, or NULL (llama3 in GGUF; longrope's short ones) */
     const float *freq_factors_long; /* used when the context in use is beyond original_context (longrope), or NULL */
 } nb_rope;
 

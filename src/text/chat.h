@@ -5,9 +5,9 @@
 #include "base/mem.h"
 
 typedef struct nb_chat_message {
-    nb_str role;    /* "system", "user", "assistant", "tool" */
+    nb_str role; /* "system", "user", "assistant", "tool" */
     nb_str content;
-    nb_str extra;   /* JSON object of further fields (tool_calls, name, ...) or empty */
+    nb_str extra; /* JSON object of further fields (tool_calls, name, ...) or empty */
 } nb_chat_message;
 
 typedef struct nb_chat_input {
@@ -17,7 +17,7 @@ typedef struct nb_chat_input {
     nb_str variables; /* JSON object of further template variables, or empty */
     nb_str bos_token, eos_token;
     bool add_generation_prompt;
-    int64_t now;      /* seconds since 1970 (UTC) for strftime_now; tests fix it */
+    int64_t now; /* seconds since 1970 (UTC) for strftime_now; tests fix it */
 } nb_chat_input;
 
 /* A compiled template; immutable, may be shared by threads. */

@@ -96,8 +96,12 @@ static inline void runner_logits(runner *r, const int32_t *ids, size_t count, si
     for (size_t at = 0; at < count; at += chunk) {
         size_t n = count - at < chunk ? count - at : chunk;
         nb_span span = runner_span(r, 0, n, at);
-        nb_batch batch = {
-            .tokens = ids + at, .n_tokens = n, .spans = &span, .n_spans = 1, .outputs = runner_outputs(), .n_outputs = n};
+        nb_batch batch = {.tokens = ids + at,
+                          .n_tokens = n,
+                          .spans = &span,
+                          .n_spans = 1,
+                          .outputs = runner_outputs(),
+                          .n_outputs = n};
         runner_step(r, &batch);
         for (size_t i = 0; i < n; i++)
             memcpy(logits + (at + i) * vocabulary, nb_backend_cpu.logits(r->context, i), vocabulary * sizeof *logits);

@@ -12,7 +12,8 @@
 #include "runner.h"
 #include "support/logits_file.h"
 
-static const char *const names[] = {"llama-2-mha", "llama-3.2-rope-scaled", "llama-mqa-wide-head", "mistral-sliding", "qwen2", "gemma-3"};
+static const char *const names[] = {
+    "llama-2-mha", "llama-3.2-rope-scaled", "llama-mqa-wide-head", "mistral-sliding", "qwen2", "gemma-3"};
 
 static void compare(const char *name, runner_options o, size_t chunk, double limit)
 {

@@ -17,8 +17,12 @@
 
 enum { TOKENS = 70 };
 
-static const char *const files[] = {"types/F16",  "types/BF16", "types/Q4_0", "types/Q4_1", "types/Q5_0", "types/Q5_1",
-                                    "types/Q8_0", "types/Q2_K", "types/Q3_K", "types/Q4_K", "types/Q5_K", "types/Q6_K",
+static const char *const files[] = {"types/F16",     "types/BF16",
+                                    "types/Q4_0",    "types/Q4_1",
+                                    "types/Q5_0",    "types/Q5_1",
+                                    "types/Q8_0",    "types/Q2_K",
+                                    "types/Q3_K",    "types/Q4_K",
+                                    "types/Q5_K",    "types/Q6_K",
                                     "archs/gemma-3", "archs/llama-3.2-rope-scaled"};
 
 static void make_ids(int32_t *ids, size_t count, size_t vocabulary, uint32_t seed)
@@ -89,8 +93,10 @@ static void test_close_to_exact(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         size_t vocabulary;
-        float *exact = logits_of(files[i], (runner_options){.exact = true, .threads = 2, .kv = NB_TYPE_F32}, 512, &vocabulary);
-        float *fast = logits_of(files[i], (runner_options){.repack = true, .threads = 2, .kv = NB_TYPE_F16}, 512, &vocabulary);
+        float *exact = logits_of(files[i], (runner_options){.exact = true, .threads = 2, .kv = NB_TYPE_F32}, 512,
+                                 &vocabulary);
+        float *fast = logits_of(files[i], (runner_options){.repack = true, .threads = 2, .kv = NB_TYPE_F16}, 512,
+                                &vocabulary);
         double nmse = nb_nmse(fast, exact, TOKENS * vocabulary);
         printf("%-28s fast against exact: NMSE %.2e\n", files[i], nmse);
         assert_true(nmse < 1e-2);
@@ -118,8 +124,12 @@ static void test_neighbours(void **state)
     uint32_t other[8] = {7, 6, 5, 4, 3, 2, 1, 0};
     nb_span spans[2] = {runner_span(&r, 0, N, 0), runner_span(&r, N, N, 0)};
     spans[0].pages[0] = spans[0].pages[1] = other; /* page 7 and page 3: not shared */
-    nb_batch batch = {
-        .tokens = ids, .n_tokens = 2 * N, .spans = spans, .n_spans = 2, .outputs = runner_outputs(), .n_outputs = 2 * N};
+    nb_batch batch = {.tokens = ids,
+                      .n_tokens = 2 * N,
+                      .spans = spans,
+                      .n_spans = 2,
+                      .outputs = runner_outputs(),
+                      .n_outputs = 2 * N};
     runner_step(&r, &batch);
     for (size_t i = 0; i < 2 * N; i++)
         assert_memory_equal(nb_backend_cpu.logits(r.context, i), want + i * vocabulary, vocabulary * sizeof *want);
@@ -153,8 +163,7 @@ static void test_decode_allocates_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_close_to_exact),
-        cmocka_unit_test(test_neighbours),
+        cmocka_unit_test(test_close_to_exact), cmocka_unit_test(test_neighbours),
 #ifndef NB_SANITIZED
         cmocka_unit_test(test_decode_allocates_nothing),
 #endif

@@ -164,32 +164,19 @@ static void ref_stage(list *l, stage which, const nb_sampler_params *p)
     size_t keep = p->min_keep > 1 ? (size_t)p->min_keep : 1;
     l->unsure = false;
     switch (which) {
-    case STAGE_TOP_K:
-        ref_top_k(l, (size_t)p->top_k);
-        break;
-    case STAGE_TOP_P:
-        ref_top_p(l, (double)p->top_p, keep);
-        break;
-    case STAGE_TYPICAL:
-        ref_typical(l, (double)p->typical_p, keep);
-        break;
-    case STAGE_MIN_P:
-        ref_min_p(l, (double)p->min_p, keep);
-        break;
-    case STAGE_TOP_N_SIGMA:
-        ref_top_n_sigma(l, (double)p->top_n_sigma);
-        break;
-    case STAGE_XTC:
-        ref_xtc(l, (double)p->xtc_threshold, keep);
-        break;
+    case STAGE_TOP_K: ref_top_k(l, (size_t)p->top_k); break;
+    case STAGE_TOP_P: ref_top_p(l, (double)p->top_p, keep); break;
+    case STAGE_TYPICAL: ref_typical(l, (double)p->typical_p, keep); break;
+    case STAGE_MIN_P: ref_min_p(l, (double)p->min_p, keep); break;
+    case STAGE_TOP_N_SIGMA: ref_top_n_sigma(l, (double)p->top_n_sigma); break;
+    case STAGE_XTC: ref_xtc(l, (double)p->xtc_threshold, keep); break;
     case STAGE_TEMPERATURE:
         if (p->dynatemp_range > 0)
             ref_dynamic(l, (double)p->temperature, (double)p->dynatemp_range, (double)p->dynatemp_exponent);
         else
             ref_temperature(l, (double)p->temperature);
         break;
-    default:
-        fail();
+    default: fail();
     }
     sort_by_id(l);
 }

@@ -571,13 +571,19 @@ static void test_model_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chunks),         cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_cache_types),    cmocka_unit_test(test_odd_contexts),
-        cmocka_unit_test(test_rewind),         cmocka_unit_test(test_rewind_without_windows),
-        cmocka_unit_test(test_match),          cmocka_unit_test(test_two_threads),
-        cmocka_unit_test(test_text),           cmocka_unit_test(test_chat),
+        cmocka_unit_test(test_chunks),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_cache_types),
+        cmocka_unit_test(test_odd_contexts),
+        cmocka_unit_test(test_rewind),
+        cmocka_unit_test(test_rewind_without_windows),
+        cmocka_unit_test(test_match),
+        cmocka_unit_test(test_two_threads),
+        cmocka_unit_test(test_text),
+        cmocka_unit_test(test_chat),
         cmocka_unit_test(test_broken_template),
-        cmocka_unit_test(test_absurd_context), cmocka_unit_test(test_model_errors),
+        cmocka_unit_test(test_absurd_context),
+        cmocka_unit_test(test_model_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

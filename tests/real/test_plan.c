@@ -64,8 +64,8 @@ static void check(const char *name, const char *options, nb_model_params params,
     assert_int_equal(nb_session_open(m, &session, &s, &err), NB_OK);
     assert_int_equal(anonymous_maps, 1); /* one allocation a session */
     assert_int_equal(anonymous_bytes, planned(path, options, "session"));
-    printf("%s %s: %zu bytes of weights, %zu of session, as planned\n", name, options, planned(path, options, "weights_copied"),
-           anonymous_bytes);
+    printf("%s %s: %zu bytes of weights, %zu of session, as planned\n", name, options,
+           planned(path, options, "weights_copied"), anonymous_bytes);
     nb_session_close(s);
     nb_model_close(m);
 }

@@ -120,8 +120,8 @@ static void check_case(nb_session *s, const json_t *c)
         }
     }
     double mean = sum / (double)(count - 1), want = json_real_value(json_object_get(c, "mean_nll"));
-    printf("  %4zu tokens: mean nll %.6f, the oracle %.6f; worst single difference %.1e; argmax equal at %zu\n", count, mean, want,
-           worst, judged);
+    printf("  %4zu tokens: mean nll %.6f, the oracle %.6f; worst single difference %.1e; argmax equal at %zu\n", count,
+           mean, want, worst, judged);
     assert_true(fabs(mean - want) < 1e-4);
     assert_true(judged > 0);
     check_greedy(s, c);
@@ -204,8 +204,8 @@ static void check_fast(const char *file)
     nb_model *fast = open_model(file, false), *exact = open_model(file, true);
     read_policy(&text);
     must(nb_evaluate(fast, exact, nb_buf_view(&text), 512, all_models() ? 16 : 3, &p, NULL, NULL, &e, &err), &err);
-    printf("%s: fast against exact at %zu places: KL %.6f +- %.6f, same top %.2f %%, perplexity %.4f against %.4f\n", file, e.scored,
-           e.kl_mean, e.kl_error, 100 * e.same_top, e.perplexity, e.base_perplexity);
+    printf("%s: fast against exact at %zu places: KL %.6f +- %.6f, same top %.2f %%, perplexity %.4f against %.4f\n",
+           file, e.scored, e.kl_mean, e.kl_error, 100 * e.same_top, e.perplexity, e.base_perplexity);
     assert_true(e.kl_mean <= 0.003);
     assert_true(e.same_top >= 0.97);
     assert_true(fabs(e.perplexity / e.base_perplexity - 1) < 0.005);
