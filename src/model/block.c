@@ -4,11 +4,16 @@
 typedef struct decoder {
     const nb_model_def *m;
     nb_plan *p;
-    int x, normed, q, k, v, heads_out, branch, gate, up; /* rows a token */
+    int x, normed, q, k, v, heads_out, branch, gate, up;            /* rows a token */
     int out_x, out_heads, out_normed, out_branch, out_gate, out_up; /* rows a wanted output */
 } decoder;
 
 static bool has(const decoder *d, int layer, nb_role role) { return nb_model_weight(d->m, layer, role) >= 0; }
+
+static nb_op op_of(nb_op_kind kind, int layer, int in, int in2, int out) /* without weights */
+{
+    return (nb_op){.kind = kind, .layer = layer, .in = in, .in2 = in2, .out = out, .weight = -1, .bias = -1};
+}
 
 static void emit_attention(decoder *d, int layer)
 {
@@ -23,12 +28,13 @@ static void emit_attention(decoder *d, int layer)
         nb_emit_rmsnorm(d->p, d->m, layer, NB_ATTN_K_NORM, d->k, d->k, (size_t)h->k_dim);
     nb_emit_rope(d->p, d->m, layer, d->q, (size_t)h->k_dim);
     nb_emit_rope(d->p, d->m, layer, d->k, (size_t)h->k_dim);
-    nb_emit_op(d->p, (nb_op){.kind = NB_OP_KV_STORE, .layer = layer, .in = d->k, .in2 = d->v, .out = -1, .weight = -1, .bias = -1});
-    nb_emit_op(d->p, (nb_op){.kind = NB_OP_ATTENTION, .layer = layer, .in = d->q, .in2 = -1, .out = d->heads_out, .weight = -1, .bias = -1});
+    nb_emit_op(d->p, op_of(NB_OP_KV_STORE, layer, d->k, d->v, -1));
+    nb_emit_op(d->p, op_of(NB_OP_ATTENTION, layer, d->q, -1, d->heads_out));
 }
 
 /* x += weight in (+ bias), through a norm of the branch where the family has one */
-static void emit_residual(decoder *d, int layer, nb_role weight, nb_role bias, nb_role post_norm, int in, int branch, int x)
+static void emit_residual(decoder *d, int layer, nb_role weight, nb_role bias, nb_role post_norm, int in, int branch,
+                          int x)
 {
     if (!has(d, layer, post_norm)) {
         nb_emit_matmul(d->p, d->m, layer, weight, bias, in, x, true);
@@ -36,23 +42,22 @@ static void emit_residual(decoder *d, int layer, nb_role weight, nb_role bias, n
     }
     nb_emit_matmul(d->p, d->m, layer, weight, bias, in, branch, false);
     nb_emit_rmsnorm(d->p, d->m, layer, post_norm, branch, branch, (size_t)d->m->h.embd);
-    nb_emit_op(d->p, (nb_op){.kind = NB_OP_ADD, .layer = layer, .in = x, .in2 = branch, .out = x, .weight = -1, .bias = -1});
+    nb_emit_op(d->p, op_of(NB_OP_ADD, layer, x, branch, x));
 }
 
-static void emit_gather(decoder *d, int in, int out)
-{
-    nb_emit_op(d->p, (nb_op){.kind = NB_OP_GATHER, .layer = -1, .in = in, .in2 = -1, .out = out, .weight = -1, .bias = -1});
-}
+static void emit_gather(decoder *d, int in, int out) { nb_emit_op(d->p, op_of(NB_OP_GATHER, -1, in, -1, out)); }
 
 static void emit_mlp(decoder *d, int layer, bool last, nb_activation activation)
 {
-    int x = last ? d->out_x : d->x, normed = last ? d->out_normed : d->normed, branch = last ? d->out_branch : d->branch;
+    int x = last ? d->out_x : d->x, normed = last ? d->out_normed : d->normed,
+        branch = last ? d->out_branch : d->branch;
     int gate = last ? d->out_gate : d->gate, up = last ? d->out_up : d->up;
     nb_emit_rmsnorm(d->p, d->m, layer, NB_FFN_NORM, x, normed, (size_t)d->m->h.embd);
     nb_emit_matmul(d->p, d->m, layer, NB_FFN_GATE, NB_FFN_GATE_BIAS, normed, gate, false);
     nb_emit_matmul(d->p, d->m, layer, NB_FFN_UP, NB_FFN_UP_BIAS, normed, up, false);
-    nb_emit_op(d->p, (nb_op){.kind = NB_OP_GATED, .layer = layer, .in = gate, .in2 = up, .out = gate, .weight = -1, .bias = -1,
-                             .activation = activation});
+    nb_op gated = op_of(NB_OP_GATED, layer, gate, up, gate);
+    gated.activation = activation;
+    nb_emit_op(d->p, gated);
     emit_residual(d, layer, NB_FFN_DOWN, NB_FFN_DOWN_BIAS, NB_FFN_POST_NORM, gate, branch, x);
 }
 
@@ -98,7 +103,9 @@ void nb_build_decoder(const nb_model_def *m, nb_plan *p, nb_block_flags flags)
     nb_emit_rmsnorm(p, m, -1, NB_OUTPUT_NORM, d.out_x, d.out_normed, (size_t)m->h.embd);
     nb_emit_matmul(p, m, -1, nb_model_weight(m, -1, NB_OUTPUT) >= 0 ? NB_OUTPUT : NB_TOKEN_EMBD, NB_ROLES, d.out_normed,
                    p->logits, false);
-    if (m->h.output_softcap > 0)
-        nb_emit_op(p, (nb_op){.kind = NB_OP_SOFTCAP, .layer = -1, .in = p->logits, .in2 = -1, .out = p->logits, .weight = -1, .bias = -1,
-                              .scale = m->h.output_softcap});
+    if (m->h.output_softcap > 0) {
+        nb_op softcap = op_of(NB_OP_SOFTCAP, -1, p->logits, -1, p->logits);
+        softcap.scale = m->h.output_softcap;
+        nb_emit_op(p, softcap);
+    }
 }
