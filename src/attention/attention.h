@@ -49,13 +49,13 @@ void nb_kv_load(const nb_kv_layout *layout, const void *page, int slot, int kv_h
 /* Queries of one sequence: consecutive positions position .. position + n_queries - 1, whose keys and values (and all
  * earlier ones that are still seen) are stored already. */
 typedef struct nb_attention_span {
-    void *const *pages;  /* pages[(p / NB_PAGE) % page_count] holds position p (a ring for window layers) */
+    void *const *pages; /* pages[(p / NB_PAGE) % page_count] holds position p (a ring for window layers) */
     size_t page_count;
     int64_t position;    /* of the first query */
     int64_t n_positions; /* stored in all: keys 0 .. n_positions - 1 (only the seen ones need to be in the ring) */
     size_t n_queries;
-    const float *q;      /* q[i * q_stride + h * k_dim + d] */
-    float *out;          /* out[i * out_stride + h * v_dim + d] */
+    const float *q; /* q[i * q_stride + h * k_dim + d] */
+    float *out;     /* out[i * out_stride + h * v_dim + d] */
     size_t q_stride, out_stride;
 } nb_attention_span;
 
@@ -71,7 +71,7 @@ void nb_attention_run(const nb_attention_spec *spec, const nb_kv_layout *layout,
                       size_t n_spans, bool exact, void *scratch, nb_team *team, int member, int members);
 
 /* FlashAttention's Algorithm 0 in double precision over plain arrays: the oracle of the tests. k, v: [n_positions][kv_heads][dim]. */
-void nb_attention_standard(const nb_attention_spec *spec, const float *q, const float *k, const float *v, size_t n_queries,
-                           int64_t position, size_t n_positions, float *out);
+void nb_attention_standard(const nb_attention_spec *spec, const float *q, const float *k, const float *v,
+                           size_t n_queries, int64_t position, size_t n_positions, float *out);
 
 #endif

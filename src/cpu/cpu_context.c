@@ -58,8 +58,8 @@ static size_t scratch_bytes(const layout_input *in)
         if (op->kind != NB_OP_MATMUL)
             continue;
         const nb_gguf_tensor *t = in->model->weights[op->weight].tensor;
-        size_t bytes = nb_matmul_scratch((nb_type)t->type->id, nb_cpu_format(in->model, op, in->exact), (size_t)t->dims[0],
-                                         rows_of_buffer(in, op->in));
+        size_t bytes = nb_matmul_scratch((nb_type)t->type->id, nb_cpu_format(in->model, op, in->exact),
+                                         (size_t)t->dims[0], rows_of_buffer(in, op->in));
         most = nb_max_size(most, bytes);
     }
     return nb_round_up(most, 64);
@@ -96,7 +96,8 @@ static nb_status layout(carver *c, const layout_input *in, nb_context *x, nb_mem
     size_t most_pages = nb_max_size(p->max_pages[0], p->max_pages[1]);
     x->kv = nb_cache_layout(in->model, p->kv_type);
     if (!nb_kv_layout_ok(&x->kv))
-        return nb_fail(err, NB_ERR_UNSUPPORTED, "cache type %s: use f32, f16 or bf16, or q8_0 where heads are multiples of 32 (here %d)",
+        return nb_fail(err, NB_ERR_UNSUPPORTED,
+                       "cache type %s: use f32, f16 or bf16, or q8_0 where heads are multiples of 32 (here %d)",
                        nb_type_get(p->kv_type)->name, x->kv.k_dim);
     nb_cache_groups(in->model, x->group_layers);
     x->page_bytes = nb_kv_page_bytes(&x->kv);
@@ -110,7 +111,8 @@ static nb_status layout(carver *c, const layout_input *in, nb_context *x, nb_mem
         x->buffer[b] = carve(c, rows_of_buffer(in, b), in->plan->buffers[b].width * sizeof(float), &m->buffers);
     for (size_t i = 0; i < in->program->panels_count; i++) {
         const nb_panels *panels = &in->program->panels[i];
-        size_t bytes = nb_act_bytes(panels->format, in->plan->buffers[panels->buffer].width, rows_of_buffer(in, panels->buffer));
+        size_t bytes = nb_act_bytes(panels->format, in->plan->buffers[panels->buffer].width,
+                                    rows_of_buffer(in, panels->buffer));
         x->panels[i] = carve(c, 1, bytes, &m->buffers);
     }
     layout_rope(c, in, x, m);

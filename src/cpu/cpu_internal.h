@@ -30,10 +30,10 @@ typedef struct nb_panels { /* a buffer's activations in the form that matrices r
 } nb_panels;
 
 typedef struct nb_step {
-    const nb_op *op;  /* NULL: write panels */
-    int panels;       /* written (op NULL) or read (matmul); -1 none */
+    const nb_op *op; /* NULL: write panels */
+    int panels;      /* written (op NULL) or read (matmul); -1 none */
     nb_split split;
-    bool barrier;     /* before the step */
+    bool barrier; /* before the step */
 } nb_step;
 
 typedef struct nb_program {
@@ -76,27 +76,27 @@ struct nb_context {
     nb_context_params params;
     nb_kv_layout kv;
     size_t page_bytes, group_layers[NB_GROUPS];
-    int *layer_slot;         /* [layers] place in its group */
-    char *pool[NB_GROUPS];   /* [layer of group][page][page_bytes] */
-    float *buffer[32];       /* of the plan */
-    char *panels[128];       /* of the program */
+    int *layer_slot;       /* [layers] place in its group */
+    char *pool[NB_GROUPS]; /* [layer of group][page][page_bytes] */
+    float *buffer[32];     /* of the plan */
+    char *panels[128];     /* of the program */
     nb_rope_table rope[NB_GROUPS];
-    void **page_pointers;    /* [layers][max_spans][max of max_pages] */
+    void **page_pointers;         /* [layers][max_spans][max of max_pages] */
     nb_attention_span *attention; /* [layers][max_spans] */
-    int64_t *token_position; /* [max_tokens] */
-    uint32_t *token_span;    /* [max_tokens] */
-    char *scratch;           /* [members][scratch_bytes] */
+    int64_t *token_position;      /* [max_tokens] */
+    uint32_t *token_span;         /* [max_tokens] */
+    char *scratch;                /* [members][scratch_bytes] */
     size_t scratch_bytes;
     void *attention_scratch;
-    const nb_batch *batch;   /* of the step in progress */
+    const nb_batch *batch; /* of the step in progress */
     void *memory;
     size_t bytes;
 };
 
-nb_status nb_cpu_weights_memory(const nb_model_def *m, const nb_plan *plan, const nb_weights_params *params, nb_memory *memory,
-                                nb_error *err);
-nb_status nb_cpu_weights_new(const nb_model_def *m, const nb_plan *plan, const nb_weights_params *params, nb_weights **out,
-                             nb_error *err);
+nb_status nb_cpu_weights_memory(const nb_model_def *m, const nb_plan *plan, const nb_weights_params *params,
+                                nb_memory *memory, nb_error *err);
+nb_status nb_cpu_weights_new(const nb_model_def *m, const nb_plan *plan, const nb_weights_params *params,
+                             nb_weights **out, nb_error *err);
 void nb_cpu_weights_free(nb_weights *w);
 nb_status nb_cpu_context_memory(const nb_model_def *model, const nb_plan *plan, const nb_weights_params *weights,
                                 const nb_context_params *params, nb_memory *memory, nb_error *err);

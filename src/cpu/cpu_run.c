@@ -18,10 +18,7 @@ static float *row(const part *p, int buffer, size_t i)
 
 static size_t width(const part *p, int buffer) { return p->x->weights->plan->buffers[buffer].width; }
 
-static const float *vector(const part *p, int weight)
-{
-    return weight < 0 ? NULL : p->x->weights->weight[weight].data;
-}
+static const float *vector(const part *p, int weight) { return weight < 0 ? NULL : p->x->weights->weight[weight].data; }
 
 static const nb_gguf_tensor *tensor(const part *p, int weight) { return p->x->weights->model->weights[weight].tensor; }
 
@@ -90,8 +87,8 @@ static void run_kv_store(const part *p)
     for (size_t i = p->begin; i < p->end; i++) {
         const nb_attention_span *span = &x->attention[(size_t)op->layer * x->params.max_spans + x->token_span[i]];
         size_t position = (size_t)x->token_position[i];
-        nb_kv_store(&x->kv, span->pages[position / NB_PAGE % span->page_count], (int)(position % NB_PAGE), row(p, op->in, i),
-                    row(p, op->in2, i), 0, x->kv.kv_heads);
+        nb_kv_store(&x->kv, span->pages[position / NB_PAGE % span->page_count], (int)(position % NB_PAGE),
+                    row(p, op->in, i), row(p, op->in2, i), 0, x->kv.kv_heads);
     }
 }
 
@@ -101,8 +98,8 @@ static void run_attention(const part *p)
     nb_context *x = p->x;
     nb_attention_spec spec = nb_model_attention(x->weights->model, op->layer);
     nb_attention_span *spans = x->attention + (size_t)op->layer * x->params.max_spans;
-    nb_attention_run(&spec, &x->kv, spans, x->batch->n_spans, x->weights->params.exact, x->attention_scratch, x->weights->team,
-                     p->member, p->members);
+    nb_attention_run(&spec, &x->kv, spans, x->batch->n_spans, x->weights->params.exact, x->attention_scratch,
+                     x->weights->team, p->member, p->members);
 }
 
 static void run_gated(const part *p)
@@ -154,9 +151,9 @@ static void run_panels(const part *p)
 typedef void run_fn(const part *p);
 
 static run_fn *const run_op[NB_OP_KINDS] = {
-    [NB_OP_EMBED] = run_embed,         [NB_OP_RMSNORM] = run_rmsnorm,     [NB_OP_MATMUL] = run_matmul,
-    [NB_OP_ROPE] = run_rope,           [NB_OP_KV_STORE] = run_kv_store,   [NB_OP_ATTENTION] = run_attention,
-    [NB_OP_GATED] = run_gated,         [NB_OP_ADD] = run_add,             [NB_OP_GATHER] = run_gather,
+    [NB_OP_EMBED] = run_embed,     [NB_OP_RMSNORM] = run_rmsnorm,   [NB_OP_MATMUL] = run_matmul,
+    [NB_OP_ROPE] = run_rope,       [NB_OP_KV_STORE] = run_kv_store, [NB_OP_ATTENTION] = run_attention,
+    [NB_OP_GATED] = run_gated,     [NB_OP_ADD] = run_add,           [NB_OP_GATHER] = run_gather,
     [NB_OP_SOFTCAP] = run_softcap,
 };
 
@@ -166,7 +163,7 @@ static run_fn *const run_op[NB_OP_KINDS] = {
 static size_t step_rows(const nb_context *x, const nb_step *step)
 {
     const nb_plan_buffer *buffers = x->weights->plan->buffers;
-    int buffer = !step->op             ? x->weights->program.panels[step->panels].buffer
+    int buffer = !step->op            ? x->weights->program.panels[step->panels].buffer
                  : step->op->out >= 0 ? step->op->out
                                       : step->op->in;
     return buffers[buffer].outputs ? x->batch->n_outputs : x->batch->n_tokens;
@@ -203,7 +200,8 @@ static size_t chain_length(const nb_program *program, size_t first)
     const nb_split *split = &program->steps[first].split;
     size_t n = 1;
     while (split->kind == NB_SPLIT_COLUMNS && first + n < program->step_count && !program->steps[first + n].barrier &&
-           program->steps[first + n].split.kind == NB_SPLIT_COLUMNS && program->steps[first + n].split.width == split->width)
+           program->steps[first + n].split.kind == NB_SPLIT_COLUMNS &&
+           program->steps[first + n].split.width == split->width)
         n++;
     return n;
 }
@@ -214,7 +212,12 @@ static void run_chain(nb_context *x, const nb_step *steps, size_t count, int mem
     nb_team_share(steps->split.width, 32, member, members, &begin, &end);
     for (size_t at = begin; at < end; at += CHAIN_COLUMNS)
         for (size_t i = 0; i < count; i++) {
-            part p = {.x = x, .step = &steps[i], .rows = step_rows(x, &steps[i]), .begin = at, .member = member, .members = members};
+            part p = {.x = x,
+                      .step = &steps[i],
+                      .rows = step_rows(x, &steps[i]),
+                      .begin = at,
+                      .member = member,
+                      .members = members};
             p.end = nb_min_size(end, at + CHAIN_COLUMNS);
             if (p.rows > 0)
                 run_part(&p);
@@ -247,7 +250,8 @@ static void prepare(nb_context *x, int member, int members)
                                                      .n_positions = span->position + (int64_t)span->count,
                                                      .n_queries = span->count,
                                                      .q = x->buffer[op->in] + span->first * plan->buffers[op->in].width,
-                                                     .out = x->buffer[op->out] + span->first * plan->buffers[op->out].width,
+                                                     .out = x->buffer[op->out] +
+                                                            span->first * plan->buffers[op->out].width,
                                                      .q_stride = plan->buffers[op->in].width,
                                                      .out_stride = plan->buffers[op->out].width};
         }
@@ -280,8 +284,9 @@ static nb_status cpu_run(nb_context *x, const nb_batch *batch, nb_error *err)
 {
     if (batch->n_tokens == 0 || batch->n_tokens > x->params.max_tokens || batch->n_outputs > x->params.max_outputs ||
         batch->n_spans > x->params.max_spans)
-        return nb_fail(err, NB_ERR_ARGUMENT, "a step of %zu tokens and %zu outputs is larger than the context was made for",
-                       batch->n_tokens, batch->n_outputs);
+        return nb_fail(err, NB_ERR_ARGUMENT,
+                       "a step of %zu tokens and %zu outputs is larger than the context was made for", batch->n_tokens,
+                       batch->n_outputs);
     for (size_t s = 0; s < batch->n_spans; s++)
         for (size_t i = 0; i < batch->spans[s].count; i++) {
             x->token_position[batch->spans[s].first + i] = batch->spans[s].position + (int64_t)i;

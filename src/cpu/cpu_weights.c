@@ -29,7 +29,8 @@ static size_t rows_of(const nb_gguf_tensor *t) { return (size_t)(t->dims[1] * t-
 
 static bool is_packed(const nb_gguf_tensor *t, const use *u, const nb_weights_params *params)
 {
-    return u->matrix && params->repack && !params->exact && nb_matmul_packs((nb_type)t->type->id, rows_of(t), (size_t)t->dims[0]);
+    return u->matrix && params->repack && !params->exact &&
+           nb_matmul_packs((nb_type)t->type->id, rows_of(t), (size_t)t->dims[0]);
 }
 
 /* bytes of our own copy of weight i, 64-byte multiples; 0: used in place */
@@ -47,7 +48,8 @@ static bool copy_bytes(const nb_model_def *m, size_t i, const use *u, const nb_w
     return true;
 }
 
-static nb_status count_memory(const nb_model_def *m, const use *uses, const nb_weights_params *params, nb_memory *memory, nb_error *err)
+static nb_status count_memory(const nb_model_def *m, const use *uses, const nb_weights_params *params,
+                              nb_memory *memory, nb_error *err)
 {
     size_t copied = 0, mapped = 0;
     for (size_t i = 0; i < m->weight_count; i++) {
@@ -62,8 +64,8 @@ static nb_status count_memory(const nb_model_def *m, const use *uses, const nb_w
     return NB_OK;
 }
 
-nb_status nb_cpu_weights_memory(const nb_model_def *m, const nb_plan *plan, const nb_weights_params *params, nb_memory *memory,
-                                nb_error *err)
+nb_status nb_cpu_weights_memory(const nb_model_def *m, const nb_plan *plan, const nb_weights_params *params,
+                                nb_memory *memory, nb_error *err)
 {
     use *uses = calloc(m->weight_count, sizeof *uses);
     if (!uses)
@@ -92,7 +94,8 @@ static void pack_member(void *context, int member, int members)
         } else if (w->packed) {
             size_t tiles = (rows_of(t) + NB_TILE_ROWS - 1) / NB_TILE_ROWS, begin, end;
             nb_team_share(tiles, 1, member, members, &begin, &end);
-            nb_pack((nb_type)t->type->id, t->data, rows_of(t), (size_t)t->dims[0], (void *)(uintptr_t)w->data, begin, end);
+            nb_pack((nb_type)t->type->id, t->data, rows_of(t), (size_t)t->dims[0], (void *)(uintptr_t)w->data, begin,
+                    end);
         }
     }
 }
@@ -105,7 +108,8 @@ static nb_status place_weights(nb_weights *w, const use *uses, nb_error *err)
     w->bytes = memory.weights_copied;
     w->memory = w->bytes ? nb_pages_alloc(w->bytes) : NULL;
     if (w->bytes && !w->memory)
-        return nb_fail(err, NB_ERR_MEMORY, "%s: no memory for %zu bytes of packed weights; --no-repack uses the file in place",
+        return nb_fail(err, NB_ERR_MEMORY,
+                       "%s: no memory for %zu bytes of packed weights; --no-repack uses the file in place",
                        nb_gguf_path(m->gguf), w->bytes);
     char *next = w->memory;
     for (size_t i = 0; i < m->weight_count; i++) {
@@ -150,8 +154,8 @@ static nb_status weights_fill(nb_weights *w, use *uses, nb_error *err)
     return NB_OK;
 }
 
-nb_status nb_cpu_weights_new(const nb_model_def *m, const nb_plan *plan, const nb_weights_params *params, nb_weights **out,
-                             nb_error *err)
+nb_status nb_cpu_weights_new(const nb_model_def *m, const nb_plan *plan, const nb_weights_params *params,
+                             nb_weights **out, nb_error *err)
 {
     *out = NULL;
     nb_weights *w = calloc(1, sizeof *w);

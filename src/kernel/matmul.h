@@ -49,17 +49,17 @@ void nb_pack(nb_type type, const void *src, size_t rows, size_t k, void *dst, si
 
 typedef struct nb_matmul {
     nb_type type;
-    bool packed;           /* weights is the packed form; else the file's rows */
-    const void *weights;   /* packed: 64-byte aligned; file rows: any alignment */
+    bool packed;         /* weights is the packed form; else the file's rows */
+    const void *weights; /* packed: 64-byte aligned; file rows: any alignment */
     size_t rows, k;
     nb_act_format format;
-    const void *act;       /* panels, as nb_act_write left them */
+    const void *act; /* panels, as nb_act_write left them */
     size_t n_tokens;
-    float *y;              /* y[t * y_stride + r] */
+    float *y; /* y[t * y_stride + r] */
     size_t y_stride;
-    const float *bias;     /* [rows], or NULL */
-    bool add;              /* y += instead of y = (after bias) */
-    void *scratch;         /* nb_matmul_scratch() bytes, 64-byte aligned, one for each thread */
+    const float *bias; /* [rows], or NULL */
+    bool add;          /* y += instead of y = (after bias) */
+    void *scratch;     /* nb_matmul_scratch() bytes, 64-byte aligned, one for each thread */
 } nb_matmul;
 
 /* Scratch for one thread, enough for any row range of this shape. */

@@ -14,7 +14,8 @@
         unpack_tile(NB_TYPE_##type, shape_##type, tile, n, codes);                                                     \
     }                                                                                                                  \
     DOT_WIDTH(type, 1)                                                                                                 \
-    DOT_WIDTH(type, 2) DOT_WIDTH(type, 4)                                                                              \
+    DOT_WIDTH(type, 2)                                                                                                 \
+    DOT_WIDTH(type, 4)                                                                                                 \
         DOT_WIDTH(type, 8) static void dot_codes_##type(const void *codes, const void *panel, size_t n, nb_sums acc)   \
     {                                                                                                                  \
         dot_codes(shape_##type, codes, panel, 8, n, acc);                                                              \
