@@ -279,7 +279,9 @@ static void write_whole_rows(const nb_matmul *m, size_t row, size_t token, size_
         tile_row v = *(const tile_row *)(const void *)sums;
         if (m->bias)
             v += bias;
-        *y = m->add ? *y + v : v;
+        if (m->add)
+            v += *y;
+        *y = v;
     }
 }
 
