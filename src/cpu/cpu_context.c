@@ -121,6 +121,7 @@ static nb_status layout(carver *c, const layout_input *in, nb_context *x, nb_mem
     x->token_span = carve(c, p->max_tokens, sizeof *x->token_span, &m->tables);
     x->page_pointers = carve(c, layers * p->max_spans, most_pages * sizeof(void *), &m->tables);
     x->attention = carve(c, layers, p->max_spans * sizeof *x->attention, &m->tables);
+    x->claims = carve(c, members, NB_CLAIMS * sizeof *x->claims, &m->tables);
     x->scratch_bytes = scratch_bytes(in);
     x->scratch = carve(c, members, x->scratch_bytes, &m->scratch);
     x->attention_scratch = carve(c, 1, attention_bytes(in), &m->scratch);

@@ -6,6 +6,8 @@
 #ifndef NB_CPU_CPU_INTERNAL_H
 #define NB_CPU_CPU_INTERNAL_H
 
+#include <stdatomic.h>
+
 #include "base/team.h"
 #include "kernel/matmul.h"
 #include "model/backend.h"
@@ -33,7 +35,8 @@ typedef struct nb_step {
     const nb_op *op; /* NULL: write panels */
     int panels;      /* written (op NULL) or read (matmul); -1 none */
     nb_split split;
-    bool barrier; /* before the step */
+    bool barrier;        /* before the step */
+    size_t column_bytes; /* of weights, that a column reads */
 } nb_step;
 
 typedef struct nb_program {
@@ -71,6 +74,14 @@ typedef struct nb_rope_table { /* of one kind of layer */
     float *cos_sin;   /* [max_tokens][pairs][2] of the step */
 } nb_rope_table;
 
+/* What has been taken of a member's columns in one chain of steps: low half, blocks its owner took from the front; high
+ * half, blocks that others took from the back. Slots are used in turn; lowering sees to it that there is a barrier at
+ * least every NB_CLAIMS / 4 steps, so a slot can be cleared half a turn ahead without being in use. */
+enum { NB_CLAIMS = 64 };
+typedef struct nb_claim {
+    _Alignas(64) atomic_uint_fast64_t taken;
+} nb_claim;
+
 struct nb_context {
     nb_weights *weights;
     nb_context_params params;
@@ -85,6 +96,7 @@ struct nb_context {
     nb_attention_span *attention; /* [layers][max_spans] */
     int64_t *token_position;      /* [max_tokens] */
     uint32_t *token_span;         /* [max_tokens] */
+    nb_claim *claims;        /* [members][NB_CLAIMS] */
     char *scratch;                /* [members][scratch_bytes] */
     size_t scratch_bytes;
     void *attention_scratch;

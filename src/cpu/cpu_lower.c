@@ -22,6 +22,7 @@ typedef struct lowering {
     bool panels_valid[MAX_PANELS];
     nb_split last_writer[32]; /* of each buffer, across barriers */
     bool pending_barrier;
+    size_t since_barrier; /* steps */
 } lowering;
 
 static bool same_split(nb_split a, nb_split b)
@@ -67,9 +68,46 @@ static void forget_touches(lowering *l)
     l->cache = (touch){0};
 }
 
+static void close_touch(touch *t)
+{
+    if (t->written && t->writer.kind == NB_SPLIT_COLUMNS)
+        t->writer.kind = NB_SPLIT_OWN;
+    if (t->read && t->reader.kind == NB_SPLIT_COLUMNS)
+        t->read_by_all = true;
+}
+
+/* Before a step of this split: columns are shared out anew for each chain of steps, so once a chain is over its columns
+ * are nobody's in particular. */
+static void enter_split(lowering *l, nb_split split)
+{
+    size_t n = l->program->step_count;
+    if (n == 0 || l->program->steps[n - 1].split.kind != NB_SPLIT_COLUMNS ||
+        same_split(l->program->steps[n - 1].split, split))
+        return;
+    for (int i = 0; i < l->plan->buffer_count; i++)
+        close_touch(&l->buffers[i]);
+    for (size_t i = 0; i < l->program->panels_count; i++)
+        close_touch(&l->panels[i]);
+    close_touch(&l->cache);
+}
+
+/* bytes of weights that a column of a step reads */
+static size_t column_bytes(const lowering *l, const nb_op *op)
+{
+    if (!op || op->kind != NB_OP_MATMUL)
+        return 0;
+    const nb_gguf_tensor *t = l->model->weights[op->weight].tensor;
+    return t->bytes / l->plan->buffers[op->out].width;
+}
+
 static void add_step(lowering *l, const nb_op *op, int panels, nb_split split)
 {
     nb_program *p = l->program;
+    l->since_barrier = l->pending_barrier ? 0 : l->since_barrier + 1;
+    if (l->since_barrier == NB_CLAIMS / 4) {
+        l->pending_barrier = true;
+        l->since_barrier = 0;
+    }
     if (p->step_count == l->step_cap) {
         l->step_cap = l->step_cap ? l->step_cap * 2 : 512;
         nb_step *steps = realloc(p->steps, l->step_cap * sizeof *steps);
@@ -81,7 +119,7 @@ static void add_step(lowering *l, const nb_op *op, int panels, nb_split split)
     }
     if (l->pending_barrier)
         forget_touches(l);
-    p->steps[p->step_count++] = (nb_step){op, panels, split, l->pending_barrier};
+    p->steps[p->step_count++] = (nb_step){op, panels, split, l->pending_barrier, column_bytes(l, op)};
     l->pending_barrier = false;
 }
 
@@ -111,6 +149,7 @@ static void write_panels(lowering *l, int panels)
     nb_split split = l->last_writer[buffer];
     if (split.kind == NB_SPLIT_OWN)
         split = by_rows_of(l, buffer);
+    enter_split(l, split);
     need_read(l, &l->buffers[buffer], split, false);
     need_write(l, &l->panels[panels], split);
     add_step(l, NULL, panels, split);
@@ -136,6 +175,7 @@ static void lower_matmul(lowering *l, const nb_op *op)
         return;
     if (!l->panels_valid[panels])
         write_panels(l, panels);
+    enter_split(l, split);
     need_read(l, &l->panels[panels], split, true);
     if (op->add)
         need_read(l, &l->buffers[op->out], split, false);
@@ -161,6 +201,7 @@ static void lower_op(lowering *l, const nb_op *op)
     nb_split split = natural_split(l, op);
     bool whole = op->kind == NB_OP_ATTENTION || op->kind == NB_OP_GATHER;
     bool attention = op->kind == NB_OP_ATTENTION, store = op->kind == NB_OP_KV_STORE;
+    enter_split(l, split);
     if (op->in >= 0)
         need_read(l, &l->buffers[op->in], split, whole);
     if (op->in2 >= 0)
