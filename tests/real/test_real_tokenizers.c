@@ -152,7 +152,7 @@ static void test_hostile_time(void **state)
             nb_buf_clear(&text);
             while (text.len < 2 * HALF)
                 units[u] ? nb_buf_z(&text, units[u]) : nb_buf_char(&text, (char)nb_random(&seed));
-            for (int round = 0; round < 6 && (round < 2 || two > 2.4 * one);
+            for (int round = 0; round < 12 && (round < 2 || two > 2.4 * one);
                  round++) { /* the least: others use the machine too */
                 double x = seconds_to_encode(r.t, (nb_str){text.data, HALF}),
                        y = seconds_to_encode(r.t, nb_buf_view(&text));
