@@ -39,16 +39,6 @@ nb_cpu_level nb_cpu_best(void)
 #endif
 }
 
-bool nb_cpu_has_bf16(void)
-{
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    return nb_cpu_best() == NB_CPU_AVX512 && __builtin_cpu_supports("avx512bf16");
-#else
-    return false;
-#endif
-}
-
 static bool level_by_name(const char *name, nb_cpu_level *level)
 {
     for (int i = 0; i < NB_CPU_LEVELS; i++)

@@ -9,13 +9,12 @@ typedef enum nb_cpu_level {
     NB_CPU_REF,    /* plain C */
     NB_CPU_AVX2,   /* AVX2 without FMA */
     NB_CPU_FMA,    /* AVX2 + FMA + F16C */
-    NB_CPU_AVX512, /* AVX-512 F, BW, DQ, VL, VBMI, VNNI (+BF16 where nb_cpu_has_bf16) */
+    NB_CPU_AVX512, /* AVX-512 F, BW, DQ, VL, VBMI, VNNI */
     NB_CPU_LEVELS
 } nb_cpu_level;
 
 /* The best level this machine has, whatever the mask says. */
 nb_cpu_level nb_cpu_best(void);
-bool nb_cpu_has_bf16(void);
 
 /* The level in use: nb_cpu_best(), lowered by NIBBLE_CPU=ref|avx2|fma|avx512 (read once), or by nb_cpu_set_level. */
 nb_cpu_level nb_cpu_current(void);

@@ -1,6 +1,6 @@
 #include "format/file_type.h"
 
-#include <strings.h>
+#include <stddef.h>
 
 /* 4 to 6 and 33 to 35 were removed */
 static const char *const names[] = {
@@ -15,11 +15,3 @@ static const char *const names[] = {
 enum { COUNT = sizeof names / sizeof *names };
 
 const char *nb_file_type_name(uint64_t id) { return id < COUNT ? names[id] : NULL; }
-
-int nb_file_type_by_name(nb_str name)
-{
-    for (int id = 0; id < COUNT; id++)
-        if (names[id] && strlen(names[id]) == name.n && strncasecmp(names[id], name.p, name.n) == 0)
-            return id;
-    return -1;
-}

@@ -3,11 +3,9 @@
 #ifndef NB_FORMAT_FILE_TYPE_H
 #define NB_FORMAT_FILE_TYPE_H
 
-#include "base/mem.h"
+#include <stdint.h>
 
 /* "Q4_K_M" for 15; NULL for an unknown or removed id. */
 const char *nb_file_type_name(uint64_t id);
-/* 15 for "Q4_K_M", in any case; -1 when there is no such mix. */
-int nb_file_type_by_name(nb_str name);
 
 #endif

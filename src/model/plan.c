@@ -93,10 +93,3 @@ void nb_plan_free(nb_plan *plan)
     free(plan->ops);
     *plan = (nb_plan){.logits = -1};
 }
-
-const char *nb_op_name(nb_op_kind kind)
-{
-    static const char *const names[NB_OP_KINDS] = {"embed",     "rmsnorm", "matmul", "rope",   "kv_store",
-                                                   "attention", "gated",   "add",    "gather", "softcap"};
-    return names[kind];
-}

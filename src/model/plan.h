@@ -53,7 +53,6 @@ typedef struct nb_plan {
 /* Emits the whole step of a model. Free with nb_plan_free. */
 nb_status nb_plan_build(const nb_model_def *model, nb_plan *plan, nb_error *err);
 void nb_plan_free(nb_plan *plan);
-const char *nb_op_name(nb_op_kind kind);
 
 /* ---- for arch files ---- */
 int nb_plan_buffer_new(nb_plan *p, const char *name, size_t width, bool outputs);
