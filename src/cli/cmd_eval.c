@@ -5,7 +5,7 @@
 #include "base/json_write.h"
 #include "cli/command.h"
 #include "cli/model_options.h"
-#include "engine/evaluate.h"
+#include "measure/evaluate.h"
 
 enum { DEFAULT_WINDOW = 512 };
 

@@ -7,11 +7,22 @@
 
 /* Values are GGUF's ids. */
 typedef enum nb_type {
-#define NB_TYPE(name, id, values, block, bytes, dequantize) NB_TYPE_##name = id,
+#define NB_TYPE(name, id, values, block, bytes, dequantize, quantize) NB_TYPE_##name = id,
 #include "quant/types.def"
 #undef NB_TYPE
     NB_TYPE_LIMIT = 43
 } nb_type;
+
+/* How values become codes. The bytes depend on the input alone: not on the instruction-set level or on threads. */
+typedef enum nb_rounding {
+    NB_ROUND_SEARCH, /* looks for the scales (and minima) with the least weighted squared error */
+    NB_ROUND_NEAREST /* the format's plain formula: equal to gguf-py to the bit where that has one */
+} nb_rounding;
+
+/* Quantizes one row. x: n finite floats, n a multiple of block_values; weight: the importance of each column (n floats,
+ * >= 0, not all 0), NULL: all alike, in which case a quantizer may weigh by the values themselves; dst: n / block_values
+ * blocks, any alignment. May be called by several threads at once. */
+typedef void nb_quantize_fn(const float *x, const float *weight, size_t n, nb_rounding rounding, void *dst);
 
 typedef struct nb_type_info {
     const char *name;      /* "Q4_K" */
@@ -21,6 +32,7 @@ typedef struct nb_type_info {
     /* src: n / block_values blocks, aligned as the block's struct; dst: n floats; n a multiple of block_values.
      * Equal to gguf-py to the bit (which NaN a NaN is, aside). Never NULL. */
     void (*dequantize)(const void *src, float *dst, size_t n);
+    nb_quantize_fn *quantize; /* NULL: no file holds the type, or it is an integer one */
 } nb_type_info;
 
 /* The row of a type; NULL for an unknown or removed id. */
@@ -34,7 +46,8 @@ const char *nb_type_why_missing(uint32_t id);
 bool nb_type_row_bytes(const nb_type_info *type, uint64_t columns, size_t *bytes);
 
 /* The dequantize functions, for callers that know the type: nb_dequantize_q4_k(src, dst, n) ... */
-#define NB_TYPE(name, id, values, block, bytes, dequantize) void dequantize(const void *src, float *dst, size_t n);
+#define NB_TYPE(name, id, values, block, bytes, dequantize, quantize)                                                  \
+    void dequantize(const void *src, float *dst, size_t n);
 #include "quant/types.def"
 #undef NB_TYPE
 

@@ -2,13 +2,14 @@
 
 #include <strings.h>
 
-#define NB_TYPE(name, id, values, block, bytes, dequantize)                                                            \
+#define NB_TYPE(name, id, values, block, bytes, dequantize, quantize)                                                  \
     _Static_assert(sizeof(block) == (bytes), #name ": the block struct has padding or a wrong field");
 #include "quant/types.def"
 #undef NB_TYPE
 
 static const nb_type_info types[NB_TYPE_LIMIT] = {
-#define NB_TYPE(name, id, values, block, bytes, dequantize) [id] = {#name, id, values, sizeof(block), dequantize},
+#define NB_TYPE(name, id, values, block, bytes, dequantize, quantize)                                                  \
+    [id] = {#name, id, values, sizeof(block), dequantize, quantize},
 #include "quant/types.def"
 #undef NB_TYPE
 };

@@ -15,7 +15,7 @@
 #include <jansson.h>
 
 #include "base/file.h"
-#include "engine/evaluate.h"
+#include "measure/evaluate.h"
 #include "support/cached.h"
 
 enum { ROWS = 32 };

@@ -2,8 +2,8 @@
  *
  * Windows as llama-perplexity takes them: the text's tokens are cut into windows; each begins with BOS where the
  * vocabulary wants one (in place of its first token); the second half of each window is scored. */
-#ifndef NB_ENGINE_EVALUATE_H
-#define NB_ENGINE_EVALUATE_H
+#ifndef NB_MEASURE_EVALUATE_H
+#define NB_MEASURE_EVALUATE_H
 
 #include "engine/engine.h"
 

@@ -1,0 +1,41 @@
+/* imatrix.h - importance matrices: for each matrix of a model the sums of squared activations of its input columns, over a
+ * calibration text. Reads and writes the GGUF form and the older binary form of llama.cpp. */
+#ifndef NB_FORMAT_IMATRIX_H
+#define NB_FORMAT_IMATRIX_H
+
+#include "base/mem.h"
+
+typedef struct nb_imatrix_entry {
+    nb_str name;     /* of the tensor: "blk.0.ffn_down.weight" */
+    size_t columns;  /* of the matrix */
+    size_t matrices; /* experts; 1 for most */
+    float *sum;      /* [matrices][columns] sums of squares */
+    float *count;    /* [matrices] tokens that were seen */
+} nb_imatrix_entry;
+
+typedef struct nb_imatrix nb_imatrix;
+
+nb_status nb_imatrix_new(nb_imatrix **out, nb_error *err);
+nb_status nb_imatrix_open(const char *path, nb_imatrix **out, nb_error *err);
+void nb_imatrix_free(nb_imatrix *m); /* NULL is fine */
+
+/* Adds an entry of zeros. */
+nb_status nb_imatrix_add(nb_imatrix *m, nb_str name, size_t columns, size_t matrices, nb_imatrix_entry **out,
+                         nb_error *err);
+size_t nb_imatrix_count(const nb_imatrix *m);
+const nb_imatrix_entry *nb_imatrix_at(const nb_imatrix *m, size_t i);
+const nb_imatrix_entry *nb_imatrix_find(const nb_imatrix *m, nb_str name); /* NULL when absent */
+/* Mean squares of an entry's matrix, as quantizers take them: [columns]. An expert that was never chosen weighs 1. */
+void nb_imatrix_weights(const nb_imatrix_entry *e, size_t matrix, float *weight);
+
+/* What it was made from: chunks of `chunk_tokens` of the named texts. */
+void nb_imatrix_set_origin(nb_imatrix *m, nb_str text_name, uint32_t chunks, uint32_t chunk_tokens);
+uint32_t nb_imatrix_chunks(const nb_imatrix *m);
+uint32_t nb_imatrix_chunk_tokens(const nb_imatrix *m);
+size_t nb_imatrix_texts(const nb_imatrix *m);
+nb_str nb_imatrix_text(const nb_imatrix *m, size_t i);
+
+typedef enum nb_imatrix_form { NB_IMATRIX_GGUF, NB_IMATRIX_BINARY } nb_imatrix_form;
+nb_status nb_imatrix_write(const nb_imatrix *m, const char *path, nb_imatrix_form form, nb_error *err);
+
+#endif
