@@ -16,10 +16,12 @@ typedef struct nb_imatrix_entry {
 typedef struct nb_imatrix nb_imatrix;
 
 nb_status nb_imatrix_new(nb_imatrix **out, nb_error *err);
-nb_status nb_imatrix_open(const char *path, nb_imatrix **out, nb_error *err);
+nb_status nb_imatrix_open(const char *path, nb_imatrix **out, nb_error *err); /* either form */
+/* The same of a file that lies in memory; name is for messages. Nothing points into bytes afterwards. */
+nb_status nb_imatrix_open_memory(const char *name, const void *bytes, size_t size, nb_imatrix **out, nb_error *err);
 void nb_imatrix_free(nb_imatrix *m); /* NULL is fine */
 
-/* Adds an entry of zeros. */
+/* Adds an entry of zeros. Entries are kept in the order of their names; pointers to them stay valid. */
 nb_status nb_imatrix_add(nb_imatrix *m, nb_str name, size_t columns, size_t matrices, nb_imatrix_entry **out,
                          nb_error *err);
 size_t nb_imatrix_count(const nb_imatrix *m);
@@ -27,8 +29,15 @@ const nb_imatrix_entry *nb_imatrix_at(const nb_imatrix *m, size_t i);
 const nb_imatrix_entry *nb_imatrix_find(const nb_imatrix *m, nb_str name); /* NULL when absent */
 /* Mean squares of an entry's matrix, as quantizers take them: [columns]. An expert that was never chosen weighs 1. */
 void nb_imatrix_weights(const nb_imatrix_entry *e, size_t matrix, float *weight);
+/* The same for one matrix of a tensor of this shape; false when the entry cannot be of such a tensor. Entries of the older
+ * form, and of tensors whose matrices are always used together, have one count for all: those may be split here. */
+bool nb_imatrix_weights_of(const nb_imatrix_entry *e, size_t columns, size_t matrices, size_t matrix, float *weight);
 
-/* What it was made from: chunks of `chunk_tokens` of the named texts. */
+/* Adds all of src to m, entry by entry. chunk_tokens: of a chunk, for a src of the older form, whose counts are chunks. */
+nb_status nb_imatrix_merge(nb_imatrix *m, const nb_imatrix *src, uint32_t chunk_tokens, nb_error *err);
+
+/* What it was made from: chunks of `chunk_tokens` of the named texts. An empty name adds no text. chunk_tokens 0: not known,
+ * and counts are chunks (the older form). Memory that was short here is an error of nb_imatrix_write. */
 void nb_imatrix_set_origin(nb_imatrix *m, nb_str text_name, uint32_t chunks, uint32_t chunk_tokens);
 uint32_t nb_imatrix_chunks(const nb_imatrix *m);
 uint32_t nb_imatrix_chunk_tokens(const nb_imatrix *m);
@@ -36,6 +45,7 @@ size_t nb_imatrix_texts(const nb_imatrix *m);
 nb_str nb_imatrix_text(const nb_imatrix *m, size_t i);
 
 typedef enum nb_imatrix_form { NB_IMATRIX_GGUF, NB_IMATRIX_BINARY } nb_imatrix_form;
+/* What no token reached is left out of the older form, which cannot say so. */
 nb_status nb_imatrix_write(const nb_imatrix *m, const char *path, nb_imatrix_form form, nb_error *err);
 
 #endif
