@@ -168,9 +168,18 @@ nb_status nb_writer_write(nb_writer *w, const void *bytes, size_t n, nb_error *e
 
 nb_status nb_writer_patch(nb_writer *w, uint64_t offset, const void *bytes, size_t n, nb_error *err)
 {
-    if (fflush(w->file) != 0 || pwrite(fileno(w->file), bytes, n, (off_t)offset) != (ssize_t)n)
-        return nb_fail(err, NB_ERR_IO, "%s: cannot write: %s", w->path, strerror(errno));
-    return NB_OK;
+    const char *p = bytes;
+    bool ok = fflush(w->file) == 0;
+    while (ok && n > 0) { /* a disk that fills up writes a part first, and says why the next time */
+        ssize_t done = pwrite(fileno(w->file), p, n, (off_t)offset);
+        ok = done > 0 || (done < 0 && errno == EINTR);
+        if (done > 0) {
+            p += done;
+            n -= (size_t)done;
+            offset += (uint64_t)done;
+        }
+    }
+    return ok ? NB_OK : nb_fail(err, NB_ERR_IO, "%s: cannot write: %s", w->path, strerror(errno));
 }
 
 nb_status nb_writer_commit(nb_writer *w, nb_error *err)

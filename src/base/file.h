@@ -25,7 +25,7 @@ nb_status nb_file_read(const char *path, size_t limit, nb_buf *out, nb_error *er
 typedef struct nb_writer nb_writer;
 nb_status nb_writer_open(const char *path, nb_writer **out, nb_error *err);
 nb_status nb_writer_write(nb_writer *w, const void *bytes, size_t n, nb_error *err);
-/* Overwrites earlier bytes (for headers whose sizes are known at the end). */
+/* Writes anywhere: over earlier bytes (headers whose sizes are known at the end), or behind them. Any number of threads. */
 nb_status nb_writer_patch(nb_writer *w, uint64_t offset, const void *bytes, size_t n, nb_error *err);
 nb_status nb_writer_commit(nb_writer *w, nb_error *err); /* frees w, on failure too (then nothing is left behind) */
 void nb_writer_abort(nb_writer *w);                      /* removes the temporary file, frees w; NULL is fine */

@@ -12,6 +12,7 @@ typedef struct nb_source_tensor {
     uint32_t n_dims;          /* 1..4 */
     uint64_t dims[4];         /* dims[0] is the contiguous one (columns); unused ones are 1 */
     const void *data;         /* all rows as they lie in a mapped file; NULL: they have to be made (`read`) */
+    int file;                 /* which of the source's files it lies in, from 0 */
 } nb_source_tensor;
 
 typedef struct nb_source nb_source;
@@ -21,6 +22,8 @@ struct nb_source {
     size_t value_count;
     const nb_source_tensor *tensors;
     size_t tensor_count;
+    const char *const *files; /* what must not be written over; NULL: path alone */
+    int file_count;           /* 0: not split */
     /* Rows [row, row + count) of tensor i into dst, in its type; rows count over all dimensions but the first. Any number of
      * threads at once. */
     nb_status (*read)(const nb_source *s, size_t i, uint64_t row, uint64_t count, void *dst, nb_error *err);
