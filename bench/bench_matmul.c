@@ -110,10 +110,15 @@ static void print(const char *kind, nb_type type, size_t rows, size_t k, size_t 
     fflush(stdout);
 }
 
+static double (*ceiling_of(nb_act_format format))(nb_team *, nb_cpu_level)
+{
+    return format == NB_ACT_F32 ? nb_ceiling_f32 : format == NB_ACT_BF16 ? nb_ceiling_bf16 : nb_ceiling_int8;
+}
+
 static void bench_gemm(nb_type type, nb_act_format format, size_t rows, size_t k, size_t n_tokens)
 {
     work w;
-    bool exact = format != nb_matmul_act_format(type);
+    bool exact = format != nb_matmul_act_format(type, k);
     if (setup(&w, type, format, rows, k, n_tokens)) {
         w.m.packed = !exact; /* any bytes are a matrix in the file's layout too */
         double operations = 2.0 * (double)rows * (double)k * (double)n_tokens, rate[REPEATS], top[REPEATS],
@@ -121,7 +126,7 @@ static void bench_gemm(nb_type type, nb_act_format format, size_t rows, size_t k
         int times = (int)(20e-3 / (operations / 3e11)) + 1;
         timed(multiply, &w, 1);
         for (int i = 0; i < REPEATS; i++) {
-            top[i] = (w.m.format == NB_ACT_F32 ? nb_ceiling_f32 : nb_ceiling_int8)(team, nb_cpu_best()) * 1e-9;
+            top[i] = ceiling_of(format)(team, nb_cpu_best()) * 1e-9;
             rate[i] = operations / timed(multiply, &w, times) * 1e-9;
             part[i] = top[i] > 0 ? rate[i] / top[i] : 0;
         }
@@ -137,7 +142,7 @@ static void bench_gemv(nb_type type, size_t total, size_t k, size_t n_tokens)
     size_t row;
     nb_type_row_bytes(nb_type_get(type), k, &row);
     size_t rows = total / row / 32 * 32;
-    if (setup(&w, type, nb_matmul_act_format(type), rows, k, n_tokens)) {
+    if (setup(&w, type, nb_matmul_act_format(type, k), rows, k, n_tokens)) {
         double rate[REPEATS], top[REPEATS], part[REPEATS];
         int times = (int)(60e6 / (double)w.packed) + 1;
         timed(multiply, &w, 1);
@@ -155,7 +160,7 @@ static void bench_gemv(nb_type type, size_t total, size_t k, size_t n_tokens)
 static void bench_pack(nb_type type, size_t rows, size_t k)
 {
     work w;
-    if (setup(&w, type, nb_matmul_act_format(type), rows, k, 1)) {
+    if (setup(&w, type, nb_matmul_act_format(type, k), rows, k, 1)) {
         uint8_t *out = pages(&w, w.packed);
         double rate[REPEATS], top[REPEATS], part[REPEATS];
         for (int i = 0; out && i < REPEATS; i++) {
@@ -177,14 +182,14 @@ static void bench_type(nb_type type, bool quick)
 {
     static const size_t shapes[][2] = {{1536, 1536}, {576, 1536}, {576, 576},   {1536, 576},
                                        {2048, 640},  {640, 2048}, {8960, 1536}, {1536, 8960}};
-    nb_act_format format = nb_matmul_act_format(type);
+    nb_act_format format = nb_matmul_act_format(type, 1536);
     size_t n = quick ? 2 : sizeof shapes / sizeof *shapes;
     for (size_t i = 0; i < n; i++)
         if (nb_matmul_packs(type, shapes[i][0], shapes[i][1]))
             bench_gemm(type, format, shapes[i][0], shapes[i][1], TOKENS);
     for (size_t tokens = 16; tokens <= 64 && !quick; tokens *= 4)
         bench_gemm(type, format, 1536, 1536, tokens);
-    if (format == NB_ACT_Q8)
+    if (format != NB_ACT_F32)
         bench_gemm(type, NB_ACT_F32, 1536, 1536, TOKENS);
     for (size_t tokens = 1; tokens <= (quick ? 1 : 8); tokens *= 2)
         bench_gemv(type, 8 << 20, 1536, tokens);

@@ -16,6 +16,7 @@ static const nb_attend_table *const tables[NB_CPU_LEVELS] = {
     [NB_CPU_AVX2] = &nb_attend_table_avx2,
     [NB_CPU_FMA] = &nb_attend_table_fma,
     [NB_CPU_AVX512] = &nb_attend_table_avx512,
+    [NB_CPU_BF16] = &nb_attend_table_avx512,
 #endif
 };
 

@@ -11,13 +11,19 @@
 #include <cpuid.h>
 #endif
 
-static const char *const level_names[NB_CPU_LEVELS] = {"ref", "avx2", "fma", "avx512"};
+static const char *const level_names[NB_CPU_LEVELS] = {"ref", "avx2", "fma", "avx512", "bf16"};
 
 #if defined(__x86_64__)
 static bool has_f16c(void) /* clang 14's __builtin_cpu_supports does not know the name */
 {
     unsigned a, b, c, d;
     return __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1);
+}
+
+static bool has_avx512_bf16(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 5 & 1);
 }
 #endif
 
@@ -32,7 +38,7 @@ nb_cpu_level nb_cpu_best(void)
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
         __builtin_cpu_supports("avx512vnni"))
-        return NB_CPU_AVX512;
+        return has_avx512_bf16() ? NB_CPU_BF16 : NB_CPU_AVX512;
     return NB_CPU_FMA;
 #else
     return NB_CPU_REF;
@@ -76,7 +82,7 @@ nb_status nb_cpu_check_env(nb_error *err)
     nb_cpu_level level;
     const char *mask = getenv("NIBBLE_CPU");
     if (mask && *mask && !level_by_name(mask, &level))
-        return nb_fail(err, NB_ERR_ARGUMENT, "NIBBLE_CPU=%.40s is not a level; use ref, avx2, fma or avx512", mask);
+        return nb_fail(err, NB_ERR_ARGUMENT, "NIBBLE_CPU=%.40s is not a level; use ref, avx2, fma, avx512 or bf16", mask);
     return NB_OK;
 }
 

@@ -32,7 +32,9 @@ static bool same_split(nb_split a, nb_split b)
 
 nb_act_format nb_cpu_format(const nb_model_def *model, const nb_op *op, bool exact)
 {
-    return exact ? NB_ACT_F32 : nb_matmul_act_format((nb_type)model->weights[op->weight].tensor->type->id);
+    return exact ? NB_ACT_F32
+                 : nb_matmul_act_format((nb_type)model->weights[op->weight].tensor->type->id,
+                                        (size_t)model->weights[op->weight].tensor->dims[0]);
 }
 
 static void need_read(lowering *l, touch *t, nb_split split, bool whole)

@@ -55,6 +55,8 @@ CHAINS_OF(f32_plain, , f32x4, ((f32x4){0.5f, 0.5f, 0.5f, 0.5f}), a, STEP_PLAIN)
 #define STEP_MADD(c, a, b) _mm256_add_epi32(c, _mm256_madd_epi16(_mm256_maddubs_epi16(a, a), b)) /* without VNNI */
 CHAINS_OF(f32_fma, ISA("avx2,fma"), __m256, _mm256_set1_ps(0.5f), a, _mm256_fmadd_ps)
 CHAINS_OF(f32_avx512, ISA("avx512f"), __m512, _mm512_set1_ps(0.5f), a, _mm512_fmadd_ps)
+#define STEP_BF16(c, a, b) _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b)
+CHAINS_OF(bf16_avx512, ISA("avx512f,avx512bf16"), __m512, _mm512_set1_ps(0.5f), a, STEP_BF16)
 CHAINS_OF(int8_avx2, ISA("avx2"), __m256i, _mm256_set1_epi32(member), _mm256_set1_epi16(1), STEP_MADD)
 CHAINS_OF(int8_avx512, ISA("avx512f,avx512vnni"), __m512i, _mm512_set1_epi32(member), a, _mm512_dpbusd_epi32)
 #endif
@@ -69,7 +71,7 @@ double nb_ceiling_int8(nb_team *team, nb_cpu_level level)
 {
 #if defined(__x86_64__)
     level = level < nb_cpu_best() ? level : nb_cpu_best();
-    if (level == NB_CPU_AVX512)
+    if (level >= NB_CPU_AVX512)
         return rate(team, int8_avx512, 128);
     if (level >= NB_CPU_AVX2)
         return rate(team, int8_avx2, 64);
@@ -82,13 +84,23 @@ double nb_ceiling_f32(nb_team *team, nb_cpu_level level)
 {
 #if defined(__x86_64__)
     level = level < nb_cpu_best() ? level : nb_cpu_best();
-    if (level == NB_CPU_AVX512)
+    if (level >= NB_CPU_AVX512)
         return rate(team, f32_avx512, 32);
     if (level >= NB_CPU_AVX2 && nb_cpu_best() >= NB_CPU_FMA)
         return rate(team, f32_fma, 16);
 #endif
     (void)level;
     return rate(team, f32_plain, 8);
+}
+
+double nb_ceiling_bf16(nb_team *team, nb_cpu_level level)
+{
+#if defined(__x86_64__)
+    if (level >= NB_CPU_BF16 && nb_cpu_best() >= NB_CPU_BF16)
+        return rate(team, bf16_avx512, 64);
+#endif
+    (void)team, (void)level;
+    return 0;
 }
 
 typedef struct reading {

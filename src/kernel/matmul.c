@@ -22,7 +22,7 @@ static const uint8_t place_q6_k[52] = {
 static const nb_tile_type tile_types[NB_TYPE_LIMIT] = {
 #define NB_MATMUL_Q(type, d, m, at, n, place, fifth, subs, shift, bits)                                                \
     [NB_TYPE_##type] = {d, m, at, n, place, fifth, subs, shift, 0, n > 8 ? 256 : 32, 2 + (m >= 0 ? 2 : 0) + 4 * n},
-#define NB_MATMUL_F(type, bytes) [NB_TYPE_##type] = {0, -1, 0, 0, NULL, 0, 0, 0, bytes, 1, bytes},
+#define NB_MATMUL_F(type, bytes, values) [NB_TYPE_##type] = {0, -1, 0, 0, NULL, 0, 0, 0, bytes, values, bytes},
 #include "kernel/matmul.def"
 #undef NB_MATMUL_Q
 #undef NB_MATMUL_F
@@ -37,6 +37,7 @@ static const nb_matmul_level *current_level(void)
 {
     switch (nb_cpu_current()) {
 #if defined(__x86_64__)
+    case NB_CPU_BF16:
     case NB_CPU_AVX512: return &nb_matmul_avx512;
     case NB_CPU_FMA: return &nb_matmul_fma;
     case NB_CPU_AVX2: return &nb_matmul_avx2;
@@ -49,7 +50,7 @@ static const nb_matmul_level *current_level(void)
 
 static size_t token_bytes(nb_act_format format, size_t k)
 {
-    return format == NB_ACT_Q8 ? k / 32 * NB_PANEL_Q8_BYTES : k * sizeof(float);
+    return format == NB_ACT_Q8 ? k / 32 * NB_PANEL_Q8_BYTES : k * (format == NB_ACT_BF16 ? 2 : sizeof(float));
 }
 
 /* width of the panel that holds the last 1..7 tokens; 8 for the whole ones */
@@ -82,6 +83,10 @@ void nb_act_write(nb_act_format format, const float *x, size_t x_stride, size_t 
         uint8_t *panel = (uint8_t *)out + first * token_bytes(format, k);
         if (format == NB_ACT_Q8)
             level->act_q8(tokens, n, width, k_begin, k_end, panel);
+#if defined(__x86_64__)
+        else if (format == NB_ACT_BF16)
+            nb_act_bf16(tokens, n, width, k_begin, k_end, panel);
+#endif
         else
             level->act_f32(tokens, n, width, k_begin, k_end, (float *)panel);
     }
@@ -95,7 +100,12 @@ static bool has_codes(nb_type type)
     return t && t->words;
 }
 
-nb_act_format nb_matmul_act_format(nb_type type) { return has_codes(type) ? NB_ACT_Q8 : NB_ACT_F32; }
+nb_act_format nb_matmul_act_format(nb_type type, size_t k)
+{
+    if (type == NB_TYPE_BF16 && k % 2 == 0 && nb_cpu_current() >= NB_CPU_BF16)
+        return NB_ACT_BF16;
+    return has_codes(type) ? NB_ACT_Q8 : NB_ACT_F32;
+}
 
 bool nb_matmul_packs(nb_type type, size_t rows, size_t k)
 {
@@ -130,7 +140,7 @@ void nb_pack(nb_type type, const void *src, size_t rows, size_t k, void *dst, si
 /* ---- the product ---- */
 
 /* k values worked on at once */
-static size_t chunk_values(nb_act_format format, size_t k) { return format == NB_ACT_Q8 ? k : nb_min_size(k, CHUNK); }
+static size_t chunk_values(nb_act_format format, size_t k) { return format == NB_ACT_F32 ? nb_min_size(k, CHUNK) : k; }
 
 /* panels that meet one tile before the next */
 static size_t panels_together(nb_act_format format, size_t chunk)
@@ -156,7 +166,7 @@ static areas plan_areas(nb_type type, nb_act_format format, size_t k, size_t n_t
     areas a = {.sums = kept * PANEL_SUMS * sizeof(float), .tile = nb_round_up(16 * row_bytes(type, k), 64)};
     if (format == NB_ACT_Q8)
         a.codes = k / 32 * nb_codes_bytes(t->subs, nb_tile_has_min(t));
-    else {
+    else if (format == NB_ACT_F32) {
         a.codes = chunk * 64;
         a.floats = SPAN * 64;
     }
@@ -187,6 +197,10 @@ static job make_job(const nb_matmul *m)
     uint8_t *s = m->scratch;
     const nb_matmul_level *level = current_level();
     const nb_tile_kernels *kernels = &level->types[m->type];
+#if defined(__x86_64__)
+    if (m->format == NB_ACT_BF16)
+        kernels = &nb_matmul_bf16;
+#endif
     return (job){
         .m = m,
         .t = nb_tile_type_get(m->type),
@@ -339,11 +353,12 @@ static void run_tile(const job *j, size_t tile, size_t panel_begin, size_t panel
 
 void nb_matmul_run(const nb_matmul *m, size_t row_begin, size_t row_end)
 {
-    assert(row_begin % NB_TILE_ROWS == 0 && (m->format == NB_ACT_F32 || has_codes(m->type)));
+    assert(row_begin % NB_TILE_ROWS == 0 &&
+           (m->format == NB_ACT_F32 || m->format == nb_matmul_act_format(m->type, m->k)));
     job j = make_job(m);
     size_t panels = nb_act_panels(m->n_tokens), tile_end = (row_end + NB_TILE_ROWS - 1) / NB_TILE_ROWS;
     size_t chunk = chunk_values(m->format, m->k);
-    if (m->packed && j.t->float_bytes && (panels < UNPACK_PANELS || j.t->float_bytes == 2))
+    if (m->packed && j.t->float_bytes && (panels < UNPACK_PANELS || m->type != NB_TYPE_F32))
         chunk = m->k; /* decode wants one stream of memory; tiles of halves fit in L2 */
     size_t together = panels_together(m->format, chunk), group = chunk < m->k ? GROUP_TILES : 1;
     for (size_t p = 0; p < panels; p += together) {

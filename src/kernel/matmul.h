@@ -5,7 +5,8 @@
  * reads it at memory speed, prefill unpacks it to 8 bits once a tile).
  * Activations are written into *panels*: whole panels of 8 tokens, then one panel for the 1..7 left over, of width
  * 1, 2, 4 or 8 (the next power of two). NB_ACT_Q8: 8-bit with a scale (absmax / 127) for each 32 values of a token.
- * NB_ACT_F32: floats. A type's natural format is nb_matmul_act_format(); exact mode uses NB_ACT_F32 with every type.
+ * NB_ACT_BF16: rounded to bfloat16, for weights of that type at the level that multiplies it. NB_ACT_F32: floats. A
+ * matrix's natural format is nb_matmul_act_format(); exact mode uses NB_ACT_F32 with every type.
  *
  * Batch invariance: the floating-point operations that make y[t][r] and their order depend on the type, the activation
  * format and the instruction-set level only: not on the number of tokens, the panel width, rows per call, threads, or
@@ -20,11 +21,11 @@
 #define NB_TILE_ROWS 16
 #define NB_PANEL_TOKENS 8
 
-typedef enum nb_act_format { NB_ACT_F32, NB_ACT_Q8 } nb_act_format;
+typedef enum nb_act_format { NB_ACT_F32, NB_ACT_Q8, NB_ACT_BF16 } nb_act_format;
 
 /* ---- activations ---- */
 
-/* Bytes of the panels of n_tokens tokens of k values. Linear in the number of whole panels. k: a multiple of 32 for Q8. */
+/* Bytes of the panels of n_tokens tokens of k values. Linear in the number of whole panels. k: a multiple of 32 for Q8, of 2 for BF16. */
 size_t nb_act_bytes(nb_act_format format, size_t k, size_t n_tokens);
 size_t nb_act_panels(size_t n_tokens);
 
@@ -36,8 +37,9 @@ void nb_act_write(nb_act_format format, const float *x, size_t x_stride, size_t 
 
 /* ---- weights ---- */
 
-/* The activation format a type's fast kernel wants: Q8 for quantized types that have one, else F32. */
-nb_act_format nb_matmul_act_format(nb_type type);
+/* The activation format that the fast kernel of a matrix of k columns wants at the current level: Q8 for quantized types
+ * that have one, BF16 for bfloat16 where the processor multiplies it, else F32. */
+nb_act_format nb_matmul_act_format(nb_type type, size_t k);
 /* True when packing pays for this type and shape at the current level. */
 bool nb_matmul_packs(nb_type type, size_t rows, size_t k);
 /* Bytes of the packed form (rows rounded up to whole tiles); false on overflow. Tile i is at i * (bytes / tiles). */

@@ -20,12 +20,13 @@
     {                                                                                                                  \
         dot_codes(shape_##type, codes, panel, 8, n, acc);                                                              \
     }
-#define DOT_FLOAT(type, width)                                                                                         \
+#define DOT_FLOAT(type, width, values)                                                                                         \
     static void dot##width##_##type(const void *w, const void *panel, size_t n, nb_sums acc)                           \
     {                                                                                                                  \
-        dot_float(NB_TYPE_##type, w, panel, width, n, acc);                                                            \
+        dot_float(NB_TYPE_##type, w, panel, width, n * values, acc);                                                            \
     }
-#define NB_MATMUL_F(type, bytes) DOT_FLOAT(type, 1) DOT_FLOAT(type, 2) DOT_FLOAT(type, 4) DOT_FLOAT(type, 8)
+#define NB_MATMUL_F(type, bytes, values)                                                                               \
+    DOT_FLOAT(type, 1, values) DOT_FLOAT(type, 2, values) DOT_FLOAT(type, 4, values) DOT_FLOAT(type, 8, values)
 #include "kernel/matmul.def"
 #undef NB_MATMUL_Q
 #undef NB_MATMUL_F
@@ -39,7 +40,7 @@ const nb_matmul_level LEVEL = {
     }
 #define NB_MATMUL_Q(type, d, m, words_at, words, place, fifth, ...)                                                    \
     [NB_TYPE_##type] = {DOTS(type), UNPACK_PAYS(words, fifth) ? unpack_##type : NULL, dot_codes_##type},
-#define NB_MATMUL_F(type, bytes) [NB_TYPE_##type] = {DOTS(type), NULL, NULL},
+#define NB_MATMUL_F(type, bytes, values) [NB_TYPE_##type] = {DOTS(type), NULL, NULL},
 #include "kernel/matmul.def"
 #undef NB_MATMUL_Q
 #undef NB_MATMUL_F

@@ -3,14 +3,14 @@
  * Packed tile of a block type: for each block, ascending, of 16 rows (lane = row):
  *     f16 d[16], f16 m[16] (types with a minimum), u32 word[n][16]: word place[i] of all rows, the block's own words.
  * So a vector holds 4 consecutive bytes of 16 rows, the bytes are as many as in the file, and padding rows are zeros.
- * Float types: [k][16] elements.
+ * Float types: [k][16] elements; BF16: [k / 2][16] pairs of elements.
  *
  * Codes ("u8 blocks"), what prefill unpacks a tile to, for each 32 values:
  *     u8 code[8 quads][16 rows][4], f32 scale[subs][16], f32 min[subs][16] (types with a minimum).
  *
  * Panel of W tokens, NB_ACT_Q8, for each 32 values: u32 quad[8][W] (4 signed bytes of one token), i32 minus[W]
  *     (the sum of the 32, negated: one shift by memory operand starts a kernel's sums), i32 minus_low[W] (of the first
- *     16 values), f32 scale[W]. NB_ACT_F32: f32 [k][W].
+ *     16 values), f32 scale[W]. NB_ACT_F32: f32 [k][W]. NB_ACT_BF16: pairs of bf16 [k / 2][W].
  *
  * The value of (row, token), in this order at every level, s over sub-blocks, b over blocks of 32 values:
  *     dot_s = sum code * q + (minus_s << shift)                    exact, 32-bit integers
@@ -18,6 +18,7 @@
  *     acc = fma(v_b, activation scale_b, acc)
  * F32: within each 256 values of k from 0: part_j = fma(w, x, part_j) for k = j mod 4, k ascending; then acc += part_0,
  *     part_1, part_2, part_3. (Four chains hide the latency of fma for one token, and read k in order.)
+ * BF16 by BF16: two chains of vpdpbf16ps, over pairs of k even and odd; then their sum.
  * The AVX2 level has no fma: there it is a multiplication and an addition. */
 #ifndef NB_KERNEL_MATMUL_TILE_H
 #define NB_KERNEL_MATMUL_TILE_H
@@ -34,7 +35,7 @@ typedef struct nb_tile_type {
     uint16_t words_at, words; /* words 0: the type has no 8-bit kernel */
     const uint8_t *place;
     uint8_t fifth, subs, shift;
-    uint8_t float_bytes;
+    uint8_t float_bytes; /* of what a lane holds: a number, or a pair of bfloat16 */
     uint16_t block_values, block_bytes;
 } nb_tile_type;
 
@@ -77,6 +78,9 @@ typedef struct nb_matmul_level {
 extern const nb_matmul_level nb_matmul_ref;
 #if defined(__x86_64__)
 extern const nb_matmul_level nb_matmul_avx2, nb_matmul_fma, nb_matmul_avx512;
+/* bfloat16 by bfloat16 */
+extern const nb_tile_kernels nb_matmul_bf16;
+void nb_act_bf16(const float *const *x, size_t n, size_t width, size_t k_begin, size_t k_end, uint8_t *panel);
 #endif
 
 void nb_pack_ref(const nb_tile_type *t, const uint8_t *src, size_t row_bytes, size_t n_rows, size_t blocks, void *tile);

@@ -158,7 +158,10 @@ INLINE vf tile_float(nb_type type, const uint8_t *w, size_t k)
 {
     switch (type) {
     case NB_TYPE_F16: return vf_half(w + k * 32);
-    case NB_TYPE_BF16: return (vf)(vu_load_u16(w + k * 32) << 16);
+    case NB_TYPE_BF16: {
+        vu pair = vu_load(w + k / 2 * 64);
+        return (vf)(k % 2 ? pair & 0xffff0000 : pair << 16);
+    }
     default: return vf_load(w + k * 64);
     }
 }

@@ -9,6 +9,7 @@ static const nb_vec_table *const tables[NB_CPU_LEVELS] = {
     [NB_CPU_AVX2] = &nb_vec_table_avx2,
     [NB_CPU_FMA] = &nb_vec_table_fma,
     [NB_CPU_AVX512] = &nb_vec_table_avx512,
+    [NB_CPU_BF16] = &nb_vec_table_avx512,
 #endif
 };
 

@@ -116,7 +116,7 @@ static void test_levels(void **state)
     nb_error err;
     setenv("NIBBLE_CPU", "pentium", 1);
     assert_int_equal(nb_cpu_check_env(&err), NB_ERR_ARGUMENT);
-    assert_non_null(strstr(err.message, "ref, avx2, fma or avx512"));
+    assert_non_null(strstr(err.message, "ref, avx2, fma, avx512 or bf16"));
     setenv("NIBBLE_CPU", "ref", 1);
     assert_int_equal(nb_cpu_check_env(&err), NB_OK);
     assert_int_equal(nb_cpu_current(), NB_CPU_REF);

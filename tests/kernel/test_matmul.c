@@ -187,9 +187,10 @@ static void quantized(const problem *p, const float *x, double *out)
         for (size_t j = 0; j < 32 && p->format == NB_ACT_Q8; j++)
             absmax = fmaxf(absmax, fabsf(x[i + j]));
         for (size_t j = i; j < nb_min_size(p->k, i + 32); j++)
-            out[j] = p->format == NB_ACT_F32 ? (double)x[j]
-                     : absmax == 0           ? 0
-                                             : (double)rintf(x[j] * (127.0f / absmax)) * (double)(absmax / 127.0f);
+            out[j] = p->format == NB_ACT_F32    ? (double)x[j]
+                     : p->format == NB_ACT_BF16 ? (double)nb_bf16_to_f32(nb_f32_to_bf16(x[j]))
+                     : absmax == 0              ? 0
+                                                : (double)rintf(x[j] * (127.0f / absmax)) * (double)(absmax / 127.0f);
     }
 }
 
@@ -268,6 +269,8 @@ static void check_problem(nb_type type, nb_act_format format, fill f, size_t row
 {
     float *reference = NULL;
     for (int level = 0; level <= (int)nb_cpu_best(); level++) {
+        if (format == NB_ACT_BF16 && level != NB_CPU_BF16)
+            continue;
         nb_cpu_set_level((nb_cpu_level)level);
         random_state = type * 1000 + k + f;
         problem p = make_problem(type, format, f, rows, k, n_tokens);
@@ -298,11 +301,11 @@ static void test_types(void **state)
         if (!nb_type_get(id) || !packs((nb_type)id))
             continue;
         nb_type type = (nb_type)id;
-        nb_act_format format = nb_matmul_act_format(type);
+        nb_act_format format = nb_matmul_act_format(type, 512);
         size_t block = nb_type_get(id)->block_values;
         check_problem(type, format, FILL_RANDOM, 37, block == 256 ? 512 : 96, 65);
         check_problem(type, format, FILL_RANDOM, 16, block == 256 ? 256 : 32, 9);
-        if (format == NB_ACT_Q8) /* exact mode of a quantized type */
+        if (format != NB_ACT_F32) /* exact mode */
             check_problem(type, NB_ACT_F32, FILL_RANDOM, 21, block == 256 ? 512 : 96, 29);
     }
 }
@@ -320,13 +323,20 @@ static void test_shapes(void **state)
     check_problem(NB_TYPE_F32, NB_ACT_F32, FILL_RANDOM, 1, 1, 9);
     check_problem(NB_TYPE_F16, NB_ACT_F32, FILL_RANDOM, 17, 1100, 29);
     check_problem(NB_TYPE_BF16, NB_ACT_F32, FILL_RANDOM, 17, 2049, 9);
+    check_problem(NB_TYPE_BF16, NB_ACT_F32, FILL_RANDOM, 35, 2050, 65);
+    if (nb_cpu_best() >= NB_CPU_BF16) {
+        check_problem(NB_TYPE_BF16, NB_ACT_BF16, FILL_RANDOM, 35, 2050, 65);
+        check_problem(NB_TYPE_BF16, NB_ACT_BF16, FILL_RANDOM, 1, 2, 9);
+        check_problem(NB_TYPE_BF16, NB_ACT_BF16, FILL_RANDOM, 17, 34, 29);
+        check_problem(NB_TYPE_BF16, NB_ACT_BF16, FILL_ONES, 16, 576, 9);
+    }
 }
 
 static void test_extremes(void **state)
 {
     (void)state;
     for (uint32_t id = 0; id < NB_TYPE_LIMIT; id++)
-        if (nb_type_get(id) && packs((nb_type)id) && nb_matmul_act_format((nb_type)id) == NB_ACT_Q8)
+        if (nb_type_get(id) && packs((nb_type)id) && nb_matmul_act_format((nb_type)id, 256) == NB_ACT_Q8)
             for (fill f = FILL_ONES; f < FILLS; f++)
                 check_problem((nb_type)id, NB_ACT_Q8, f, 17, 256, 29);
 }
@@ -353,7 +363,7 @@ static void test_generic(void **state)
 {
     (void)state;
     assert_false(packs(NB_TYPE_F64));
-    assert_int_equal(nb_matmul_act_format(NB_TYPE_F64), NB_ACT_F32);
+    assert_int_equal(nb_matmul_act_format(NB_TYPE_F64, 256), NB_ACT_F32);
     problem p = {.type = NB_TYPE_F64, .format = NB_ACT_F32, .rows = 18, .k = 100, .n_tokens = 9};
     double *w = malloc(p.rows * p.k * sizeof(double));
     p.x = malloc(p.n_tokens * p.k * sizeof(float));

@@ -70,7 +70,7 @@ static __attribute__((noinline)) void dot_block(const block *w, shape s, const u
 INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, size_t width, size_t n, nb_sums acc)
 {
     begin_sums(acc, width);
-    size_t bytes = type == NB_TYPE_F32 ? 4 : 2;
+    size_t bytes = type == NB_TYPE_F16 ? 2 : 4;
     for (size_t begin = 0; begin < n; begin += NB_SPAN_F32) {
         size_t end = nb_min_size(n, begin + NB_SPAN_F32);
         for (size_t t = 0; t < width; t++)

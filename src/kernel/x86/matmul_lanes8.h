@@ -132,7 +132,7 @@ INLINE void dot_block(const block *w, shape s, const uint8_t *panel, const unsig
 INLINE void dot_span(nb_type type, const uint8_t *tile, const float *panel, const size_t width, const size_t tokens,
                      const size_t first, size_t n, float *acc, size_t stride)
 {
-    const size_t half = type == NB_TYPE_F32 ? 32 : 16;
+    const size_t half = type == NB_TYPE_F16 ? 16 : 32;
     EACH8(PART)
     size_t k = 0;
     for (; k + 4 <= n; k += 4) {
