@@ -101,6 +101,8 @@ struct nb_context {
     size_t scratch_bytes;
     void *attention_scratch;
     const nb_batch *batch; /* of the step in progress */
+    nb_tap_fn *tap;        /* NULL: nobody looks */
+    void *tap_user;
     void *memory;
     size_t bytes;
 };

@@ -266,6 +266,25 @@ static void run_chain(nb_context *x, const chain *c, size_t n, int member, int m
     }
 }
 
+/* The tap sees what the matrices of a chain read, to each member some columns: their sums do not depend on how many
+ * members there are. Nothing that a chain's matrices read is written within the chain. */
+static void show_inputs(nb_context *x, const chain *c, int member, int members)
+{
+    size_t begin, end;
+    nb_team_barrier(x->weights->team);
+    for (size_t i = 0; i < c->count; i++) {
+        const nb_op *op = c->steps[i].op;
+        if (!op || op->kind != NB_OP_MATMUL)
+            continue;
+        size_t width = x->weights->plan->buffers[op->in].width;
+        nb_team_share(width, 16, member, members, &begin, &end);
+        if (begin < end)
+            x->tap(x->tap_user, op->weight, 0, x->buffer[op->in] + begin, width, step_rows(x, &c->steps[i]), begin,
+                   end - begin);
+    }
+    nb_team_barrier(x->weights->team);
+}
+
 /* page pointers and attention spans of every layer; positions and angles of every token */
 static void prepare(nb_context *x, int member, int members)
 {
@@ -321,6 +340,8 @@ void nb_cpu_run_member(void *context, int member, int members)
             continue;
         }
         chain c = chain_at(x, i);
+        if (x->tap)
+            show_inputs(x, &c, member, members);
         run_chain(x, &c, chains++, member, members);
         i += c.count;
     }
@@ -350,6 +371,12 @@ static const float *cpu_logits(nb_context *x, size_t i)
     return x->buffer[plan->logits] + i * plan->buffers[plan->logits].width;
 }
 
+static void cpu_tap(nb_context *x, nb_tap_fn *tap, void *user)
+{
+    x->tap = tap;
+    x->tap_user = user;
+}
+
 const nb_backend nb_backend_cpu = {
     .name = "cpu",
     .weights_memory = nb_cpu_weights_memory,
@@ -360,4 +387,5 @@ const nb_backend nb_backend_cpu = {
     .context_free = nb_cpu_context_free,
     .run = cpu_run,
     .logits = cpu_logits,
+    .tap = cpu_tap,
 };

@@ -53,6 +53,12 @@ typedef struct nb_batch {
 typedef struct nb_weights nb_weights; /* a backend's own */
 typedef struct nb_context nb_context;
 
+/* Sees what a matrix is about to read: columns [first, first + columns) of `rows` rows, of which x is the first; rows are
+ * `stride` floats apart. matrix: the expert; 0 for most. Threads call it at once, each with columns of its own, and always
+ * all rows of the step in their order. */
+typedef void nb_tap_fn(void *user, int weight, size_t matrix, const float *x, size_t stride, size_t rows, size_t first,
+                       size_t columns);
+
 typedef struct nb_backend {
     const char *name;
     /* What weights_new would take (weights_* fields). */
@@ -70,6 +76,8 @@ typedef struct nb_backend {
     nb_status (*run)(nb_context *context, const nb_batch *batch, nb_error *err);
     /* Row i of the last step's logits, in host memory, valid until the next step. */
     const float *(*logits)(nb_context *context, size_t i);
+    /* From the next step on shows the inputs of all matrices to tap; NULL: no more. A backend that cannot has NULL here. */
+    void (*tap)(nb_context *context, nb_tap_fn *tap, void *user);
 } nb_backend;
 
 /* Layers of each group, and the place of a layer in its group. */
