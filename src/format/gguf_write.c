@@ -1,6 +1,7 @@
 #include "format/gguf_write.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "format/gguf_parse.h"
@@ -16,10 +17,11 @@ typedef struct declared {
     uint32_t n_dims;
     uint64_t dims[4];
     size_t bytes;
+    uint64_t offset; /* of data behind the header */
 } declared;
 
 struct nb_gguf_writer {
-    nb_writer *file;
+    nb_writer *file; /* NULL: only measured */
     char *path;
     size_t alignment;
     nb_arena arena;
@@ -30,8 +32,10 @@ struct nb_gguf_writer {
     nb_status status; /* the first failure of a put */
     nb_error error;
     bool header_written;
-    size_t current; /* the tensor whose data comes */
-    size_t written; /* of it */
+    uint64_t data_start;  /* of the first tensor's data, once the header is written */
+    atomic_ullong placed; /* bytes that came by nb_gguf_writer_place */
+    size_t current;       /* the tensor whose data comes */
+    size_t written;       /* of it */
 };
 
 enum { MAX_ALIGNMENT = 1 << 20 };
@@ -215,6 +219,13 @@ void nb_gguf_put_value(nb_gguf_writer *w, const nb_gguf_value *v)
     }
 }
 
+/* of all tensors, padding included */
+static uint64_t data_bytes(const nb_gguf_writer *w)
+{
+    const declared *last = w->tensor_count ? &w->tensors[w->tensor_count - 1] : NULL;
+    return last ? last->offset + nb_round_up(last->bytes, w->alignment) : 0;
+}
+
 void nb_gguf_put_tensor(nb_gguf_writer *w, nb_str name, const nb_type_info *type, uint32_t n_dims, const uint64_t *dims)
 {
     declared t = {.type = type, .n_dims = n_dims, .dims = {1, 1, 1, 1}};
@@ -228,7 +239,9 @@ void nb_gguf_put_tensor(nb_gguf_writer *w, nb_str name, const nb_type_info *type
     fits = fits && nb_type_row_bytes(type, t.dims[0], &t.bytes);
     for (int i = 1; i < 4; i++)
         fits = fits && nb_mul(t.bytes, (size_t)t.dims[i], &t.bytes);
-    if (!fits || t.bytes > INT64_MAX / 2) {
+    uint64_t data = data_bytes(w);
+    t.offset = data;
+    if (!fits || t.bytes > INT64_MAX / 2 || data > INT64_MAX / 2) {
         w->status = nb_fail(&w->error, NB_ERR_ARGUMENT,
                             "%s: tensor '%.*s' of type %s cannot have %u dimensions, %" PRIu64 " x %" PRIu64
                             " x %" PRIu64 " x %" PRIu64,
@@ -268,15 +281,13 @@ static nb_status check_table(const nb_gguf_writer *w, nb_error *err)
 
 static void encode_tensors(const nb_gguf_writer *w, nb_buf *b)
 {
-    uint64_t offset = 0;
     for (size_t i = 0; i < w->tensor_count; i++) {
         const declared *t = &w->tensors[i];
         add_string(b, t->name);
         nb_buf_add(b, &t->n_dims, 4);
         nb_buf_add(b, t->dims, 8 * t->n_dims);
         nb_buf_add(b, &t->type->id, 4);
-        nb_buf_add(b, &offset, 8);
-        offset += nb_round_up(t->bytes, w->alignment);
+        nb_buf_add(b, &t->offset, 8);
     }
 }
 
@@ -297,7 +308,7 @@ static nb_status write_header(nb_gguf_writer *w, nb_error *err)
     uint32_t version = 3, alignment[2] = {NB_GGUF_U32, (uint32_t)w->alignment};
     uint64_t counts[2] = {w->tensor_count, w->entry_count + own_alignment};
     NB_TRY(check_table(w, err));
-    nb_buf_z(&b, "GGUF");
+    nb_buf_add(&b, "\0\0\0", 4); /* the magic comes at the end: what is killed on the way is no model */
     nb_buf_add(&b, &version, sizeof version);
     nb_buf_add(&b, counts, sizeof counts);
     if (own_alignment) {
@@ -313,6 +324,7 @@ static nb_status write_header(nb_gguf_writer *w, nb_error *err)
     if (status == NB_OK && w->tensor_count > 0)
         status = write_zeros(w, nb_round_up(b.len, w->alignment) - b.len, err);
     w->header_written = status == NB_OK;
+    w->data_start = nb_round_up(b.len, w->alignment);
     nb_buf_free(&b);
     return status;
 }
@@ -345,14 +357,79 @@ nb_status nb_gguf_writer_data(nb_gguf_writer *w, const void *bytes, size_t n, nb
     return start(w, err);
 }
 
+/* ---- pieces in any order ---- */
+
+nb_status nb_gguf_writer_begin(nb_gguf_writer *w, nb_error *err)
+{
+    static const char zeros[MAX_ALIGNMENT];
+    NB_TRY(start(w, err));
+    const declared *last = w->tensor_count ? &w->tensors[w->tensor_count - 1] : NULL;
+    size_t padding = last ? nb_round_up(last->bytes, w->alignment) - last->bytes : 0;
+    /* The padding between tensors is what a file has where nothing was written; the last one gives the file its size. */
+    return padding ? nb_writer_patch(w->file, w->data_start + last->offset + last->bytes, zeros, padding, err) : NB_OK;
+}
+
+nb_status nb_gguf_writer_place(nb_gguf_writer *w, size_t tensor, size_t offset, const void *bytes, size_t n,
+                               nb_error *err)
+{
+    const declared *t = tensor < w->tensor_count ? &w->tensors[tensor] : NULL;
+    if (!w->header_written || !t || offset > t->bytes || n > t->bytes - offset)
+        return nb_fail(err, NB_ERR_ARGUMENT, "%s: tensor %zu has no room for %zu bytes at %zu", w->path, tensor, n,
+                       offset);
+    NB_TRY(nb_writer_patch(w->file, w->data_start + t->offset + offset, bytes, n, err));
+    atomic_fetch_add(&w->placed, n);
+    return NB_OK;
+}
+
+nb_status nb_gguf_writer_measure(nb_gguf_writer **out, nb_error *err)
+{
+    nb_gguf_writer *w = calloc(1, sizeof *w);
+    *out = w;
+    if (!w || !(w->path = nb_arena_strdup(&w->arena, NB_STR("a file to measure")))) {
+        free(w);
+        *out = NULL;
+        return nb_fail_memory(err, "a file to measure", sizeof *w);
+    }
+    w->alignment = NB_GGUF_DEFAULT_ALIGNMENT;
+    return NB_OK;
+}
+
+uint64_t nb_gguf_writer_bytes(const nb_gguf_writer *w)
+{
+    bool own_alignment = w->alignment != NB_GGUF_DEFAULT_ALIGNMENT;
+    uint64_t header = 24 + (own_alignment ? 8 + alignment_key.n + 8 : 0);
+    for (size_t i = 0; i < w->entry_count; i++)
+        header += 8 + w->entries[i].key.n + w->entries[i].encoded.n;
+    for (size_t i = 0; i < w->tensor_count; i++)
+        header += 8 + w->tensors[i].name.n + 4 + 8 * (uint64_t)w->tensors[i].n_dims + 4 + 8;
+    return w->tensor_count ? nb_round_up(header, w->alignment) + data_bytes(w) : header;
+}
+
+/* ---- the end ---- */
+
+static nb_status check_whole(nb_gguf_writer *w, nb_error *err)
+{
+    uint64_t placed = atomic_load(&w->placed), all = 0;
+    for (size_t i = 0; i < w->tensor_count; i++)
+        all += w->tensors[i].bytes;
+    if (placed > 0)
+        return placed == all ? NB_OK
+                             : nb_fail(err, NB_ERR_ARGUMENT, "%s: %" PRIu64 " of %" PRIu64 " bytes of data came",
+                                       w->path, placed, all);
+    if (w->current == w->tensor_count)
+        return NB_OK;
+    const declared *t = &w->tensors[w->current];
+    return nb_fail(err, NB_ERR_ARGUMENT, "%s: tensor '%.*s' has %zu of its %zu bytes", w->path, NB_STR_ARG(t->name),
+                   w->written, t->bytes);
+}
+
 nb_status nb_gguf_writer_commit(nb_gguf_writer *w, nb_error *err)
 {
     nb_status status = start(w, err);
-    if (status == NB_OK && w->current < w->tensor_count) {
-        const declared *t = &w->tensors[w->current];
-        status = nb_fail(err, NB_ERR_ARGUMENT, "%s: tensor '%.*s' has %zu of its %zu bytes", w->path,
-                         NB_STR_ARG(t->name), w->written, t->bytes);
-    }
+    if (status == NB_OK)
+        status = check_whole(w, err);
+    if (status == NB_OK)
+        status = nb_writer_patch(w->file, 0, "GGUF", 4, err);
     if (status == NB_OK) {
         status = nb_writer_commit(w->file, err);
         w->file = NULL;

@@ -1,6 +1,6 @@
 /* gguf_write.h - writes GGUF version 3: set the metadata, declare the tensors, then stream their bytes in that order.
- * Memory holds the header only. The file appears under its name when it is committed and whole. A failure of a `put`
- * is kept and returned by the next call that can fail. One thread at a time. */
+ * Memory holds the header only. The file appears under its name when it is committed and whole; until then it has another
+ * name and no magic. A failure of a `put` is kept and returned by the next call that can fail. One thread at a time. */
 #ifndef NB_FORMAT_GGUF_WRITE_H
 #define NB_FORMAT_GGUF_WRITE_H
 
@@ -38,6 +38,16 @@ void nb_gguf_put_tensor(nb_gguf_writer *w, nb_str name, const nb_type_info *type
 /* The next bytes of tensor data: any piece of a tensor, never over its end. Padding between tensors is added here. After
  * the first call nothing can be put any more. */
 nb_status nb_gguf_writer_data(nb_gguf_writer *w, const void *bytes, size_t n, nb_error *err);
+
+/* Instead of nb_gguf_writer_data: begin, then put the pieces of all tensors in any order, each byte once, from any number of
+ * threads; `offset` counts in the tensor. */
+nb_status nb_gguf_writer_begin(nb_gguf_writer *w, nb_error *err);
+nb_status nb_gguf_writer_place(nb_gguf_writer *w, size_t tensor, size_t offset, const void *bytes, size_t n,
+                               nb_error *err);
+
+/* A writer without a file, for nb_gguf_writer_bytes: what the whole file takes, from what has been put so far. */
+nb_status nb_gguf_writer_measure(nb_gguf_writer **out, nb_error *err);
+uint64_t nb_gguf_writer_bytes(const nb_gguf_writer *w);
 
 /* Checks that every tensor's data came, and makes the file appear. Frees w, on failure too (nothing is left behind). */
 nb_status nb_gguf_writer_commit(nb_gguf_writer *w, nb_error *err);
