@@ -314,9 +314,9 @@ static void large_vocabulary(void **state)
         }
     }
     for (int i = 0; i < 5; i++) {
-        clock_gettime(CLOCK_MONOTONIC, &a);
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
         nb_gguf *g = open_bytes(&x);
-        clock_gettime(CLOCK_MONOTONIC, &b);
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &b);
         double took = (double)(b.tv_sec - a.tv_sec) * 1e3 + (double)(b.tv_nsec - a.tv_nsec) / 1e6;
         best = took < best ? took : best;
         nb_gguf_close(g);

@@ -674,7 +674,7 @@ static const struct hostile {
 static double milliseconds(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
@@ -742,7 +742,8 @@ static void hostile_files(void **state)
         if (status != cases[i].status || err.code != status || !says)
             fail_msg("%s: expected status %d, '%s' and '%s', got %d and: %s", cases[i].name, cases[i].status, byte,
                      cases[i].says, status, err.message);
-        if (took > 100 || grew > 64 * 1024)
+        /* an emulated or instrumented processor is several times slower: the limit is the release build's */
+        if (took > (NB_TEST_SLOW ? 1000 : 100) || grew > 64 * 1024)
             fail_msg("%s: took %.1f ms and %ld KiB", cases[i].name, took, grew);
         unlink(path);
     }
