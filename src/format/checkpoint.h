@@ -19,6 +19,7 @@ typedef enum nb_dtype {
     NB_DTYPE_I64,
     NB_DTYPE_F8_E4M3,
     NB_DTYPE_F8_E5M2,
+    NB_DTYPE_F8_E8M0,
     NB_DTYPE_F16,
     NB_DTYPE_BF16,
     NB_DTYPE_F32,
