@@ -51,4 +51,10 @@ bool nb_type_row_bytes(const nb_type_info *type, uint64_t columns, size_t *bytes
 #include "quant/types.def"
 #undef NB_TYPE
 
+/* The quantize functions. */
+nb_quantize_fn nb_quantize_f32, nb_quantize_f16, nb_quantize_bf16, nb_quantize_f64;
+nb_quantize_fn nb_quantize_q4_0, nb_quantize_q4_1, nb_quantize_q5_0, nb_quantize_q5_1, nb_quantize_q8_0;
+nb_quantize_fn nb_quantize_q2_k, nb_quantize_q3_k, nb_quantize_q4_k, nb_quantize_q5_k, nb_quantize_q6_k;
+nb_quantize_fn nb_quantize_tq1_0, nb_quantize_tq2_0, nb_quantize_q1_0, nb_quantize_q2_0;
+
 #endif
