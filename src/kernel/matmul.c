@@ -20,9 +20,21 @@ static const uint8_t place_q6_k[52] = {
     EIGHT(4, 2), EIGHT(20, 1), EIGHT(28, 2), EIGHT(44, 1), EIGHT(5, 2), EIGHT(29, 2), 0, 1, 2, 3};
 
 static const nb_tile_type tile_types[NB_TYPE_LIMIT] = {
-#define NB_MATMUL_Q(type, d, m, at, n, place, fifth, subs, shift, bits)                                                \
-    [NB_TYPE_##type] = {d, m, at, n, place, fifth, subs, shift, 0, n > 8 ? 256 : 32, 2 + (m >= 0 ? 2 : 0) + 4 * n},
-#define NB_MATMUL_F(type, bytes, values) [NB_TYPE_##type] = {0, -1, 0, 0, NULL, 0, 0, 0, bytes, values, bytes},
+#define NB_MATMUL_Q(type, d, d_bytes, m, at, n, place, order, subs, shift, bits)                                       \
+    [NB_TYPE_##type] = {d,                                                                                             \
+                        d_bytes,                                                                                       \
+                        m,                                                                                             \
+                        at,                                                                                            \
+                        n,                                                                                             \
+                        place,                                                                                         \
+                        order,                                                                                         \
+                        subs,                                                                                          \
+                        0,                                                                                             \
+                        NB_TYPE_VALUES_##type,                                                                         \
+                        NB_TYPE_BYTES_##type,                                                                          \
+                        NB_PACKED_BYTES(d_bytes, m, n)},
+#define NB_MATMUL_F(type, bytes, values)                                                                               \
+    [NB_TYPE_##type] = {0, 0, -1, 0, 0, NULL, NB_AS_IT_IS, 0, bytes, values, bytes, bytes},
 #include "kernel/matmul.def"
 #undef NB_MATMUL_Q
 #undef NB_MATMUL_F
@@ -30,7 +42,7 @@ static const nb_tile_type tile_types[NB_TYPE_LIMIT] = {
 
 const nb_tile_type *nb_tile_type_get(nb_type type)
 {
-    return type < NB_TYPE_LIMIT && tile_types[type].block_bytes ? &tile_types[type] : NULL;
+    return type < NB_TYPE_LIMIT && tile_types[type].file_bytes ? &tile_types[type] : NULL;
 }
 
 static const nb_matmul_level *current_level(void)
@@ -119,10 +131,17 @@ static size_t row_bytes(nb_type type, size_t k)
     return k / info->block_values * info->block_bytes;
 }
 
+static size_t packed_row_bytes(nb_type type, size_t k)
+{
+    const nb_tile_type *t = nb_tile_type_get(type);
+    return k / t->block_values * t->packed_bytes;
+}
+
 bool nb_packed_bytes(nb_type type, size_t rows, size_t k, size_t *bytes)
 {
+    const nb_tile_type *t = nb_tile_type_get(type);
     size_t row, up;
-    return nb_matmul_packs(type, rows, k) && nb_type_row_bytes(nb_type_get(type), k, &row) &&
+    return nb_matmul_packs(type, rows, k) && nb_mul(k / t->block_values, t->packed_bytes, &row) &&
            nb_add(rows, NB_TILE_ROWS - 1, &up) && nb_mul(up / NB_TILE_ROWS * NB_TILE_ROWS, row, bytes);
 }
 
@@ -133,7 +152,7 @@ void nb_pack(nb_type type, const void *src, size_t rows, size_t k, void *dst, si
     for (size_t tile = tile_begin; tile < tile_end; tile++) {
         size_t first = tile * NB_TILE_ROWS, n = nb_min_size(rows - first, NB_TILE_ROWS);
         current_level()->pack(t, (const uint8_t *)src + first * row, row, n, k / t->block_values,
-                              (uint8_t *)dst + first * row);
+                              (uint8_t *)dst + first * packed_row_bytes(type, k));
     }
 }
 
@@ -163,7 +182,8 @@ static areas plan_areas(nb_type type, nb_act_format format, size_t k, size_t n_t
     const nb_tile_type *t = nb_tile_type_get(type);
     size_t chunk = chunk_values(format, k);
     size_t kept = chunk < k ? GROUP_TILES * nb_min_size(nb_act_panels(n_tokens), panels_together(format, chunk)) : 1;
-    areas a = {.sums = kept * PANEL_SUMS * sizeof(float), .tile = nb_round_up(16 * row_bytes(type, k), 64)};
+    size_t tile = nb_max_size(row_bytes(type, k), t ? packed_row_bytes(type, k) : 0);
+    areas a = {.sums = kept * PANEL_SUMS * sizeof(float), .tile = nb_round_up(16 * tile, 64)};
     if (format == NB_ACT_Q8)
         a.codes = k / 32 * nb_codes_bytes(t->subs, nb_tile_has_min(t));
     else if (format == NB_ACT_F32) {
@@ -231,7 +251,8 @@ static const uint8_t *file_rows(const job *j, const uint8_t *at, size_t rows, si
     const nb_type_info *info = nb_type_get(j->m->type);
     *stride = bytes;
     if (j->m->packed) {
-        nb_unpack_rows(j->t, at + first * NB_TILE_ROWS, bytes / info->block_bytes, j->tile, bytes);
+        size_t skipped = first / info->block_bytes * j->t->packed_bytes * NB_TILE_ROWS;
+        nb_unpack_rows(j->t, at + skipped, bytes / info->block_bytes, j->tile, bytes);
         return j->tile;
     }
     /* dequantizers want their blocks aligned: to the number of a float type, to the f16 scale of others */
@@ -264,11 +285,12 @@ static operand load_tile(const job *j, size_t tile, size_t k0, size_t k1)
 {
     const nb_matmul *m = j->m;
     const nb_tile_type *t = j->t;
-    const uint8_t *at = (const uint8_t *)m->weights + tile * NB_TILE_ROWS * j->row_bytes;
+    size_t stride = m->packed ? packed_row_bytes(m->type, m->k) : j->row_bytes;
+    const uint8_t *at = (const uint8_t *)m->weights + tile * NB_TILE_ROWS * stride;
     size_t rows = nb_min_size(m->rows - tile * NB_TILE_ROWS, NB_TILE_ROWS);
     if (!t || (m->format == NB_ACT_F32 && !(m->packed && t->float_bytes)))
         return dequantized(j, at, rows, k0, k1);
-    operand w = {j->kernels, at + row_bytes(m->type, k0) * NB_TILE_ROWS, (k1 - k0) / t->block_values, NULL};
+    operand w = {j->kernels, at + packed_row_bytes(m->type, k0) * NB_TILE_ROWS, (k1 - k0) / t->block_values, NULL};
     if (!m->packed) {
         j->level->pack(t, at, j->row_bytes, rows, w.n, j->tile);
         w.w = j->tile;

@@ -2,8 +2,8 @@
  * all tokens of the panel, sums in memory. The file that includes it defines dot_block before. */
 INLINE void load_block(nb_type type, shape s, const uint8_t *tile, unsigned b, unsigned lane, block *out)
 {
-    const uint8_t *words = tile + (s.min ? 64 : 32) + 4 * lane;
-    vf d = vf_half(tile + 2 * lane), m = s.min ? vf_half(tile + 32 + 2 * lane) : d;
+    const uint8_t *words = tile + s.head + 4 * lane;
+    vf d = tile_d(type, tile + 2 * lane, words), m = s.min ? vf_half(tile + 32 + 2 * lane) : d;
     UNROLL for (unsigned q = 0; q < 8; q++) out->code[q] = tile_quad(type, words, b, q);
     for (unsigned i = 0; i < s.subs; i++) {
         out->scale[i] = tile_scale(type, words, d, b, i);

@@ -1,13 +1,18 @@
 /* matmul_rows.h - a level's table: a set of functions for each row of matmul.def, made of the inline functions of the
  * file that includes it: dot_tile, dot_codes, unpack_tile, dot_float. LEVEL: the table's name; UNPACK_PAYS(words,
- * fifth): whether prefill unpacks a type's tiles first; PACK, TRANSPOSE16, ACT_Q8, ACT_F32: the rest of the table. */
+ * order, bits): whether prefill unpacks a type's tiles first; PACK, TRANSPOSE16, ACT_Q8, ACT_F32: the rest of the table. */
 #define DOT_WIDTH(type, width)                                                                                         \
     static void dot##width##_##type(const void *w, const void *panel, size_t n, nb_sums acc)                           \
     {                                                                                                                  \
         dot_tile(NB_TYPE_##type, shape_##type, unpack_##type, w, panel, width, n, acc);                                \
     }
-#define NB_MATMUL_Q(type, d, m, words_at, words, place, fifth, subs, shift, bits)                                      \
-    static const shape shape_##type = {subs,  shift, bits, words > 8 ? 8 : 1, 32 + (m >= 0 ? 32 : 0) + 64 * words,     \
+#define NB_MATMUL_Q(type, d, d_bytes, m, words_at, words, place, order, subs, shift, bits)                             \
+    static const shape shape_##type = {subs,                                                                           \
+                                       shift,                                                                          \
+                                       bits,                                                                           \
+                                       NB_TYPE_VALUES_##type / 32,                                                     \
+                                       16 * NB_PACKED_BYTES(d_bytes, m, words),                                        \
+                                       16 * NB_PACKED_BYTES(d_bytes, m, 0),                                            \
                                        m >= 0};                                                                        \
     static void unpack_##type(const void *tile, size_t n, void *codes)                                                 \
     {                                                                                                                  \
@@ -38,8 +43,8 @@ const nb_matmul_level LEVEL = {
     {                                                                                                                  \
         dot1_##type, dot2_##type, dot4_##type, dot8_##type                                                             \
     }
-#define NB_MATMUL_Q(type, d, m, words_at, words, place, fifth, ...)                                                    \
-    [NB_TYPE_##type] = {DOTS(type), UNPACK_PAYS(words, fifth) ? unpack_##type : NULL, dot_codes_##type},
+#define NB_MATMUL_Q(type, d, d_bytes, m, words_at, words, place, order, subs, shift, bits)                             \
+    [NB_TYPE_##type] = {DOTS(type), UNPACK_PAYS(words, order, bits) ? unpack_##type : NULL, dot_codes_##type},
 #define NB_MATMUL_F(type, bytes, values) [NB_TYPE_##type] = {DOTS(type), NULL, NULL},
 #include "kernel/matmul.def"
 #undef NB_MATMUL_Q

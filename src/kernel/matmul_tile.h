@@ -1,8 +1,8 @@
 /* matmul_tile.h - layouts and the table of functions behind matmul.h; private to src/kernel.
  *
  * Packed tile of a block type: for each block, ascending, of 16 rows (lane = row):
- *     f16 d[16], f16 m[16] (types with a minimum), u32 word[n][16]: word place[i] of all rows, the block's own words.
- * So a vector holds 4 consecutive bytes of 16 rows, the bytes are as many as in the file, and padding rows are zeros.
+ *     16 bits d[16] (unless among the words), f16 m[16] (types with a minimum), u32 word[n][16]: word place[i] of all
+ *     rows, the block's own words. So a vector holds 4 consecutive bytes of 16 rows, and padding rows are zeros.
  * Float types: [k][16] elements; BF16: [k / 2][16] pairs of elements.
  *
  * Codes ("u8 blocks"), what prefill unpacks a tile to, for each 32 values:
@@ -29,20 +29,40 @@
 
 enum { NB_WIDTHS = 4, NB_SPAN_F32 = 256 };
 
+/* the order of codes in a block's words (matmul.def) */
+enum { NB_AS_IT_IS, NB_FIFTH_BITS, NB_PAIRS };
+
+/* constants of each type's block in a file */
+enum {
+#define NB_TYPE(name, id, values, block, bytes, dequantize, quantize)                                                  \
+    NB_TYPE_VALUES_##name = values, NB_TYPE_BYTES_##name = bytes,
+#include "quant/types.def"
+#undef NB_TYPE
+    NB_TYPE_CONSTANTS_END
+};
+
+/* of one row's block in a packed tile: scale, minimum, words */
+#define NB_PACKED_BYTES(d_bytes, m, words) ((d_bytes ? 2 : 0) + (m >= 0 ? 2 : 0) + 4 * words)
+
 /* how a type's block lies in the file and what its codes mean: the columns of matmul.def */
 typedef struct nb_tile_type {
-    int16_t d_at, m_at;
+    int16_t d_at, d_bytes, m_at;
     uint16_t words_at, words; /* words 0: the type has no 8-bit kernel */
     const uint8_t *place;
-    uint8_t fifth, subs, shift;
+    uint8_t order, subs;
     uint8_t float_bytes; /* of what a lane holds: a number, or a pair of bfloat16 */
-    uint16_t block_values, block_bytes;
+    uint16_t block_values, file_bytes, packed_bytes;
 } nb_tile_type;
 
 const nb_tile_type *nb_tile_type_get(nb_type type);
 
 static inline size_t nb_word_place(const nb_tile_type *t, size_t i) { return t->place ? t->place[i] : i; }
 static inline bool nb_tile_has_min(const nb_tile_type *t) { return t->m_at >= 0; }
+/* bytes of scales and minima before the words of a packed block of 16 rows */
+static inline size_t nb_tile_head(const nb_tile_type *t)
+{
+    return (t->d_bytes ? 32 : 0) + (nb_tile_has_min(t) ? 32 : 0);
+}
 static inline size_t nb_codes_bytes(size_t subs, bool min) { return 512 + 64 * subs * (min ? 2 : 1); }
 #define NB_PANEL_Q8_BYTES 44 /* a token's 32 values */
 
@@ -116,6 +136,27 @@ static inline uint32_t nb_fifth_gather(uint32_t y)
     for (unsigned q = 0; q < 8; q++)
         x |= ((y >> q & 0x01010101u) * 0x204081u >> 21 & 15) << 4 * q;
     return x;
+}
+
+/* NB_PAIRS: 8 bytes of neighbours, values 0..7 in `low` and 16..23 in `high` (first high nibbles), to 8 bytes that hold
+ * value i low and value i + 16 high; and back. */
+static inline void nb_pairs_split(uint32_t low, uint32_t high, uint32_t out[2])
+{
+    uint32_t even = (low >> 4 & 0x0f0f0f0f) | (high & 0xf0f0f0f0), odd = (low & 0x0f0f0f0f) | (high << 4 & 0xf0f0f0f0);
+    out[0] = (even & 0xff) | (even & 0xff00) << 8 | (odd & 0xff) << 8 | (odd & 0xff00) << 16;
+    even >>= 16, odd >>= 16;
+    out[1] = (even & 0xff) | (even & 0xff00) << 8 | (odd & 0xff) << 8 | (odd & 0xff00) << 16;
+}
+
+static inline void nb_pairs_join(const uint32_t in[2], uint32_t *low, uint32_t *high)
+{
+    uint32_t even = 0, odd = 0;
+    for (int i = 0; i < 2; i++) {
+        even |= ((in[i] & 0xff) | (in[i] >> 8 & 0xff00)) << 16 * i;
+        odd |= ((in[i] >> 8 & 0xff) | (in[i] >> 16 & 0xff00)) << 16 * i;
+    }
+    *low = (even & 0x0f0f0f0f) << 4 | (odd & 0x0f0f0f0f);
+    *high = (even & 0xf0f0f0f0) | (odd >> 4 & 0x0f0f0f0f);
 }
 
 #endif

@@ -20,7 +20,8 @@
 typedef struct shape {
     unsigned subs, shift, bits;
     unsigned blocks; /* of 32 values in a block of the type */
-    unsigned bytes;  /* of 16 rows' blocks */
+    unsigned bytes;  /* of 16 rows' blocks in a tile */
+    unsigned head;   /* of these, before the words */
     bool min;
 } shape;
 
@@ -57,16 +58,38 @@ INLINE vu vu_load_u16(const void *p)
     return __builtin_convertvector(v, vu);
 }
 
-#ifndef VF_HALF
 /* f16 to f32 by exponent arithmetic: the multiplication by 2^112 is exact, also for subnormals */
-INLINE vf vf_half(const void *p)
+INLINE vf vf_of_half(vu h)
 {
-    vu h = vu_load_u16(p), magnitude = (h & 0x7fff) << 13;
+    vu magnitude = (h & 0x7fff) << 13;
     vu special = (vu)(magnitude >= 0x0f800000u) & 0x7f800000u; /* infinities and NaNs */
     vf value = (vf)magnitude * 0x1p112f;
     return (vf)((vu)value | special | (h & 0x8000) << 16);
 }
+
+#ifndef VF_HALF
+INLINE vf vf_half(const void *p) { return vf_of_half(vu_load_u16(p)); }
 #endif
+
+/* each byte of `index` (0..15) replaced by that entry of the list */
+INLINE vu look_up(const uint8_t list[16], vu index)
+{
+#if LANES == 16
+    return (vu)_mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const void *)list)), (__m512i)index);
+#elif LANES == 8
+    return (vu)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)list)), (__m256i)index);
+#else
+    uint8_t bytes[4 * LANES];
+    memcpy(bytes, &index, sizeof bytes);
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = list[bytes[i]];
+    return vu_load(bytes);
+#endif
+}
+
+/* The lists of the codebook types as codes: value + (1 << shift). */
+static const uint8_t codes_iq4[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+static const uint8_t codes_mxfp4[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
 
 /* for kernels that add to sums in memory */
 INLINE void begin_sums(nb_sums acc, size_t width)
@@ -91,6 +114,9 @@ INLINE vu tile_quad(nb_type type, const uint8_t *w, unsigned b, unsigned quad)
         return (word(w, 1 + low) >> nibble & 0x0f0f0f0f) | (fifth & 0x10101010);
     }
     case NB_TYPE_Q8_0: return word(w, quad) ^ 0x80808080;
+    case NB_TYPE_IQ4_NL: return look_up(codes_iq4, word(w, low) >> nibble & 0x0f0f0f0f);
+    case NB_TYPE_IQ4_XS: return look_up(codes_iq4, word(w, 2 + 4 * b + low) >> nibble & 0x0f0f0f0f);
+    case NB_TYPE_MXFP4: return look_up(codes_mxfp4, word(w, low) >> nibble & 0x0f0f0f0f);
     case NB_TYPE_Q4_K: return word(w, 3 + b / 2 * 8 + quad) >> b % 2 * 4 & 0x0f0f0f0f;
     case NB_TYPE_Q5_K: {
         vu high = word(w, 4 + 2 * quad), fifth = b < 4 ? high << (4 - b) : high >> (b - 4);
@@ -122,6 +148,19 @@ INLINE vu k4_six(const uint8_t *w, unsigned b, unsigned at)
     return (word(w, 2) >> (byte + 4 * at) & 15) | (word(w, at) >> (byte + 2) & 48);
 }
 
+/* The block's own scale; tile: the head, moved to the first wanted row's. */
+INLINE vf tile_d(nb_type type, const uint8_t *tile, const uint8_t *w)
+{
+    switch (type) {
+    case NB_TYPE_IQ4_XS: return vf_of_half(word(w, 0) & 0xffff);
+    case NB_TYPE_MXFP4: { /* 2^(e - 128): the list is doubled */
+        vu e = vu_load_u16(tile), small = (vu)(e < 2);
+        return (vf)((small & (e + 1) << 21) | (~small & (e - 1) << 23));
+    }
+    default: return vf_half(tile);
+    }
+}
+
 /* The scale of sub-block s (0 or 1) of 32-value block b; d is the block's own. */
 INLINE vf tile_scale(nb_type type, const uint8_t *w, vf d, unsigned b, unsigned s)
 {
@@ -131,6 +170,8 @@ INLINE vf tile_scale(nb_type type, const uint8_t *w, vf d, unsigned b, unsigned 
     case NB_TYPE_Q5_K: return d * vf_of_int(k4_six(w, b, 0));
     case NB_TYPE_Q6_K: return d * vf_of_int((vu)((vi)(word(w, i / 4) << (24 - i % 4 * 8)) >> 24));
     case NB_TYPE_Q2_K: return d * vf_of_int(word(w, i / 4) >> i % 4 * 8 & 15);
+    case NB_TYPE_IQ4_XS:
+        return d * vf_of_int(((word(w, 1) >> 4 * b & 15) | (word(w, 0) >> (16 + 2 * b) & 3) << 4) - 32);
     case NB_TYPE_Q3_K: {
         vu low = word(w, i / 4 % 2) >> (i % 4 * 8 + i / 8 * 4) & 15;
         unsigned shift = i % 4 * 8 + i / 4 * 2;

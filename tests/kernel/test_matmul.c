@@ -46,6 +46,8 @@ static const int *scale_fields(nb_type type)
     switch (type) {
     case NB_TYPE_Q4_0:
     case NB_TYPE_Q5_0:
+    case NB_TYPE_IQ4_NL:
+    case NB_TYPE_IQ4_XS:
     case NB_TYPE_Q8_0: return first;
     case NB_TYPE_Q4_1:
     case NB_TYPE_Q5_1:
@@ -68,6 +70,11 @@ static void fill_weights(nb_type type, fill f, uint8_t *w, size_t values)
             uint16_t bits = scale_bits(f);
             memcpy(w + *at, &bits, 2);
         }
+        if (type == NB_TYPE_MXFP4) /* an exponent: 2^(e - 128), 0 the least subnormal */
+            w[0] = f == FILL_HUGE          ? (uint8_t)(140 + random_u32() % 4)
+                   : f == FILL_SUBNORMAL   ? (uint8_t)(random_u32() % 3)
+                   : f == FILL_ZERO_SCALES ? 0
+                                           : (uint8_t)(115 + random_u32() % 12);
         float x = random_float();
         uint16_t half = nb_f32_to_f16(x), brain = nb_f32_to_bf16(x);
         if (type == NB_TYPE_F32)

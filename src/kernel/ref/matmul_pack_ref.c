@@ -2,45 +2,73 @@
 #include "kernel/matmul_tile.h"
 #include "num/half.h"
 
+/* the words of one row's block, in the order of the packed tile's codes; and back */
+static void to_tile_order(const nb_tile_type *t, uint32_t *w)
+{
+    if (t->order == NB_FIFTH_BITS)
+        w[0] = nb_fifth_spread(w[0]);
+    for (size_t i = 1; t->order == NB_PAIRS && i < t->words; i += 4) {
+        uint32_t low[2], high[2];
+        nb_pairs_split(w[i], w[i + 2], low);
+        nb_pairs_split(w[i + 1], w[i + 3], high);
+        memcpy(w + i, low, sizeof low);
+        memcpy(w + i + 2, high, sizeof high);
+    }
+}
+
+static void to_file_order(const nb_tile_type *t, uint32_t *w)
+{
+    if (t->order == NB_FIFTH_BITS)
+        w[0] = nb_fifth_gather(w[0]);
+    for (size_t i = 1; t->order == NB_PAIRS && i < t->words; i += 4) {
+        uint32_t file[4];
+        nb_pairs_join(w + i, &file[0], &file[2]);
+        nb_pairs_join(w + i + 2, &file[1], &file[3]);
+        memcpy(w + i, file, sizeof file);
+    }
+}
+
+enum { WORDS_MAX = 52 };
+
+static void pack_row(const nb_tile_type *t, const uint8_t *in, size_t r, uint8_t *out)
+{
+    uint32_t w[WORDS_MAX];
+    memcpy(out + 2 * r, in + t->d_at, (size_t)t->d_bytes);
+    if (nb_tile_has_min(t))
+        memcpy(out + 32 + 2 * r, in + t->m_at, 2);
+    memcpy(w, in + t->words_at, 4 * (size_t)t->words);
+    to_tile_order(t, w);
+    for (size_t i = 0; i < t->words; i++)
+        memcpy(out + nb_tile_head(t) + 64 * nb_word_place(t, i) + 4 * r, &w[i], 4);
+}
+
 void nb_pack_ref(const nb_tile_type *t, const uint8_t *src, size_t row_bytes, size_t n_rows, size_t blocks, void *tile)
 {
     uint8_t *out = tile;
-    size_t head = nb_tile_has_min(t) ? 64 : 32;
-    memset(out, 0, 16 * (size_t)t->block_bytes * blocks);
-    for (size_t b = 0; b < blocks; b++, out += 16 * (size_t)t->block_bytes)
+    memset(out, 0, 16 * (size_t)t->packed_bytes * blocks);
+    for (size_t b = 0; b < blocks; b++, out += 16 * (size_t)t->packed_bytes)
         for (size_t r = 0; r < n_rows; r++) {
-            const uint8_t *in = src + r * row_bytes + b * t->block_bytes;
-            if (t->float_bytes) {
+            const uint8_t *in = src + r * row_bytes + b * t->file_bytes;
+            if (t->float_bytes)
                 memcpy(out + r * t->float_bytes, in, t->float_bytes);
-                continue;
-            }
-            memcpy(out + 2 * r, in + t->d_at, 2);
-            if (nb_tile_has_min(t))
-                memcpy(out + 32 + 2 * r, in + t->m_at, 2);
-            for (size_t i = 0; i < t->words; i++) {
-                uint32_t w;
-                memcpy(&w, in + t->words_at + 4 * i, 4);
-                w = t->fifth && i == 0 ? nb_fifth_spread(w) : w;
-                memcpy(out + head + 64 * nb_word_place(t, i) + 4 * r, &w, 4);
-            }
+            else
+                pack_row(t, in, r, out);
         }
 }
 
 void nb_unpack_rows(const nb_tile_type *t, const uint8_t *tile, size_t blocks, uint8_t *rows, size_t row_bytes)
 {
-    size_t head = nb_tile_has_min(t) ? 64 : 32;
-    for (size_t b = 0; b < blocks; b++, tile += 16 * (size_t)t->block_bytes)
+    for (size_t b = 0; b < blocks; b++, tile += 16 * (size_t)t->packed_bytes)
         for (size_t r = 0; r < NB_TILE_ROWS; r++) {
-            uint8_t *out = rows + r * row_bytes + b * t->block_bytes;
-            memcpy(out + t->d_at, tile + 2 * r, 2);
+            uint8_t *out = rows + r * row_bytes + b * t->file_bytes;
+            uint32_t w[WORDS_MAX];
+            memcpy(out + t->d_at, tile + 2 * r, (size_t)t->d_bytes);
             if (nb_tile_has_min(t))
                 memcpy(out + t->m_at, tile + 32 + 2 * r, 2);
-            for (size_t i = 0; i < t->words; i++) {
-                uint32_t w;
-                memcpy(&w, tile + head + 64 * nb_word_place(t, i) + 4 * r, 4);
-                w = t->fifth && i == 0 ? nb_fifth_gather(w) : w;
-                memcpy(out + t->words_at + 4 * i, &w, 4);
-            }
+            for (size_t i = 0; i < t->words; i++)
+                memcpy(&w[i], tile + nb_tile_head(t) + 64 * nb_word_place(t, i) + 4 * r, 4);
+            to_file_order(t, w);
+            memcpy(out + t->words_at, w, 4 * (size_t)t->words);
         }
 }
 

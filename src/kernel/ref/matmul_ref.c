@@ -87,7 +87,7 @@ INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, siz
     }
 }
 
-#define UNPACK_PAYS(words, fifth) true
+#define UNPACK_PAYS(words, order, bits) true
 #define LEVEL nb_matmul_ref
 #define PACK nb_pack_ref
 #define TRANSPOSE16 nb_transpose16_ref

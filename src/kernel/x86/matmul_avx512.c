@@ -70,8 +70,8 @@ INLINE void dot_tile(nb_type type, shape s, nb_unpack_fn *unpack, const uint8_t 
     (void)unpack;
     EACH_TOKEN(DECLARE)
     for (; n; n--, tile += s.bytes) {
-        const uint8_t *words = tile + (s.min ? 64 : 32);
-        vf d = vf_half(tile), m = s.min ? vf_half(tile + 32) : d;
+        const uint8_t *words = tile + s.head;
+        vf d = tile_d(type, tile, words), m = s.min ? vf_half(tile + 32) : d;
         UNROLL for (unsigned b = 0; b < s.blocks; b++, record += NB_PANEL_Q8_BYTES * width)
         {
             EACH_TOKEN(DECLARE_VALUE)
@@ -133,8 +133,8 @@ INLINE void dot_codes(shape s, const uint8_t *codes, const uint8_t *record, cons
 INLINE void unpack_tile(nb_type type, shape s, const uint8_t *tile, size_t n, uint8_t *codes)
 {
     for (; n; n--, tile += s.bytes) {
-        const uint8_t *words = tile + (s.min ? 64 : 32);
-        vf d = vf_half(tile), m = s.min ? vf_half(tile + 32) : d;
+        const uint8_t *words = tile + s.head;
+        vf d = tile_d(type, tile, words), m = s.min ? vf_half(tile + 32) : d;
         UNROLL for (unsigned b = 0; b < s.blocks; b++, codes += nb_codes_bytes(s.subs, s.min))
         {
             UNROLL for (unsigned quad = 0; quad < 8; quad++)
@@ -196,7 +196,7 @@ INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, con
 
 /* Unpacking nibbles and bytes beside the dot products is free, and the packed tile leaves more of L1 to the panel:
  * 73 % of the ceiling against 68 % for Q4_0. */
-#define UNPACK_PAYS(words, fifth) (words > 8 || fifth)
+#define UNPACK_PAYS(words, order, bits) (words > 8 || order == NB_FIFTH_BITS)
 #define LEVEL nb_matmul_avx512
 #define PACK nb_pack_avx2
 #define TRANSPOSE16 nb_transpose16_avx2

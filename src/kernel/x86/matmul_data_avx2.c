@@ -62,13 +62,37 @@ INLINE void gather_halves(const uint8_t *src, size_t stride, uint8_t *out)
     memcpy(out, h, 32);
 }
 
+INLINE void gather_bytes(const uint8_t *src, size_t stride, uint8_t *out)
+{
+    uint16_t h[16];
+    for (size_t r = 0; r < 16; r++)
+        h[r] = src[r * stride];
+    memcpy(out, h, 32);
+}
+
+/* nb_pairs_split of words that lie 16 rows side by side */
+INLINE void split_pairs(uint32_t (*w)[16])
+{
+    for (size_t i = 0; i < 8; i += 4)
+        for (size_t r = 0; r < 16; r++) {
+            uint32_t low[2], high[2];
+            nb_pairs_split(w[i][r], w[i + 2][r], low);
+            nb_pairs_split(w[i + 1][r], w[i + 3][r], high);
+            w[i][r] = low[0], w[i + 1][r] = low[1];
+            w[i + 2][r] = high[0], w[i + 3][r] = high[1];
+        }
+}
+
 /* All words of a block; a rest of 1..3 by the last 4 once more (every type has at least 4). */
 INLINE void pack_block(const nb_tile_type *t, const uint8_t *src, size_t stride, uint8_t *out)
 {
-    gather_halves(src + t->d_at, stride, out);
+    if (t->d_bytes == 2)
+        gather_halves(src + t->d_at, stride, out);
+    else if (t->d_bytes == 1)
+        gather_bytes(src + t->d_at, stride, out);
     if (nb_tile_has_min(t))
         gather_halves(src + t->m_at, stride, out + 32);
-    out += nb_tile_has_min(t) ? 64 : 32;
+    out += nb_tile_head(t);
     src += t->words_at;
     for (size_t i = 0; i < t->words; i += 4) {
         size_t first = nb_min_size(i, t->words - 4u);
@@ -77,7 +101,9 @@ INLINE void pack_block(const nb_tile_type *t, const uint8_t *src, size_t stride,
             to[j] = out + 64 * nb_word_place(t, first + j);
         transpose_words(src + 4 * first, stride, to);
     }
-    if (t->fifth) {
+    if (t->order == NB_PAIRS)
+        split_pairs((uint32_t(*)[16])(void *)(out + 64));
+    if (t->order == NB_FIFTH_BITS) {
         uint32_t *fifth = (uint32_t *)(void *)out;
         for (size_t r = 0; r < 16; r++)
             fifth[r] = nb_fifth_spread(fifth[r]);
@@ -100,9 +126,9 @@ void nb_pack_avx2(const nb_tile_type *t, const uint8_t *src, size_t row_bytes, s
             transpose_halves(src + 2 * b, row_bytes, out + 32 * b);
     else
         for (; b < blocks; b++)
-            pack_block(t, src + b * t->block_bytes, row_bytes, out + b * 16 * t->block_bytes);
+            pack_block(t, src + b * t->file_bytes, row_bytes, out + b * 16 * t->packed_bytes);
     if (b < blocks)
-        nb_pack_ref(t, src + b * t->block_bytes, row_bytes, n_rows, blocks - b, out + b * 16 * t->block_bytes);
+        nb_pack_ref(t, src + b * t->file_bytes, row_bytes, n_rows, blocks - b, out + b * 16 * t->packed_bytes);
 }
 
 void nb_transpose16_avx2(const float *rows, size_t n, float *out)

@@ -153,7 +153,7 @@ INLINE void dot_float(nb_type type, const uint8_t *tile, const float *panel, con
                          nb_min_size(n - k, NB_SPAN_F32), acc.at + t * acc.stride, acc.stride);
 }
 
-#define UNPACK_PAYS(words, fifth) true
+#define UNPACK_PAYS(words, order, bits) true
 #define PACK nb_pack_avx2
 #define TRANSPOSE16 nb_transpose16_avx2
 #define ACT_Q8 nb_act_q8_avx2
