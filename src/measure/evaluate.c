@@ -1,212 +1,239 @@
 #include "measure/evaluate.h"
 
-#include <math.h>
 #include <stdlib.h>
 
-#include "kernel/vec.h"
+#include "measure/logits_file.h"
+#include "measure/score.h"
+#include "measure/windows.h"
 
 enum { ROWS = 64 }; /* rows of logits at a time */
 
 typedef struct evaluation {
-    nb_session *session, *base;
-    size_t vocabulary, window, windows;
-    int32_t *tokens;             /* of one window */
-    float *scratch, *difference; /* [vocabulary] */
-    float *kl;                   /* [windows * scored a window] */
-    size_t scored, same_top;
-    double nll, nll_squared, base_nll, kl_sum, kl_squared, probability_squared;
+    nb_model *const *models;
+    size_t count;
+    const nb_evaluate_params *params;
+    size_t vocabulary;
+    nb_windows windows;
+    nb_session **sessions; /* [count] */
+    nb_session *base;
+    nb_logits_file *file;
+    nb_logits_writer *save;
+    nb_scores *scores; /* [count] */
+    int32_t *tokens;   /* of one window */
+    float *scratch;    /* [3 vocabulary]: two for scores, one for a row of a file */
+    nb_arena arena;
 } evaluation;
 
-typedef struct distribution { /* of one row of logits */
-    size_t top;
-    double log_sum; /* of exp(logit) */
-} distribution;
+static bool has_base(const evaluation *e) { return e->base || e->file; }
 
-static distribution describe(evaluation *e, const float *row)
-{
-    distribution d = {0};
-    float max = nb_vec_max(row, e->vocabulary);
-    while (d.top + 1 < e->vocabulary && row[d.top] != max)
-        d.top++;
-    d.log_sum = (double)max + log((double)nb_vec_exp_sum(row, max, e->vocabulary, e->scratch));
-    return d;
-}
+/* ---- one window ---- */
 
-/* KL(base || model) = sum p_base (log p_base - log p_model) */
-static double divergence(evaluation *e, const float *base, const float *row, distribution db, distribution d)
-{
-    float max = base[db.top];
-    double total = (double)nb_vec_exp_sum(base, max, e->vocabulary, e->scratch);
-    for (size_t i = 0; i < e->vocabulary; i++)
-        e->difference[i] = base[i] - row[i];
-    double mean = 0; /* in parts, so that a float sum stays accurate */
-    for (size_t i = 0; i < e->vocabulary; i += 4096)
-        mean += (double)nb_vec_dot(e->scratch + i, e->difference + i, nb_min_size(4096, e->vocabulary - i));
-    double kl = mean / total - (db.log_sum - d.log_sum);
-    return kl > 0 ? kl : 0;
-}
-
-static void score(evaluation *e, const float *row, const float *base, int32_t next)
-{
-    distribution d = describe(e, row);
-    double nll = d.log_sum - (double)row[next];
-    e->nll += nll;
-    e->nll_squared += nll * nll;
-    if (base) {
-        distribution db = describe(e, base);
-        double base_nll = db.log_sum - (double)base[next], kl = divergence(e, base, row, db, d);
-        double change = exp(-nll) - exp(-base_nll);
-        e->base_nll += base_nll;
-        e->kl_sum += kl;
-        e->kl_squared += kl * kl;
-        e->kl[e->scored] = (float)kl;
-        e->same_top += d.top == db.top;
-        e->probability_squared += change * change;
-    }
-    e->scored++;
-}
-
-static nb_status start_window(nb_session *s, const int32_t *tokens, size_t first, nb_error *err)
+static nb_status start_window(const evaluation *e, nb_session *s, size_t first, nb_error *err)
 {
     NB_TRY(nb_session_rewind(s, 0, err));
-    return first ? nb_session_eval(s, tokens, first, NB_LOGITS_NONE, err) : NB_OK;
+    return nb_session_eval(s, e->tokens, first, NB_LOGITS_NONE, err);
 }
 
-static nb_status run_window(evaluation *e, nb_error *err)
+/* row i of the step, which is row `at` of window w */
+static nb_status score_row(evaluation *e, size_t w, size_t at, size_t i, int32_t next, nb_error *err)
 {
-    size_t first = e->window / 2;
-    NB_TRY(start_window(e->session, e->tokens, first, err));
+    size_t n = e->vocabulary;
+    nb_prediction base = {0};
     if (e->base)
-        NB_TRY(start_window(e->base, e->tokens, first, err));
-    for (size_t at = first; at + 1 < e->window;) {
-        size_t n = nb_min_size(e->window - 1 - at, ROWS);
-        NB_TRY(nb_session_eval(e->session, e->tokens + at, n, NB_LOGITS_ALL, err));
+        base = nb_predict(nb_session_row(e->base, i), n, false, e->scratch);
+    if (e->file) {
+        NB_TRY(nb_logits_file_row(e->file, w, at, e->scratch + 2 * n, err));
+        base = nb_predict(e->scratch + 2 * n, n, true, e->scratch);
+    }
+    for (size_t m = 0; m < e->count; m++) {
+        nb_prediction p = nb_predict(nb_session_row(e->sessions[m], i), n, false, e->scratch);
+        nb_scores_add(&e->scores[m], &p, has_base(e) ? &base : NULL, n, next, e->scratch);
+    }
+    return e->save ? nb_logits_writer_add(e->save, nb_session_row(e->sessions[0], i), err) : NB_OK;
+}
+
+static nb_status run_window(evaluation *e, size_t w, nb_error *err)
+{
+    size_t first = e->windows.window / 2, last = e->windows.window - 1;
+    nb_windows_get(&e->windows, w, e->tokens);
+    for (size_t m = 0; m < e->count; m++)
+        NB_TRY(start_window(e, e->sessions[m], first, err));
+    if (e->base)
+        NB_TRY(start_window(e, e->base, first, err));
+    for (size_t at = first; at < last; at += ROWS) {
+        size_t n = nb_min_size(last - at, ROWS);
+        for (size_t m = 0; m < e->count; m++)
+            NB_TRY(nb_session_eval(e->sessions[m], e->tokens + at, n, NB_LOGITS_ALL, err));
         if (e->base)
             NB_TRY(nb_session_eval(e->base, e->tokens + at, n, NB_LOGITS_ALL, err));
         for (size_t i = 0; i < n; i++)
-            score(e, nb_session_row(e->session, i), e->base ? nb_session_row(e->base, i) : NULL, e->tokens[at + i + 1]);
-        at += n;
+            NB_TRY(score_row(e, w, at - first + i, i, e->tokens[at + i + 1], err));
     }
     return NB_OK;
 }
 
-static int by_size(const void *a, const void *b)
+static nb_status run_windows(evaluation *e, nb_error *err)
 {
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
-static double standard_error(double sum, double squared, double n)
-{
-    double variance = squared / n - sum / n * (sum / n);
-    return n > 1 && variance > 0 ? sqrt(variance / (n - 1)) : 0;
-}
-
-static void summarize(evaluation *e, nb_evaluation *out)
-{
-    double n = (double)e->scored;
-    size_t last = e->scored - 1;
-    *out = (nb_evaluation){
-        .windows = e->windows, .scored = e->scored, .nll = e->nll / n, .perplexity = exp(e->nll / n)};
-    out->perplexity_error = out->perplexity * standard_error(e->nll, e->nll_squared, n);
-    if (!e->base)
-        return;
-    qsort(e->kl, e->scored, sizeof *e->kl, by_size);
-    out->has_base = true;
-    out->base_perplexity = exp(e->base_nll / n);
-    out->kl_mean = e->kl_sum / n;
-    out->kl_error = standard_error(e->kl_sum, e->kl_squared, n);
-    out->kl_median = (double)e->kl[last / 2];
-    out->kl_90 = (double)e->kl[(size_t)((double)last * 0.9)];
-    out->kl_99 = (double)e->kl[(size_t)((double)last * 0.99)];
-    out->kl_999 = (double)e->kl[(size_t)((double)last * 0.999)];
-    out->kl_max = (double)e->kl[last];
-    out->same_top = (double)e->same_top / n;
-    out->probability_rms = sqrt(e->probability_squared / n);
-}
-
-static nb_status run_windows(evaluation *e, const nb_ids *ids, int32_t bos, nb_evaluate_fn *progress, void *user,
-                             nb_error *err)
-{
-    for (size_t w = 0; w < e->windows; w++) {
-        memcpy(e->tokens, ids->id + w * e->window, e->window * sizeof *e->tokens);
-        if (bos >= 0)
-            e->tokens[0] = bos;
-        NB_TRY(run_window(e, err));
-        if (progress && progress(user, w + 1, e->windows))
-            return nb_fail(err, NB_ERR_CANCELLED, "stopped after %zu of %zu windows", w + 1, e->windows);
+    const nb_evaluate_params *p = e->params;
+    for (size_t w = 0; w < e->windows.count; w++) {
+        NB_TRY(run_window(e, w, err));
+        if (p->progress && p->progress(p->user, w + 1, e->windows.count))
+            return nb_fail(err, NB_ERR_CANCELLED, "stopped after %zu of %zu windows", w + 1, e->windows.count);
     }
     return NB_OK;
 }
 
-static nb_status open_sessions(evaluation *e, nb_model *model, nb_model *base, const nb_session_params *options,
-                               nb_error *err)
+/* ---- before and after ---- */
+
+static nb_status check_vocabulary(const evaluation *e, size_t vocabulary, nb_error *err)
 {
-    nb_session_params p = *options;
-    p.context = e->window;
+    if (vocabulary == e->vocabulary)
+        return NB_OK;
+    return nb_fail(err, NB_ERR_ARGUMENT, "vocabularies of %zu and %zu tokens cannot be compared; they must be equal",
+                   e->vocabulary, vocabulary);
+}
+
+static nb_status check_models(const evaluation *e, size_t window, nb_error *err)
+{
+    for (size_t i = 0; i <= e->count; i++) {
+        const nb_model *m = i < e->count ? e->models[i] : e->params->base;
+        if (!m)
+            continue;
+        NB_TRY(check_vocabulary(e, nb_model_vocabulary(m), err));
+        if (window > nb_model_context(m))
+            return nb_fail(err, NB_ERR_LIMIT,
+                           "windows of %zu tokens are longer than the context of %s; give --ctx %zu or less", window,
+                           nb_gguf_path(m->gguf), nb_model_context(m));
+    }
+    return NB_OK;
+}
+
+/* the windows of the file; a text has to give the same */
+static nb_status take_file_windows(evaluation *e, nb_str text, nb_error *err)
+{
+    const nb_evaluate_params *p = e->params;
+    nb_logits_shape s = nb_logits_file_shape(e->file);
+    const nb_vocab *vocab = nb_tokenizer_vocab(e->models[0]->tokenizer);
+    nb_windows *w = &e->windows;
+    NB_TRY(check_vocabulary(e, s.vocabulary, err));
+    if (p->window && p->window != s.window)
+        return nb_fail(err, NB_ERR_ARGUMENT, "%s was made with windows of %zu tokens; give --ctx %zu", p->base_file,
+                       s.window, s.window);
+    if (text.p)
+        NB_TRY(nb_windows_cut(e->models[0], text, s.window, s.windows, w, err));
+    nb_ids ids = {calloc(s.windows * s.window, sizeof(int32_t)), s.windows * s.window, s.windows * s.window};
+    if (!ids.id)
+        return nb_fail_memory(err, p->base_file, ids.count * sizeof *ids.id);
+    for (size_t i = 0; i < s.windows; i++)
+        nb_logits_file_tokens(e->file, i, ids.id + i * s.window);
+    bool same = !text.p ||
+                (w->count == s.windows && memcmp(w->ids.id, ids.id, ids.count * sizeof *ids.id) == 0);
+    nb_ids_free(&w->ids);
+    *w = (nb_windows){.ids = ids, .window = s.window, .count = s.windows, .bos = vocab->add_bos ? vocab->bos : -1};
+    if (!same)
+        return nb_fail(err, NB_ERR_ARGUMENT, "%s was made from another text, or with another tokenizer", p->base_file);
+    if (p->windows)
+        w->count = nb_min_size(w->count, p->windows);
+    return NB_OK;
+}
+
+static nb_status open_sessions(evaluation *e, nb_error *err)
+{
+    nb_session_params p = e->params->options ? *e->params->options : nb_session_defaults();
+    p.context = e->windows.window;
     p.batch = 0;
     p.outputs = ROWS;
-    NB_TRY(nb_session_open(model, &p, &e->session, err));
-    return base ? nb_session_open(base, &p, &e->base, err) : NB_OK;
+    for (size_t m = 0; m < e->count; m++)
+        NB_TRY(nb_session_open(e->models[m], &p, &e->sessions[m], err));
+    return e->params->base ? nb_session_open(e->params->base, &p, &e->base, err) : NB_OK;
 }
 
-static nb_status check_models(const evaluation *e, const nb_model *model, const nb_model *base, nb_error *err)
+static nb_status allocate(evaluation *e, nb_error *err)
 {
-    size_t most = nb_model_context(model);
-    if (base && nb_model_vocabulary(base) != e->vocabulary)
-        return nb_fail(err, NB_ERR_ARGUMENT, "the two models have vocabularies of %zu and %zu; they must be equal",
-                       e->vocabulary, nb_model_vocabulary(base));
-    if (base)
-        most = nb_min_size(most, nb_model_context(base));
-    if (e->window < 4)
-        return nb_fail(err, NB_ERR_ARGUMENT, "windows of %zu tokens are too short; give 4 or more", e->window);
-    if (e->window > most)
-        return nb_fail(err, NB_ERR_LIMIT,
-                       "windows of %zu tokens are longer than the model's context; give --ctx %zu or less", e->window,
-                       most);
-    return NB_OK;
+    size_t rows = e->windows.count * e->windows.window;
+    e->tokens = NB_ARRAY(&e->arena, int32_t, e->windows.window);
+    e->scratch = NB_ARRAY(&e->arena, float, 3 * e->vocabulary);
+    e->sessions = NB_ARRAY(&e->arena, nb_session *, e->count);
+    e->scores = NB_ARRAY(&e->arena, nb_scores, e->count);
+    bool failed = !e->tokens || !e->scratch || !e->sessions || !e->scores;
+    for (size_t m = 0; m < e->count && !failed; m++) {
+        e->scores[m].each = NB_ARRAY(&e->arena, double, rows);
+        failed = !e->scores[m].each;
+    }
+    return failed ? nb_fail_memory(err, "an evaluation", rows * sizeof(double)) : NB_OK;
 }
 
-static nb_status prepare(evaluation *e, nb_model *model, nb_model *base, nb_str text, size_t windows, nb_ids *ids,
-                         nb_error *err)
+static nb_status start_saving(evaluation *e, nb_error *err)
 {
-    e->vocabulary = nb_model_vocabulary(model);
-    NB_TRY(check_models(e, model, base, err));
-    NB_TRY(nb_tokenizer_encode(model->tokenizer, text, NB_ENCODE_ADD_SPECIAL, ids, err));
-    e->windows = ids->count / e->window;
-    if (windows && windows < e->windows)
-        e->windows = windows;
-    if (e->windows == 0)
-        return nb_fail(err, NB_ERR_ARGUMENT, "the text has %zu tokens, less than one window of %zu", ids->count,
-                       e->window);
-    e->tokens = calloc(e->window, sizeof *e->tokens);
-    e->scratch = calloc(2 * e->vocabulary, sizeof *e->scratch);
-    e->kl = calloc(e->windows * e->window, sizeof *e->kl);
-    if (!e->tokens || !e->scratch || !e->kl)
-        return nb_fail(err, NB_ERR_MEMORY, "out of memory");
-    e->difference = e->scratch + e->vocabulary;
-    return NB_OK;
+    size_t window = e->windows.window;
+    nb_logits_shape s = {window, e->vocabulary, e->windows.count, window - 1 - window / 2};
+    return e->params->save ? nb_logits_writer_open(e->params->save, &s, e->windows.ids.id, &e->save, err) : NB_OK;
+}
+
+static nb_status prepare(evaluation *e, nb_str text, nb_error *err)
+{
+    const nb_evaluate_params *p = e->params;
+    e->vocabulary = nb_model_vocabulary(e->models[0]);
+    if (p->base_file) {
+        NB_TRY(nb_logits_file_open(p->base_file, &e->file, err));
+        NB_TRY(take_file_windows(e, text, err));
+    } else {
+        NB_TRY(check_models(e, p->window, err));
+        NB_TRY(nb_windows_cut(e->models[0], text, p->window, p->windows, &e->windows, err));
+    }
+    NB_TRY(check_models(e, e->windows.window, err));
+    NB_TRY(allocate(e, err));
+    NB_TRY(open_sessions(e, err));
+    return start_saving(e, err);
+}
+
+static nb_status finish(evaluation *e, nb_evaluation *out, nb_error *err)
+{
+    for (size_t m = 0; m < e->count; m++) {
+        out[m] = (nb_evaluation){.windows = e->windows.count};
+        if (has_base(e))
+            nb_scores_compare(&e->scores[m], &e->scores[0], &out[m]);
+    }
+    for (size_t m = 0; m < e->count; m++)
+        nb_scores_summarize(&e->scores[m], has_base(e), &out[m]);
+    nb_logits_writer *save = e->save;
+    e->save = NULL;
+    return save ? nb_logits_writer_commit(save, err) : NB_OK;
+}
+
+static void clean_up(evaluation *e)
+{
+    for (size_t m = 0; e->sessions && m < e->count; m++)
+        nb_session_close(e->sessions[m]);
+    nb_session_close(e->base);
+    nb_logits_file_close(e->file);
+    nb_logits_writer_abort(e->save);
+    nb_windows_free(&e->windows);
+    nb_arena_free(&e->arena);
+}
+
+nb_status nb_evaluate_models(nb_model *const *models, size_t count, nb_str text, const nb_evaluate_params *params,
+                             nb_evaluation *out, nb_error *err)
+{
+    evaluation e = {.models = models, .count = count, .params = params};
+    nb_status status = prepare(&e, text, err);
+    if (status == NB_OK)
+        status = run_windows(&e, err);
+    if (status == NB_OK)
+        status = finish(&e, out, err);
+    clean_up(&e);
+    return status;
 }
 
 nb_status nb_evaluate(nb_model *model, nb_model *base, nb_str text, size_t window, size_t windows,
                       const nb_session_params *options, nb_evaluate_fn *progress, void *user, nb_evaluation *out,
                       nb_error *err)
 {
-    evaluation e = {.window = window};
-    nb_ids ids = {0};
-    const nb_vocab *vocab = nb_tokenizer_vocab(model->tokenizer);
-    nb_status status = prepare(&e, model, base, text, windows, &ids, err);
-    if (status == NB_OK)
-        status = open_sessions(&e, model, base, options, err);
-    if (status == NB_OK)
-        status = run_windows(&e, &ids, vocab->add_bos ? vocab->bos : -1, progress, user, err);
-    if (status == NB_OK)
-        summarize(&e, out);
-    nb_session_close(e.session);
-    nb_session_close(e.base);
-    nb_ids_free(&ids);
-    free(e.tokens);
-    free(e.scratch);
-    free(e.kl);
-    return status;
+    nb_evaluate_params p = {.window = window,
+                            .windows = windows,
+                            .options = options,
+                            .base = base,
+                            .progress = progress,
+                            .user = user};
+    return nb_evaluate_models(&model, 1, text, &p, out, err);
 }
