@@ -30,8 +30,21 @@ from sentencepiece import SentencePieceProcessor
 ARCHS = {
     "llama-2-mha": Type.BF16, "llama-3.2-rope-scaled": Type.F32, "llama-mqa-wide-head": Type.BF16,
     "qwen2": Type.F32, "gemma-3": Type.BF16, "mistral-sliding": Type.F32,
+    "opt-125m": Type.BF16, "opt-350m-post-norm": Type.F32, "phi-2": Type.BF16, "bert": Type.F32,
 }
-GGUF_ARCH = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "gemma3_text": "gemma3"}
+GGUF_ARCH = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "gemma3_text": "gemma3", "opt": "opt",
+             "phi": "phi2", "bert": "bert"}
+# Of no use to who reads the logits: tokenizers of these kinds have tests of their own.
+WITHOUT_TOKENS = {"gemma-3",  # puts a space in front, which the converter denies for every Gemma
+                   "opt-125m", "opt-350m-post-norm", "phi-2", "bert"}
+# llama.cpp has no opt; docs/gguf-keys.md
+OPT_NAMES = {
+    "embed_tokens": "token_embd", "project_in": "token_embd_proj_in", "project_out": "output_proj",
+    "embed_positions": "position_embd", "final_layer_norm": "output_norm",
+    "self_attn_layer_norm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v", "self_attn.out_proj": "attn_output", "layers.final_layer_norm": "ffn_norm",
+    "fc1": "ffn_up", "fc2": "ffn_down",
+}
 FILE_TYPE = {Type.F32: LlamaFileType.ALL_F32, Type.F16: LlamaFileType.MOSTLY_F16, Type.BF16: LlamaFileType.MOSTLY_BF16,
              Type.Q4_0: LlamaFileType.MOSTLY_Q4_0, Type.Q4_1: LlamaFileType.MOSTLY_Q4_1,
              Type.Q5_0: LlamaFileType.MOSTLY_Q5_0, Type.Q5_1: LlamaFileType.MOSTLY_Q5_1,
@@ -74,11 +87,25 @@ def add_hyperparameters(w, config, arch):
     w.add_block_count(config["num_hidden_layers"])
     w.add_context_length(config["max_position_embeddings"])
     w.add_embedding_length(config["hidden_size"])
-    w.add_feed_forward_length(config["intermediate_size"])
+    w.add_feed_forward_length(config.get("intermediate_size") or config["ffn_dim"])
     w.add_head_count(config["num_attention_heads"])
-    w.add_head_count_kv(config["num_key_value_heads"])
-    w.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    w.add_rope_freq_base(config["rope_theta"])
+    w.add_head_count_kv(config.get("num_key_value_heads") or config["num_attention_heads"])
+    if "rms_norm_eps" in config:
+        w.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    else:
+        w.add_layer_norm_eps(config.get("layer_norm_eps", 1e-5))
+    if "rope_theta" in config:
+        w.add_rope_freq_base(config["rope_theta"])
+    if "partial_rotary_factor" in config:
+        w.add_rope_dimension_count(int(head_dim_of(config) * config["partial_rotary_factor"]))
+    if arch == "opt":
+        w.add_bool("opt.norm_first", config["do_layer_norm_before"])
+        w.add_string("opt.activation", config["activation_function"])
+        w.add_uint32("opt.token_embedding_length", config["word_embed_proj_dim"])
+    if arch == "bert":
+        w.add_causal_attention(False)
+        w.add_pooling_type(gguf.PoolingType.MEAN)
+        w.add_token_type_count(config["type_vocab_size"])
     if "head_dim" in config:
         w.add_key_length(config["head_dim"])
         w.add_value_length(config["head_dim"])
@@ -124,8 +151,25 @@ def add_bpe(w, path, size):
     w.add_token_types([gguf.TokenType.CONTROL if i in special else gguf.TokenType.NORMAL for i in range(size)])
 
 
+def add_wordpiece(w, path):
+    """Pieces that begin a word get a mark in front; the ## of the others goes."""
+    with open(path, encoding="utf-8") as f:
+        tokens = f.read().split("\n")[:-1]
+    special = [t.startswith("[") and t.endswith("]") for t in tokens]
+    w.add_tokenizer_model("bert")
+    w.add_tokenizer_pre("jina-v2-en")
+    w.add_token_list([t if s else t[2:] if t.startswith("##") else "\u2581" + t for t, s in zip(tokens, special)])
+    w.add_token_types([gguf.TokenType.CONTROL if s else gguf.TokenType.NORMAL for s in special])
+    for key, token in [("cls_token_id", "[CLS]"), ("seperator_token_id", "[SEP]"), ("unknown_token_id", "[UNK]"),
+                       ("padding_token_id", "[PAD]"), ("mask_token_id", "[MASK]")]:
+        w.add_uint32("tokenizer.ggml." + key, tokens.index(token))
+
+
 def add_tokenizer(w, folder, config, arch):
     sp = os.path.join(folder, "tokenizer.model")
+    if arch == "bert":
+        add_wordpiece(w, os.path.join(folder, "vocab.txt"))
+        return
     if os.path.exists(sp):
         add_sentencepiece(w, sp, config["vocab_size"], arch)
     else:
@@ -153,7 +197,38 @@ def llama3_rope_factors(config):
     return np.where(wave < length / high, f32(1), np.where(wave > length / low, f32(s["factor"]), middle))
 
 
+def opt_name(name):
+    parts = name.removeprefix("model.decoder.").split(".")
+    last, layer = parts.pop(), None
+    if parts[0] == "layers":
+        layer = parts[1]
+        parts = parts[2:]
+    middle = ".".join(parts)
+    key = "layers." + middle if layer and middle == "final_layer_norm" else middle
+    return (f"blk.{layer}." if layer else "") + OPT_NAMES[key] + "." + last
+
+
+def converted_opt(tensors):
+    for name, x in tensors.items():
+        yield opt_name(name), x[2:] if "embed_positions" in name else x
+
+
+def fused_qkv(tensors):
+    """As older files of phi-2 have them, biases too."""
+    for name, x in tensors.items():
+        if ".q_proj." in name:
+            x = np.concatenate([tensors[name.replace(".q_", k)] for k in (".q_", ".k_", ".v_")])
+            yield name.replace("self_attn.q_proj", "attn_qkv").replace("model.layers", "blk"), x
+        elif ".k_proj." not in name and ".v_proj." not in name:
+            yield name, x
+
+
 def converted(config, arch, tensors):
+    if arch == "opt":
+        yield from converted_opt(tensors)
+        return
+    if arch == "phi2":
+        tensors = dict(fused_qkv(tensors))
     names = gguf.get_tensor_name_map(next(a for a, n in gguf.MODEL_ARCH_NAMES.items() if n == arch),
                                      config["num_hidden_layers"])
     if (config.get("rope_scaling") or {}).get("rope_type") == "llama3":
@@ -165,7 +240,9 @@ def converted(config, arch, tensors):
             x = interleave(x, config["num_key_value_heads"])
         if arch == "gemma3" and name.endswith("norm.weight"):
             x = x + np.float32(1)
-        yield names.get_name(name, try_suffixes=(".weight", ".bias")), x
+        if name.startswith("pooler."):
+            continue
+        yield name if ".attn_qkv." in name else names.get_name(name, try_suffixes=(".weight", ".bias")), x
 
 
 def add_tensor(w, name, x, kind):
@@ -198,7 +275,7 @@ def write_arch(folder, out, name, kind):
 
 def write_logits(folder, path):
     with safe_open(os.path.join(folder, "expected.safetensors"), "numpy") as f:
-        ids, logits = f.get_tensor("input_ids"), f.get_tensor("logits")
+        ids, logits = f.get_tensor("input_ids"), f.get_tensor("logits" if "logits" in f.keys() else "last_hidden")
     with open(path, "wb") as f:
         f.write(np.array(logits.shape, "<i4").tobytes() + ids.astype("<i4").tobytes() + logits.astype("<f4").tobytes())
 
@@ -288,7 +365,7 @@ def main():
         folder = os.path.join(sys.argv[2], name)
         write_arch(folder, sys.argv[3], name, kind)
         write_logits(folder, os.path.join(sys.argv[3], name + ".logits.bin"))
-        if name != "gemma-3":  # its tokenizer puts a space in front, which the converter denies for every Gemma
+        if name not in WITHOUT_TOKENS:
             write_tokens(folder, os.path.join(sys.argv[3], name + ".tokens.json"))
 
 

@@ -45,15 +45,25 @@ typedef struct layout_input {
     int members;
 } layout_input;
 
+static size_t ops_of(const layout_input *in) { return in->params->hidden ? in->plan->hidden_ops : in->plan->op_count; }
+
+/* 0: no op that this context runs touches it */
 static size_t rows_of_buffer(const layout_input *in, int buffer)
 {
+    bool used = false;
+    for (size_t i = 0; i < ops_of(in) && !used; i++) {
+        const nb_op *op = &in->plan->ops[i];
+        used = op->in == buffer || op->in2 == buffer || op->out == buffer;
+    }
+    if (!used)
+        return 0;
     return in->plan->buffers[buffer].outputs ? in->params->max_outputs : in->params->max_tokens;
 }
 
 static size_t scratch_bytes(const layout_input *in)
 {
     size_t most = 0;
-    for (size_t i = 0; i < in->plan->op_count; i++) {
+    for (size_t i = 0; i < ops_of(in); i++) {
         const nb_op *op = &in->plan->ops[i];
         if (op->kind != NB_OP_MATMUL)
             continue;
@@ -99,6 +109,9 @@ static nb_status layout(carver *c, const layout_input *in, nb_context *x, nb_mem
         return nb_fail(err, NB_ERR_UNSUPPORTED,
                        "cache type %s: use f32, f16 or bf16, or q8_0 where heads are multiples of 32 (here %d)",
                        nb_type_get(p->kv_type)->name, x->kv.k_dim);
+    if (in->model->arch->traits & NB_ARCH_POSITIONS && p->max_positions > in->model->h.context)
+        return nb_fail(err, NB_ERR_LIMIT, "a context of %zu positions: this model has vectors for %zu",
+                       p->max_positions, in->model->h.context);
     nb_cache_groups(in->model, x->group_layers);
     x->page_bytes = nb_kv_page_bytes(&x->kv);
     for (int g = 0; g < NB_GROUPS; g++) {

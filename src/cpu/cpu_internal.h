@@ -42,6 +42,7 @@ typedef struct nb_step {
 typedef struct nb_program {
     nb_step *steps;
     size_t step_count;
+    size_t hidden_steps; /* those that the plan's hidden buffer needs: the first ones */
     nb_panels *panels;
     size_t panels_count;
 } nb_program;

@@ -238,11 +238,15 @@ nb_status nb_cpu_lower(const nb_model_def *model, const nb_plan *plan, bool exac
     }
     *l = (lowering){.model = model, .plan = plan, .exact = exact, .program = program};
     for (size_t i = 0; i < plan->op_count && !l->failed; i++) {
+        if (i == plan->hidden_ops)
+            program->hidden_steps = program->step_count;
         if (plan->ops[i].kind == NB_OP_MATMUL)
             lower_matmul(l, &plan->ops[i]);
         else
             lower_op(l, &plan->ops[i]);
     }
+    if (plan->hidden_ops == plan->op_count)
+        program->hidden_steps = program->step_count;
     bool failed = l->failed;
     free(l);
     if (failed) {

@@ -28,10 +28,13 @@ static void run_embed(const part *p)
 {
     const nb_op *op = p->step->op;
     const nb_gguf_tensor *t = tensor(p, op->weight);
-    size_t n = width(p, op->out), bytes = t->bytes / (size_t)t->dims[1];
+    size_t n = width(p, op->out), bytes = t->bytes / (size_t)(t->dims[1] * t->dims[2] * t->dims[3]);
     for (size_t i = p->begin; i < p->end; i++) {
         float *out = row(p, op->out, i);
-        t->type->dequantize((const char *)t->data + (size_t)p->x->batch->tokens[i] * bytes, out, n);
+        size_t at = op->row == NB_EMBED_TOKEN      ? (size_t)p->x->batch->tokens[i]
+                    : op->row == NB_EMBED_POSITION ? (size_t)p->x->token_position[i]
+                                                   : 0;
+        t->type->dequantize((const char *)t->data + at * bytes, out, n);
         if (op->scale != 1)
             nb_vec_scale(out, op->scale, n, out);
     }
@@ -45,6 +48,16 @@ static void run_rmsnorm(const part *p)
     for (size_t i = p->begin; i < p->end; i++)
         for (size_t g = 0; g < n; g += op->group)
             nb_vec_rmsnorm(row(p, op->in, i) + g, w, op->group, op->scale, row(p, op->out, i) + g);
+}
+
+static void run_layernorm(const part *p)
+{
+    const nb_op *op = p->step->op;
+    const float *w = vector(p, op->weight), *b = vector(p, op->bias);
+    size_t n = width(p, op->in);
+    for (size_t i = p->begin; i < p->end; i++)
+        for (size_t g = 0; g < n; g += op->group)
+            nb_vec_layernorm(row(p, op->in, i) + g, w, b, op->group, op->scale, row(p, op->out, i) + g);
 }
 
 static void run_matmul(const part *p)
@@ -112,8 +125,8 @@ static void run_gated(const part *p)
     };
     const nb_op *op = p->step->op;
     for (size_t i = 0; i < p->rows; i++)
-        functions[op->activation](row(p, op->in, i) + p->begin, row(p, op->in2, i) + p->begin, p->end - p->begin,
-                                  row(p, op->out, i) + p->begin);
+        functions[op->activation](row(p, op->in, i) + p->begin, op->in2 < 0 ? NULL : row(p, op->in2, i) + p->begin,
+                                  p->end - p->begin, row(p, op->out, i) + p->begin);
 }
 
 static void run_add(const part *p)
@@ -151,10 +164,10 @@ static void run_panels(const part *p)
 typedef void run_fn(const part *p);
 
 static run_fn *const run_op[NB_OP_KINDS] = {
-    [NB_OP_EMBED] = run_embed,     [NB_OP_RMSNORM] = run_rmsnorm,   [NB_OP_MATMUL] = run_matmul,
-    [NB_OP_ROPE] = run_rope,       [NB_OP_KV_STORE] = run_kv_store, [NB_OP_ATTENTION] = run_attention,
-    [NB_OP_GATED] = run_gated,     [NB_OP_ADD] = run_add,           [NB_OP_GATHER] = run_gather,
-    [NB_OP_SOFTCAP] = run_softcap,
+    [NB_OP_EMBED] = run_embed,         [NB_OP_RMSNORM] = run_rmsnorm, [NB_OP_LAYERNORM] = run_layernorm,
+    [NB_OP_MATMUL] = run_matmul,       [NB_OP_ROPE] = run_rope,       [NB_OP_KV_STORE] = run_kv_store,
+    [NB_OP_ATTENTION] = run_attention, [NB_OP_GATED] = run_gated,     [NB_OP_ADD] = run_add,
+    [NB_OP_GATHER] = run_gather,       [NB_OP_SOFTCAP] = run_softcap,
 };
 
 /* ---- a step ---- */
@@ -195,6 +208,12 @@ static void run_step(nb_context *x, const nb_step *step, int member, int members
  * from the end of another's. (Before, Gemma's decode spent 7 % of its samples waiting at barriers.) */
 enum { CHAIN_COLUMNS = 128, BLOCK_BYTES = 64 << 10 };
 
+static size_t step_count(const nb_context *x)
+{
+    const nb_program *program = &x->weights->program;
+    return x->params.hidden ? program->hidden_steps : program->step_count;
+}
+
 typedef struct chain {
     const nb_step *steps;
     size_t count, block; /* steps; columns */
@@ -206,7 +225,7 @@ static chain chain_at(const nb_context *x, size_t first)
     chain c = {.steps = program->steps + first, .count = 1};
     const nb_split *split = &c.steps->split;
     size_t bytes = c.steps->column_bytes;
-    for (; first + c.count < program->step_count; c.count++) {
+    for (; first + c.count < step_count(x); c.count++) {
         const nb_step *next = &c.steps[c.count];
         if (next->barrier || next->split.kind != NB_SPLIT_COLUMNS || next->split.width != split->width)
             break;
@@ -332,7 +351,7 @@ void nb_cpu_run_member(void *context, int member, int members)
         atomic_store_explicit(&x->claims[(size_t)member * NB_CLAIMS + i].taken, 0, memory_order_relaxed);
     prepare(x, member, members);
     nb_team_barrier(x->weights->team);
-    for (size_t i = 0, chains = 0; i < program->step_count;) {
+    for (size_t i = 0, chains = 0; i < step_count(x);) {
         if (program->steps[i].barrier)
             nb_team_barrier(x->weights->team);
         if (program->steps[i].split.kind != NB_SPLIT_COLUMNS) {
@@ -354,11 +373,15 @@ static nb_status cpu_run(nb_context *x, const nb_batch *batch, nb_error *err)
         return nb_fail(err, NB_ERR_ARGUMENT,
                        "a step of %zu tokens and %zu outputs is larger than the context was made for", batch->n_tokens,
                        batch->n_outputs);
-    for (size_t s = 0; s < batch->n_spans; s++)
+    for (size_t s = 0; s < batch->n_spans; s++) {
+        if ((size_t)batch->spans[s].position + batch->spans[s].count > x->params.max_positions)
+            return nb_fail(err, NB_ERR_ARGUMENT, "a span ends past the %zu positions the context was made for",
+                           x->params.max_positions);
         for (size_t i = 0; i < batch->spans[s].count; i++) {
             x->token_position[batch->spans[s].first + i] = batch->spans[s].position + (int64_t)i;
             x->token_span[batch->spans[s].first + i] = (uint32_t)s;
         }
+    }
     x->batch = batch;
     nb_team_run(x->weights->team, nb_cpu_run_member, x);
     x->batch = NULL;
@@ -368,7 +391,8 @@ static nb_status cpu_run(nb_context *x, const nb_batch *batch, nb_error *err)
 static const float *cpu_logits(nb_context *x, size_t i)
 {
     const nb_plan *plan = x->weights->plan;
-    return x->buffer[plan->logits] + i * plan->buffers[plan->logits].width;
+    int result = x->params.hidden ? plan->hidden : plan->logits;
+    return x->buffer[result] + i * plan->buffers[result].width;
 }
 
 static void cpu_tap(nb_context *x, nb_tap_fn *tap, void *user)

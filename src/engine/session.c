@@ -22,6 +22,10 @@ static nb_status read_kv_type(const nb_model *m, const char *name, nb_type *type
 
 nb_status nb_session_plan(const nb_model *m, const nb_session_params *params, nb_context_params *out, nb_error *err)
 {
+    if (m->plan.logits < 0 || !m->def->h.causal)
+        return nb_fail(err, NB_ERR_UNSUPPORTED,
+                       "%s: a %s model reads whole texts and makes embeddings of them; it writes none (nibble embed)",
+                       nb_gguf_path(m->gguf), m->def->arch->name);
     size_t context = params->context ? params->context : nb_min_size(m->def->h.context, DEFAULT_CONTEXT);
     size_t batch = nb_min_size(params->batch ? params->batch : DEFAULT_BATCH, context);
     if (context > m->def->h.context)

@@ -6,22 +6,22 @@
 #include <math.h>
 
 static const nb_tensor_row tensors[] = {
-    {NB_TOKEN_EMBD, "token_embd.weight", NB_DIM_EMBD, NB_DIM_VOCAB, 0},
-    {NB_OUTPUT_NORM, "output_norm.weight", NB_DIM_EMBD, NB_DIM_NONE, 0},
-    {NB_OUTPUT, "output.weight", NB_DIM_EMBD, NB_DIM_VOCAB, NB_TENSOR_OPTIONAL},
-    {NB_ATTN_NORM, "blk.%d.attn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE, NB_TENSOR_LAYER},
-    {NB_ATTN_Q, "blk.%d.attn_q.weight", NB_DIM_EMBD, NB_DIM_Q, NB_TENSOR_LAYER},
-    {NB_ATTN_K, "blk.%d.attn_k.weight", NB_DIM_EMBD, NB_DIM_K, NB_TENSOR_LAYER},
-    {NB_ATTN_V, "blk.%d.attn_v.weight", NB_DIM_EMBD, NB_DIM_V, NB_TENSOR_LAYER},
-    {NB_ATTN_O, "blk.%d.attn_output.weight", NB_DIM_O, NB_DIM_EMBD, NB_TENSOR_LAYER},
-    {NB_ATTN_Q_NORM, "blk.%d.attn_q_norm.weight", NB_DIM_K_HEAD, NB_DIM_NONE, NB_TENSOR_LAYER},
-    {NB_ATTN_K_NORM, "blk.%d.attn_k_norm.weight", NB_DIM_K_HEAD, NB_DIM_NONE, NB_TENSOR_LAYER},
-    {NB_ATTN_POST_NORM, "blk.%d.post_attention_norm.weight", NB_DIM_EMBD, NB_DIM_NONE, NB_TENSOR_LAYER},
-    {NB_FFN_NORM, "blk.%d.ffn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE, NB_TENSOR_LAYER},
-    {NB_FFN_GATE, "blk.%d.ffn_gate.weight", NB_DIM_EMBD, NB_DIM_FF, NB_TENSOR_LAYER},
-    {NB_FFN_UP, "blk.%d.ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF, NB_TENSOR_LAYER},
-    {NB_FFN_DOWN, "blk.%d.ffn_down.weight", NB_DIM_FF, NB_DIM_EMBD, NB_TENSOR_LAYER},
-    {NB_FFN_POST_NORM, "blk.%d.post_ffw_norm.weight", NB_DIM_EMBD, NB_DIM_NONE, NB_TENSOR_LAYER},
+    NB_TENSOR(NB_TOKEN_EMBD, "token_embd.weight", NB_DIM_EMBD, NB_DIM_VOCAB),
+    NB_TENSOR(NB_OUTPUT_NORM, "output_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_OPTIONAL(NB_OUTPUT, "output.weight", NB_DIM_EMBD, NB_DIM_VOCAB),
+    NB_LAYER(NB_ATTN_NORM, "attn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_LAYER(NB_ATTN_Q, "attn_q.weight", NB_DIM_EMBD, NB_DIM_Q),
+    NB_LAYER(NB_ATTN_K, "attn_k.weight", NB_DIM_EMBD, NB_DIM_K),
+    NB_LAYER(NB_ATTN_V, "attn_v.weight", NB_DIM_EMBD, NB_DIM_V),
+    NB_LAYER(NB_ATTN_O, "attn_output.weight", NB_DIM_O, NB_DIM_EMBD),
+    NB_LAYER(NB_ATTN_Q_NORM, "attn_q_norm.weight", NB_DIM_K_HEAD, NB_DIM_NONE),
+    NB_LAYER(NB_ATTN_K_NORM, "attn_k_norm.weight", NB_DIM_K_HEAD, NB_DIM_NONE),
+    NB_LAYER(NB_ATTN_POST_NORM, "post_attention_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_LAYER(NB_FFN_NORM, "ffn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_LAYER(NB_FFN_GATE, "ffn_gate.weight", NB_DIM_EMBD, NB_DIM_FF),
+    NB_LAYER(NB_FFN_UP, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF),
+    NB_LAYER(NB_FFN_DOWN, "ffn_down.weight", NB_DIM_FF, NB_DIM_EMBD),
+    NB_LAYER(NB_FFN_POST_NORM, "post_ffw_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
     {0},
 };
 
@@ -36,6 +36,7 @@ static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
     if (local_base <= 1)
         return nb_fail(err, NB_ERR_FORMAT, "%s: rope.freq_base_swa is %g; it must be above 1", nb_gguf_path(g),
                        local_base);
+    h->activation = NB_GELU_TANH;
     h->window = window;
     h->window_pattern = (int)pattern;
     h->output_softcap = (float)softcap;
@@ -47,9 +48,6 @@ static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
     return NB_OK;
 }
 
-static void build(const nb_model_def *m, nb_plan *p)
-{
-    nb_build_decoder(m, p, (nb_block_flags){.activation = NB_GELU_TANH});
-}
+static void build(const nb_model_def *m, nb_plan *p) { nb_build_transformer(m, p, (nb_block_flags){0}); }
 
-const nb_arch nb_arch_gemma3 = {"gemma3", tensors, read, build};
+const nb_arch nb_arch_gemma3 = {"gemma3", tensors, read, build, 0};

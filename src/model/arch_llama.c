@@ -3,34 +3,31 @@
 #include "model/plan.h"
 
 static const nb_tensor_row tensors[] = {
-    {NB_TOKEN_EMBD, "token_embd.weight", NB_DIM_EMBD, NB_DIM_VOCAB, 0},
-    {NB_OUTPUT_NORM, "output_norm.weight", NB_DIM_EMBD, NB_DIM_NONE, 0},
-    {NB_OUTPUT, "output.weight", NB_DIM_EMBD, NB_DIM_VOCAB, NB_TENSOR_OPTIONAL},
-    {NB_ROPE_FREQS, "rope_freqs.weight", NB_DIM_ROPE, NB_DIM_NONE, NB_TENSOR_OPTIONAL},
-    {NB_ROPE_FACTORS_SHORT, "rope_factors_short.weight", NB_DIM_ROPE, NB_DIM_NONE, NB_TENSOR_OPTIONAL},
-    {NB_ROPE_FACTORS_LONG, "rope_factors_long.weight", NB_DIM_ROPE, NB_DIM_NONE, NB_TENSOR_OPTIONAL},
-    {NB_ATTN_NORM, "blk.%d.attn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE, NB_TENSOR_LAYER},
-    {NB_ATTN_Q, "blk.%d.attn_q.weight", NB_DIM_EMBD, NB_DIM_Q, NB_TENSOR_LAYER},
-    {NB_ATTN_K, "blk.%d.attn_k.weight", NB_DIM_EMBD, NB_DIM_K, NB_TENSOR_LAYER},
-    {NB_ATTN_V, "blk.%d.attn_v.weight", NB_DIM_EMBD, NB_DIM_V, NB_TENSOR_LAYER},
-    {NB_ATTN_O, "blk.%d.attn_output.weight", NB_DIM_O, NB_DIM_EMBD, NB_TENSOR_LAYER},
-    {NB_ATTN_Q_BIAS, "blk.%d.attn_q.bias", NB_DIM_Q, NB_DIM_NONE, NB_TENSOR_LAYER | NB_TENSOR_OPTIONAL},
-    {NB_ATTN_K_BIAS, "blk.%d.attn_k.bias", NB_DIM_K, NB_DIM_NONE, NB_TENSOR_LAYER | NB_TENSOR_OPTIONAL},
-    {NB_ATTN_V_BIAS, "blk.%d.attn_v.bias", NB_DIM_V, NB_DIM_NONE, NB_TENSOR_LAYER | NB_TENSOR_OPTIONAL},
-    {NB_ATTN_O_BIAS, "blk.%d.attn_output.bias", NB_DIM_EMBD, NB_DIM_NONE, NB_TENSOR_LAYER | NB_TENSOR_OPTIONAL},
-    {NB_FFN_NORM, "blk.%d.ffn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE, NB_TENSOR_LAYER},
-    {NB_FFN_GATE, "blk.%d.ffn_gate.weight", NB_DIM_EMBD, NB_DIM_FF, NB_TENSOR_LAYER},
-    {NB_FFN_UP, "blk.%d.ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF, NB_TENSOR_LAYER},
-    {NB_FFN_DOWN, "blk.%d.ffn_down.weight", NB_DIM_FF, NB_DIM_EMBD, NB_TENSOR_LAYER},
-    {NB_FFN_GATE_BIAS, "blk.%d.ffn_gate.bias", NB_DIM_FF, NB_DIM_NONE, NB_TENSOR_LAYER | NB_TENSOR_OPTIONAL},
-    {NB_FFN_UP_BIAS, "blk.%d.ffn_up.bias", NB_DIM_FF, NB_DIM_NONE, NB_TENSOR_LAYER | NB_TENSOR_OPTIONAL},
-    {NB_FFN_DOWN_BIAS, "blk.%d.ffn_down.bias", NB_DIM_EMBD, NB_DIM_NONE, NB_TENSOR_LAYER | NB_TENSOR_OPTIONAL},
+    NB_TENSOR(NB_TOKEN_EMBD, "token_embd.weight", NB_DIM_EMBD, NB_DIM_VOCAB),
+    NB_TENSOR(NB_OUTPUT_NORM, "output_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_OPTIONAL(NB_OUTPUT, "output.weight", NB_DIM_EMBD, NB_DIM_VOCAB),
+    NB_OPTIONAL(NB_ROPE_FREQS, "rope_freqs.weight", NB_DIM_ROPE, NB_DIM_NONE),
+    NB_OPTIONAL(NB_ROPE_FACTORS_SHORT, "rope_factors_short.weight", NB_DIM_ROPE, NB_DIM_NONE),
+    NB_OPTIONAL(NB_ROPE_FACTORS_LONG, "rope_factors_long.weight", NB_DIM_ROPE, NB_DIM_NONE),
+    NB_LAYER(NB_ATTN_NORM, "attn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_LAYER(NB_ATTN_Q, "attn_q.weight", NB_DIM_EMBD, NB_DIM_Q),
+    NB_LAYER(NB_ATTN_K, "attn_k.weight", NB_DIM_EMBD, NB_DIM_K),
+    NB_LAYER(NB_ATTN_V, "attn_v.weight", NB_DIM_EMBD, NB_DIM_V),
+    NB_LAYER(NB_ATTN_O, "attn_output.weight", NB_DIM_O, NB_DIM_EMBD),
+    NB_LAYER_OPTIONAL(NB_ATTN_Q_BIAS, "attn_q.bias", NB_DIM_Q, NB_DIM_NONE),
+    NB_LAYER_OPTIONAL(NB_ATTN_K_BIAS, "attn_k.bias", NB_DIM_K, NB_DIM_NONE),
+    NB_LAYER_OPTIONAL(NB_ATTN_V_BIAS, "attn_v.bias", NB_DIM_V, NB_DIM_NONE),
+    NB_LAYER_OPTIONAL(NB_ATTN_O_BIAS, "attn_output.bias", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_LAYER(NB_FFN_NORM, "ffn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_LAYER(NB_FFN_GATE, "ffn_gate.weight", NB_DIM_EMBD, NB_DIM_FF),
+    NB_LAYER(NB_FFN_UP, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF),
+    NB_LAYER(NB_FFN_DOWN, "ffn_down.weight", NB_DIM_FF, NB_DIM_EMBD),
+    NB_LAYER_OPTIONAL(NB_FFN_GATE_BIAS, "ffn_gate.bias", NB_DIM_FF, NB_DIM_NONE),
+    NB_LAYER_OPTIONAL(NB_FFN_UP_BIAS, "ffn_up.bias", NB_DIM_FF, NB_DIM_NONE),
+    NB_LAYER_OPTIONAL(NB_FFN_DOWN_BIAS, "ffn_down.bias", NB_DIM_EMBD, NB_DIM_NONE),
     {0},
 };
 
-static void build(const nb_model_def *m, nb_plan *p)
-{
-    nb_build_decoder(m, p, (nb_block_flags){.activation = NB_SILU});
-}
+static void build(const nb_model_def *m, nb_plan *p) { nb_build_transformer(m, p, (nb_block_flags){0}); }
 
-const nb_arch nb_arch_llama = {"llama", tensors, NULL, build};
+const nb_arch nb_arch_llama = {"llama", tensors, NULL, build, 0};

@@ -25,6 +25,7 @@ typedef struct nb_context_params {
     size_t pages[NB_GROUPS];     /* in the pools */
     size_t max_pages[NB_GROUPS]; /* of one sequence */
     nb_type kv_type;
+    bool hidden; /* `logits` gives rows of the plan's hidden buffer: the head is not run and takes no memory */
 } nb_context_params;
 
 /* Bytes, exactly as they will be taken. */
@@ -74,7 +75,7 @@ typedef struct nb_backend {
     void (*context_free)(nb_context *context);
     /* Runs one step. Allocates nothing. Arguments within the context's maxima; ids within the vocabulary. */
     nb_status (*run)(nb_context *context, const nb_batch *batch, nb_error *err);
-    /* Row i of the last step's logits, in host memory, valid until the next step. */
+    /* Row i of the last step's logits (of a `hidden` context, hidden states), in host memory, valid until the next step. */
     const float *(*logits)(nb_context *context, size_t i);
     /* From the next step on shows the inputs of all matrices to tap; NULL: no more. A backend that cannot has NULL here. */
     void (*tap)(nb_context *context, nb_tap_fn *tap, void *user);

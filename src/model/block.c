@@ -1,111 +1,174 @@
-/* The decoder-only block that most families share; what a family adds shows in its tensors. */
+/* The transformer's block, written once for all families; what a family adds shows in its tensors and hyperparameters. */
 #include "model/plan.h"
 
-typedef struct decoder {
+typedef struct rows { /* buffers that exist twice: a row a token, and a row a wanted output */
+    int x, normed, heads, branch, gate, up, token;
+} rows;
+
+typedef struct transformer {
     const nb_model_def *m;
     nb_plan *p;
-    int x, normed, q, k, v, heads_out, branch, gate, up;            /* rows a token */
-    int out_x, out_heads, out_normed, out_branch, out_gate, out_up; /* rows a wanted output */
-} decoder;
+    nb_block_flags flags;
+    rows all, wanted;
+    int q, k, v;
+} transformer;
 
-static bool has(const decoder *d, int layer, nb_role role) { return nb_model_weight(d->m, layer, role) >= 0; }
+static bool has(const transformer *t, int layer, nb_role role) { return nb_model_weight(t->m, layer, role) >= 0; }
 
 static nb_op op_of(nb_op_kind kind, int layer, int in, int in2, int out) /* without weights */
 {
     return (nb_op){.kind = kind, .layer = layer, .in = in, .in2 = in2, .out = out, .weight = -1, .bias = -1};
 }
 
-static void emit_attention(decoder *d, int layer)
+static void emit_norm(transformer *t, int layer, nb_role weight, nb_role bias, int in, int out)
 {
-    const nb_hparams *h = &d->m->h;
-    nb_emit_rmsnorm(d->p, d->m, layer, NB_ATTN_NORM, d->x, d->normed, (size_t)h->embd);
-    nb_emit_matmul(d->p, d->m, layer, NB_ATTN_Q, NB_ATTN_Q_BIAS, d->normed, d->q, false);
-    nb_emit_matmul(d->p, d->m, layer, NB_ATTN_K, NB_ATTN_K_BIAS, d->normed, d->k, false);
-    nb_emit_matmul(d->p, d->m, layer, NB_ATTN_V, NB_ATTN_V_BIAS, d->normed, d->v, false);
-    if (has(d, layer, NB_ATTN_Q_NORM))
-        nb_emit_rmsnorm(d->p, d->m, layer, NB_ATTN_Q_NORM, d->q, d->q, (size_t)h->k_dim);
-    if (has(d, layer, NB_ATTN_K_NORM))
-        nb_emit_rmsnorm(d->p, d->m, layer, NB_ATTN_K_NORM, d->k, d->k, (size_t)h->k_dim);
-    nb_emit_rope(d->p, d->m, layer, d->q, (size_t)h->k_dim);
-    nb_emit_rope(d->p, d->m, layer, d->k, (size_t)h->k_dim);
-    nb_emit_op(d->p, op_of(NB_OP_KV_STORE, layer, d->k, d->v, -1));
-    nb_emit_op(d->p, op_of(NB_OP_ATTENTION, layer, d->q, -1, d->heads_out));
+    nb_emit_norm(t->p, t->m, layer, weight, bias, in, out, (size_t)t->m->h.embd);
+}
+
+/* t->all.heads = attention of `in` */
+static void emit_attention(transformer *t, int layer, int in)
+{
+    size_t head = (size_t)t->m->h.k_dim;
+    nb_emit_matmul(t->p, t->m, layer, NB_ATTN_Q, NB_ATTN_Q_BIAS, in, t->q, false);
+    nb_emit_matmul(t->p, t->m, layer, NB_ATTN_K, NB_ATTN_K_BIAS, in, t->k, false);
+    nb_emit_matmul(t->p, t->m, layer, NB_ATTN_V, NB_ATTN_V_BIAS, in, t->v, false);
+    if (has(t, layer, NB_ATTN_Q_NORM))
+        nb_emit_norm(t->p, t->m, layer, NB_ATTN_Q_NORM, NB_ROLES, t->q, t->q, head);
+    if (has(t, layer, NB_ATTN_K_NORM))
+        nb_emit_norm(t->p, t->m, layer, NB_ATTN_K_NORM, NB_ROLES, t->k, t->k, head);
+    if (t->m->h.rope.dim > 0) {
+        nb_emit_rope(t->p, t->m, layer, t->q, head);
+        nb_emit_rope(t->p, t->m, layer, t->k, head);
+    }
+    nb_emit_op(t->p, op_of(NB_OP_KV_STORE, layer, t->k, t->v, -1));
+    nb_emit_op(t->p, op_of(NB_OP_ATTENTION, layer, t->q, -1, t->all.heads));
 }
 
 /* x += weight in (+ bias), through a norm of the branch where the family has one */
-static void emit_residual(decoder *d, int layer, nb_role weight, nb_role bias, nb_role post_norm, int in, int branch,
-                          int x)
+static void emit_residual(transformer *t, int layer, nb_role weight, nb_role bias, nb_role post_norm, int in,
+                          const rows *r)
 {
-    if (!has(d, layer, post_norm)) {
-        nb_emit_matmul(d->p, d->m, layer, weight, bias, in, x, true);
+    if (!has(t, layer, post_norm)) {
+        nb_emit_matmul(t->p, t->m, layer, weight, bias, in, r->x, true);
         return;
     }
-    nb_emit_matmul(d->p, d->m, layer, weight, bias, in, branch, false);
-    nb_emit_rmsnorm(d->p, d->m, layer, post_norm, branch, branch, (size_t)d->m->h.embd);
-    nb_emit_op(d->p, op_of(NB_OP_ADD, layer, x, branch, x));
+    nb_emit_matmul(t->p, t->m, layer, weight, bias, in, r->branch, false);
+    emit_norm(t, layer, post_norm, NB_ROLES, r->branch, r->branch);
+    nb_emit_op(t->p, op_of(NB_OP_ADD, layer, r->x, r->branch, r->x));
 }
 
-static void emit_gather(decoder *d, int in, int out) { nb_emit_op(d->p, op_of(NB_OP_GATHER, -1, in, -1, out)); }
-
-static void emit_mlp(decoder *d, int layer, bool last, nb_activation activation)
+/* x += down (activation(gate in) * up in), or without a gate down (activation(up in)) */
+static void emit_mlp(transformer *t, int layer, int in, const rows *r)
 {
-    int x = last ? d->out_x : d->x, normed = last ? d->out_normed : d->normed,
-        branch = last ? d->out_branch : d->branch;
-    int gate = last ? d->out_gate : d->gate, up = last ? d->out_up : d->up;
-    nb_emit_rmsnorm(d->p, d->m, layer, NB_FFN_NORM, x, normed, (size_t)d->m->h.embd);
-    nb_emit_matmul(d->p, d->m, layer, NB_FFN_GATE, NB_FFN_GATE_BIAS, normed, gate, false);
-    nb_emit_matmul(d->p, d->m, layer, NB_FFN_UP, NB_FFN_UP_BIAS, normed, up, false);
-    nb_op gated = op_of(NB_OP_GATED, layer, gate, up, gate);
-    gated.activation = activation;
-    nb_emit_op(d->p, gated);
-    emit_residual(d, layer, NB_FFN_DOWN, NB_FFN_DOWN_BIAS, NB_FFN_POST_NORM, gate, branch, x);
+    bool gated = has(t, layer, NB_FFN_GATE);
+    int middle = gated ? r->gate : r->up;
+    if (gated)
+        nb_emit_matmul(t->p, t->m, layer, NB_FFN_GATE, NB_FFN_GATE_BIAS, in, r->gate, false);
+    nb_emit_matmul(t->p, t->m, layer, NB_FFN_UP, NB_FFN_UP_BIAS, in, r->up, false);
+    nb_op activation = op_of(NB_OP_GATED, layer, middle, gated ? r->up : -1, middle);
+    activation.activation = t->m->h.activation;
+    nb_emit_op(t->p, activation);
+    emit_residual(t, layer, NB_FFN_DOWN, NB_FFN_DOWN_BIAS, NB_FFN_POST_NORM, middle, r);
 }
 
-static void make_buffers(decoder *d)
-{
-    const nb_hparams *h = &d->m->h;
-    size_t embd = (size_t)h->embd, ff = (size_t)h->ff, o = (size_t)h->heads * (size_t)h->v_dim;
-    d->x = nb_plan_buffer_new(d->p, "x", embd, false);
-    d->normed = nb_plan_buffer_new(d->p, "normed", embd, false);
-    d->q = nb_plan_buffer_new(d->p, "q", (size_t)h->heads * (size_t)h->k_dim, false);
-    d->k = nb_plan_buffer_new(d->p, "k", (size_t)h->kv_heads * (size_t)h->k_dim, false);
-    d->v = nb_plan_buffer_new(d->p, "v", (size_t)h->kv_heads * (size_t)h->v_dim, false);
-    d->heads_out = nb_plan_buffer_new(d->p, "heads", o, false);
-    d->branch = nb_plan_buffer_new(d->p, "branch", embd, false);
-    d->gate = nb_plan_buffer_new(d->p, "gate", ff, false);
-    d->up = nb_plan_buffer_new(d->p, "up", ff, false);
-    d->out_x = nb_plan_buffer_new(d->p, "out_x", embd, true);
-    d->out_heads = nb_plan_buffer_new(d->p, "out_heads", o, true);
-    d->out_normed = nb_plan_buffer_new(d->p, "out_normed", embd, true);
-    d->out_branch = nb_plan_buffer_new(d->p, "out_branch", embd, true);
-    d->out_gate = nb_plan_buffer_new(d->p, "out_gate", ff, true);
-    d->out_up = nb_plan_buffer_new(d->p, "out_up", ff, true);
-    d->p->logits = nb_plan_buffer_new(d->p, "logits", h->vocab, true);
-}
+static void emit_gather(transformer *t, int in, int out) { nb_emit_op(t->p, op_of(NB_OP_GATHER, -1, in, -1, out)); }
 
-void nb_build_decoder(const nb_model_def *m, nb_plan *p, nb_block_flags flags)
+static void emit_layer(transformer *t, int layer)
 {
-    decoder d = {.m = m, .p = p};
-    make_buffers(&d);
-    nb_emit_embed(p, m, d.x);
-    for (int layer = 0; layer < m->h.layers; layer++) {
-        /* after the last layer's attention only the wanted outputs matter */
-        bool last = layer == m->h.layers - 1;
-        emit_attention(&d, layer);
-        if (last) {
-            emit_gather(&d, d.x, d.out_x);
-            emit_gather(&d, d.heads_out, d.out_heads);
-        }
-        emit_residual(&d, layer, NB_ATTN_O, NB_ATTN_O_BIAS, NB_ATTN_POST_NORM, last ? d.out_heads : d.heads_out,
-                      last ? d.out_branch : d.branch, last ? d.out_x : d.x);
-        emit_mlp(&d, layer, last, flags.activation);
+    bool first = t->m->h.norm_first, own_norm = has(t, layer, NB_FFN_NORM), parallel = t->flags.parallel;
+    rows *r = &t->all;
+    if (first)
+        emit_norm(t, layer, NB_ATTN_NORM, NB_ATTN_NORM_BIAS, r->x, r->normed);
+    emit_attention(t, layer, first ? r->normed : r->x);
+    if (layer == t->m->h.layers - 1) { /* from here on only the wanted outputs matter */
+        r = &t->wanted;
+        emit_gather(t, t->all.x, r->x);
+        emit_gather(t, t->all.heads, r->heads);
+        if (parallel && !own_norm)
+            emit_gather(t, t->all.normed, r->normed);
     }
-    nb_emit_rmsnorm(p, m, -1, NB_OUTPUT_NORM, d.out_x, d.out_normed, (size_t)m->h.embd);
-    nb_emit_matmul(p, m, -1, nb_model_weight(m, -1, NB_OUTPUT) >= 0 ? NB_OUTPUT : NB_TOKEN_EMBD, NB_ROLES, d.out_normed,
-                   p->logits, false);
-    if (m->h.output_softcap > 0) {
+    if (parallel && own_norm)
+        emit_norm(t, layer, NB_FFN_NORM, NB_FFN_NORM_BIAS, r->x, r->normed);
+    emit_residual(t, layer, NB_ATTN_O, NB_ATTN_O_BIAS, NB_ATTN_POST_NORM, r->heads, r);
+    if (!first)
+        emit_norm(t, layer, NB_ATTN_NORM, NB_ATTN_NORM_BIAS, r->x, r->x);
+    else if (!parallel)
+        emit_norm(t, layer, NB_FFN_NORM, NB_FFN_NORM_BIAS, r->x, r->normed);
+    emit_mlp(t, layer, first ? r->normed : r->x, r);
+    if (!first)
+        emit_norm(t, layer, NB_FFN_NORM, NB_FFN_NORM_BIAS, r->x, r->x);
+}
+
+/* x += a row of a table, through the branch's buffer */
+static void emit_embed_more(transformer *t, nb_role role, nb_embed_row row)
+{
+    if (!has(t, -1, role))
+        return;
+    nb_emit_embed(t->p, t->m, role, row, 1, t->all.branch);
+    nb_emit_op(t->p, op_of(NB_OP_ADD, -1, t->all.x, t->all.branch, t->all.x));
+}
+
+static void emit_embedding(transformer *t)
+{
+    bool projected = has(t, -1, NB_TOKEN_PROJ);
+    nb_emit_embed(t->p, t->m, NB_TOKEN_EMBD, NB_EMBED_TOKEN, t->m->h.embd_scale, projected ? t->all.token : t->all.x);
+    if (projected)
+        nb_emit_matmul(t->p, t->m, -1, NB_TOKEN_PROJ, NB_ROLES, t->all.token, t->all.x, false);
+    emit_embed_more(t, NB_TOKEN_TYPES, NB_EMBED_FIRST);
+    emit_embed_more(t, NB_POSITION_EMBD, NB_EMBED_POSITION);
+    if (has(t, -1, NB_EMBD_NORM))
+        emit_norm(t, -1, NB_EMBD_NORM, NB_EMBD_NORM_BIAS, t->all.x, t->all.x);
+}
+
+static void emit_end(transformer *t)
+{
+    nb_plan *p = t->p;
+    p->hidden = t->wanted.x;
+    if (has(t, -1, NB_OUTPUT_NORM)) {
+        emit_norm(t, -1, NB_OUTPUT_NORM, NB_OUTPUT_NORM_BIAS, t->wanted.x, t->wanted.normed);
+        p->hidden = t->wanted.normed;
+    }
+    if (has(t, -1, NB_OUTPUT_PROJ)) {
+        nb_emit_matmul(p, t->m, -1, NB_OUTPUT_PROJ, NB_ROLES, p->hidden, t->wanted.token, false);
+        p->hidden = t->wanted.token;
+    }
+    p->hidden_ops = p->op_count;
+    if (t->flags.headless)
+        return;
+    p->logits = nb_plan_buffer_new(p, "logits", t->m->h.vocab, true);
+    nb_emit_matmul(p, t->m, -1, has(t, -1, NB_OUTPUT) ? NB_OUTPUT : NB_TOKEN_EMBD, NB_OUTPUT_BIAS, p->hidden, p->logits,
+                   false);
+    if (t->m->h.output_softcap > 0) {
         nb_op softcap = op_of(NB_OP_SOFTCAP, -1, p->logits, -1, p->logits);
-        softcap.scale = m->h.output_softcap;
+        softcap.scale = t->m->h.output_softcap;
         nb_emit_op(p, softcap);
     }
+}
+
+static rows make_rows(const transformer *t, bool wanted)
+{
+    const nb_hparams *h = &t->m->h;
+    size_t embd = (size_t)h->embd, ff = (size_t)h->ff, heads = (size_t)h->heads * (size_t)h->v_dim;
+    return (rows){.x = nb_plan_buffer_new(t->p, wanted ? "out_x" : "x", embd, wanted),
+                  .normed = nb_plan_buffer_new(t->p, wanted ? "out_normed" : "normed", embd, wanted),
+                  .heads = nb_plan_buffer_new(t->p, wanted ? "out_heads" : "heads", heads, wanted),
+                  .branch = nb_plan_buffer_new(t->p, wanted ? "out_branch" : "branch", embd, wanted),
+                  .gate = nb_plan_buffer_new(t->p, wanted ? "out_gate" : "gate", ff, wanted),
+                  .up = nb_plan_buffer_new(t->p, wanted ? "out_up" : "up", ff, wanted),
+                  .token = nb_plan_buffer_new(t->p, wanted ? "out_token" : "token", (size_t)h->token_width, wanted)};
+}
+
+void nb_build_transformer(const nb_model_def *m, nb_plan *p, nb_block_flags flags)
+{
+    const nb_hparams *h = &m->h;
+    transformer t = {.m = m, .p = p, .flags = flags};
+    t.all = make_rows(&t, false);
+    t.wanted = make_rows(&t, true);
+    t.q = nb_plan_buffer_new(p, "q", (size_t)h->heads * (size_t)h->k_dim, false);
+    t.k = nb_plan_buffer_new(p, "k", (size_t)h->kv_heads * (size_t)h->k_dim, false);
+    t.v = nb_plan_buffer_new(p, "v", (size_t)h->kv_heads * (size_t)h->v_dim, false);
+    emit_embedding(&t);
+    for (int layer = 0; layer < h->layers; layer++)
+        emit_layer(&t, layer);
+    emit_end(&t);
 }

@@ -58,6 +58,22 @@ nb_status nb_arch_get_f64(const nb_gguf *g, const char *name, bool required, dou
     return NB_OK;
 }
 
+nb_status nb_arch_get_bool(const nb_gguf *g, const char *name, bool *out, nb_error *err)
+{
+    char key[128];
+    if (!arch_key(g, name, key) || !nb_gguf_find(g, key))
+        return NB_OK;
+    return nb_gguf_get_bool(g, key, out, err);
+}
+
+nb_status nb_arch_get_str(const nb_gguf *g, const char *name, nb_str *out, nb_error *err)
+{
+    char key[128];
+    if (!arch_key(g, name, key) || !nb_gguf_find(g, key))
+        return NB_OK;
+    return nb_gguf_get_str(g, key, out, err);
+}
+
 static nb_status read_int(const nb_gguf *g, const char *name, bool required, int64_t least, int64_t most, int *out,
                           nb_error *err)
 {
@@ -170,17 +186,32 @@ static nb_status read_rope(const nb_gguf *g, nb_hparams *h, nb_error *err)
     return NB_OK;
 }
 
+/* how embeddings are made of the hidden states */
+static nb_status read_embedding(const nb_gguf *g, nb_hparams *h, nb_error *err)
+{
+    int64_t pooling = NB_POOL_NONE;
+    NB_TRY(nb_arch_get_i64(g, "pooling_type", false, NB_POOL_NONE, NB_POOL_RANK, &pooling, err));
+    h->pooling = (nb_pooling_type)pooling;
+    return nb_arch_get_bool(g, "embedding_normalize", &h->normalize, err);
+}
+
 nb_status nb_hparams_read(const nb_gguf *g, const nb_arch *arch, nb_hparams *h, nb_error *err)
 {
-    *h = (nb_hparams){.embd_scale = 1};
+    *h = (nb_hparams){
+        .embd_scale = 1, .norm_first = true, .causal = !(arch->traits & NB_ARCH_BIDIRECTIONAL), .normalize = true};
+    const char *epsilon = arch->traits & NB_ARCH_LAYER_NORM ? "attention.layer_norm_epsilon"
+                                                            : "attention.layer_norm_rms_epsilon";
     double eps = 0;
     int64_t window = 0;
     NB_TRY(read_shapes(g, h, err));
-    NB_TRY(read_rope(g, h, err));
-    NB_TRY(nb_arch_get_f64(g, "attention.layer_norm_rms_epsilon", true, &eps, err));
+    h->token_width = h->embd;
+    if (!(arch->traits & NB_ARCH_POSITIONS))
+        NB_TRY(read_rope(g, h, err));
+    NB_TRY(nb_arch_get_f64(g, epsilon, true, &eps, err));
     if (eps < 0 || eps > 1)
-        return nb_fail(err, NB_ERR_FORMAT, "%s: attention.layer_norm_rms_epsilon is %g; it must be 0 to 1",
-                       nb_gguf_path(g), eps);
+        return nb_fail(err, NB_ERR_FORMAT, "%s: %s is %g; it must be 0 to 1", nb_gguf_path(g), epsilon, eps);
+    NB_TRY(read_embedding(g, h, err));
+    NB_TRY(nb_arch_get_bool(g, "attention.causal", &h->causal, err));
     NB_TRY(nb_arch_get_i64(g, "attention.sliding_window", false, 0, INT32_MAX, &window, err));
     h->norm_eps = (float)eps;
     h->window = window;

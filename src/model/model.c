@@ -73,6 +73,11 @@ static uint64_t dim_size(const nb_hparams *h, nb_dim dim)
     case NB_DIM_K_HEAD: return (uint64_t)h->k_dim;
     case NB_DIM_ROPE: return h->rope.dim / 2;
     case NB_DIM_VOCAB: return h->vocab;
+    case NB_DIM_TOKEN: return (uint64_t)h->token_width;
+    case NB_DIM_POSITIONS: return h->context;
+    case NB_DIM_ANY: return 0;
+    case NB_DIM_QKV: return dim_size(h, NB_DIM_Q) + dim_size(h, NB_DIM_K) + dim_size(h, NB_DIM_V);
+    case NB_DIM_GATE_UP: return 2 * (uint64_t)h->ff;
     }
     return 0;
 }
@@ -80,9 +85,13 @@ static uint64_t dim_size(const nb_hparams *h, nb_dim dim)
 static nb_status check_tensor(const nb_model_def *m, const nb_tensor_row *row, const nb_gguf_tensor *t, nb_error *err)
 {
     const char *path = nb_gguf_path(m->gguf);
-    uint64_t columns = dim_size(&m->h, row->columns), rows = dim_size(&m->h, row->rows);
     bool matrix = row->rows != NB_DIM_NONE;
+    nb_dim whole = row->whole ? row->whole : matrix ? row->rows : row->columns;
+    uint64_t columns = dim_size(&m->h, matrix ? row->columns : whole),
+             rows = dim_size(&m->h, matrix ? whole : NB_DIM_NONE);
     uint64_t got_rows = t->dims[1] * t->dims[2] * t->dims[3];
+    if (row->rows == NB_DIM_ANY && got_rows > 0)
+        rows = got_rows;
     if (t->dims[0] != columns || got_rows != rows || (!matrix && t->n_dims != 1))
         return nb_fail(err, NB_ERR_FORMAT, "%s: tensor %.*s is [%llu x %llu]; the metadata asks for [%llu x %llu]",
                        path, NB_STR_ARG(t->name), (unsigned long long)t->dims[0], (unsigned long long)got_rows,
@@ -96,18 +105,45 @@ static nb_status check_tensor(const nb_model_def *m, const nb_tensor_row *row, c
     return NB_OK;
 }
 
+/* The part of a tensor that several roles share: rows of a matrix, values of a vector. It stays where it is. */
+static nb_status take_part(nb_model_def *m, const nb_tensor_row *row, const nb_gguf_tensor **t, nb_error *err)
+{
+    nb_gguf_tensor *part = NB_ARRAY(&m->arena, nb_gguf_tensor, 1);
+    if (!part)
+        return nb_fail(err, NB_ERR_MEMORY, "%s: out of memory", nb_gguf_path(m->gguf));
+    bool matrix = row->rows != NB_DIM_NONE;
+    uint64_t count = dim_size(&m->h, matrix ? row->rows : row->columns), first = 0;
+    for (int i = 0; i < 2; i++)
+        first += row->after[i] ? dim_size(&m->h, row->after[i]) : 0;
+    size_t unit = (*t)->bytes / (size_t)dim_size(&m->h, row->whole); /* bytes of a row or a value: divides evenly */
+    *part = **t;
+    part->dims[0] = matrix ? part->dims[0] : count;
+    part->dims[1] = matrix ? count : 1;
+    part->dims[2] = part->dims[3] = 1;
+    part->bytes = (size_t)count * unit;
+    part->offset += first * unit;
+    part->data = (const char *)(*t)->data + (size_t)first * unit;
+    *t = part;
+    return NB_OK;
+}
+
 static nb_status bind_row(nb_model_def *m, const nb_tensor_row *row, int layer, nb_error *err)
 {
     char name[96];
     snprintf(name, sizeof name, row->name, layer);
     const nb_gguf_tensor *t = nb_gguf_find_tensor(m->gguf, nb_str_of(name));
     int slot = (layer < 0 ? m->h.layers : layer) * NB_ROLES + (int)row->role;
-    if (!t && (row->flags & NB_TENSOR_OPTIONAL))
+    if (m->index[slot] >= 0 || (!t && (row->flags & NB_TENSOR_OPTIONAL))) /* in a shared tensor already, or absent */
         return NB_OK;
     if (!t)
         return nb_fail(err, NB_ERR_FORMAT, "%s: tensor %s is missing; architecture %s needs it", nb_gguf_path(m->gguf),
                        name, m->arch->name);
+    uint64_t own = dim_size(&m->h, row->rows);
+    if (row->whole && t->dims[1] == own && row->rows != NB_DIM_NONE)
+        return NB_OK; /* a single tensor under the shared one's name (ffn_up): a later row takes it */
     NB_TRY(check_tensor(m, row, t, err));
+    if (row->whole)
+        NB_TRY(take_part(m, row, &t, err));
     m->index[slot] = (int)m->weight_count;
     m->weights[m->weight_count++] = (nb_weight){t, row->role, layer};
     return NB_OK;
@@ -170,6 +206,17 @@ static nb_status load_rope_factors(nb_model_def *m, nb_error *err)
     return NB_OK;
 }
 
+static nb_status check_projections(const nb_model_def *m, nb_error *err)
+{
+    bool in = nb_model_weight(m, -1, NB_TOKEN_PROJ) >= 0, out = nb_model_weight(m, -1, NB_OUTPUT_PROJ) >= 0;
+    if (m->h.token_width == m->h.embd || (in && out))
+        return NB_OK;
+    return nb_fail(err, NB_ERR_FORMAT,
+                   "%s: tokens have %d values and the model %d, but token_embd_proj_in.weight or output_proj.weight is "
+                   "missing",
+                   nb_gguf_path(m->gguf), m->h.token_width, m->h.embd);
+}
+
 static nb_status model_fill(nb_model_def *m, nb_error *err)
 {
     NB_TRY(find_arch(m->gguf, &m->arch, err));
@@ -180,6 +227,7 @@ static nb_status model_fill(nb_model_def *m, nb_error *err)
         return nb_fail(err, NB_ERR_FORMAT, "%s: block_count is %d, but the file has only %zu tensors",
                        nb_gguf_path(m->gguf), m->h.layers, nb_gguf_tensor_count(m->gguf));
     NB_TRY(bind_all(m, err));
+    NB_TRY(check_projections(m, err));
     NB_TRY(load_rope_factors(m, err));
     for (size_t i = 0; i < nb_gguf_tensor_count(m->gguf); i++) {
         const nb_gguf_tensor *t = nb_gguf_tensor_at(m->gguf, i);
@@ -234,5 +282,5 @@ nb_attention_spec nb_model_attention(const nb_model_def *m, int layer)
                                .scale = h->attention_scale,
                                .softcap = h->attention_softcap,
                                .window = nb_model_layer_is_local(m, layer) ? h->window : 0,
-                               .causal = true};
+                               .causal = m->h.causal};
 }

@@ -20,18 +20,32 @@ typedef enum nb_dim {
     NB_DIM_O,      /* heads * v_dim */
     NB_DIM_K_HEAD, /* k_dim */
     NB_DIM_ROPE,   /* rotated pairs of a head */
-    NB_DIM_VOCAB
+    NB_DIM_VOCAB,
+    NB_DIM_TOKEN,     /* columns of the token embedding: EMBD unless the file says otherwise */
+    NB_DIM_POSITIONS, /* the trained context */
+    NB_DIM_ANY,       /* one or more: the tensor says */
+    NB_DIM_QKV,       /* Q + K + V */
+    NB_DIM_GATE_UP    /* 2 FF */
 } nb_dim;
 
 /* Roles a tensor can play. */
 typedef enum nb_role {
     NB_TOKEN_EMBD,
+    NB_TOKEN_PROJ, /* from the token embedding's width to the model's */
+    NB_TOKEN_TYPES,
+    NB_POSITION_EMBD,
+    NB_EMBD_NORM,
+    NB_EMBD_NORM_BIAS,
     NB_OUTPUT,
+    NB_OUTPUT_BIAS,
     NB_OUTPUT_NORM,
+    NB_OUTPUT_NORM_BIAS,
+    NB_OUTPUT_PROJ, /* and back */
     NB_ROPE_FREQS,
     NB_ROPE_FACTORS_SHORT,
     NB_ROPE_FACTORS_LONG,
     NB_ATTN_NORM,
+    NB_ATTN_NORM_BIAS,
     NB_ATTN_Q,
     NB_ATTN_K,
     NB_ATTN_V,
@@ -44,6 +58,7 @@ typedef enum nb_role {
     NB_ATTN_K_NORM,
     NB_ATTN_POST_NORM,
     NB_FFN_NORM,
+    NB_FFN_NORM_BIAS,
     NB_FFN_GATE,
     NB_FFN_UP,
     NB_FFN_DOWN,
@@ -61,23 +76,74 @@ typedef struct nb_tensor_row { /* a row of an architecture's table; columns is t
     const char *name; /* "blk.%d.attn_q.weight" with NB_TENSOR_LAYER */
     nb_dim columns, rows;
     unsigned flags;
+    nb_dim
+        whole; /* NB_DIM_NONE: the tensor is this row's alone. Else it has so many rows (a vector: values), several */
+    nb_dim after[2]; /* roles share them, and this one's come after those of `after` */
 } nb_tensor_row;
+
+/* Rows of a table. LAYER: one a layer. OPTIONAL: some files lack it. */
+#define NB_TENSOR_ROW(r, n, c, rs, f)                                                                                  \
+    {                                                                                                                  \
+        .role = r, .name = n, .columns = c, .rows = rs, .flags = f                                                     \
+    }
+#define NB_TENSOR(r, n, c, rs) NB_TENSOR_ROW(r, n, c, rs, 0)
+#define NB_OPTIONAL(r, n, c, rs) NB_TENSOR_ROW(r, n, c, rs, NB_TENSOR_OPTIONAL)
+#define NB_LAYER(r, n, c, rs) NB_TENSOR_ROW(r, "blk.%d." n, c, rs, NB_TENSOR_LAYER)
+#define NB_LAYER_OPTIONAL(r, n, c, rs) NB_TENSOR_ROW(r, "blk.%d." n, c, rs, NB_TENSOR_LAYER | NB_TENSOR_OPTIONAL)
+
+/* Queries, keys and values, or gate and up, in one tensor: where a file has it, it stands for the single ones. These rows
+ * come before those of the single tensors. */
+#define NB_PART(r, n, c, rs, w, ...)                                                                                   \
+    {                                                                                                                  \
+        .role = r, .name = "blk.%d." n, .columns = c, .rows = rs, .flags = NB_TENSOR_LAYER | NB_TENSOR_OPTIONAL,       \
+        .whole = w, .after = {                                                                                         \
+            __VA_ARGS__                                                                                                \
+        }                                                                                                              \
+    }
+#define NB_FUSED_QKV                                                                                                   \
+    NB_PART(NB_ATTN_Q, "attn_qkv.weight", NB_DIM_EMBD, NB_DIM_Q, NB_DIM_QKV, NB_DIM_NONE),                             \
+        NB_PART(NB_ATTN_K, "attn_qkv.weight", NB_DIM_EMBD, NB_DIM_K, NB_DIM_QKV, NB_DIM_Q),                            \
+        NB_PART(NB_ATTN_V, "attn_qkv.weight", NB_DIM_EMBD, NB_DIM_V, NB_DIM_QKV, NB_DIM_Q, NB_DIM_K),                  \
+        NB_PART(NB_ATTN_Q_BIAS, "attn_qkv.bias", NB_DIM_Q, NB_DIM_NONE, NB_DIM_QKV, NB_DIM_NONE),                      \
+        NB_PART(NB_ATTN_K_BIAS, "attn_qkv.bias", NB_DIM_K, NB_DIM_NONE, NB_DIM_QKV, NB_DIM_Q),                         \
+        NB_PART(NB_ATTN_V_BIAS, "attn_qkv.bias", NB_DIM_V, NB_DIM_NONE, NB_DIM_QKV, NB_DIM_Q, NB_DIM_K)
+#define NB_FUSED_GATE_UP                                                                                               \
+    NB_PART(NB_FFN_GATE, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF, NB_DIM_GATE_UP, NB_DIM_NONE),                        \
+        NB_PART(NB_FFN_UP, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF, NB_DIM_GATE_UP, NB_DIM_FF)
+
+typedef enum nb_activation { NB_SILU, NB_GELU_TANH, NB_GELU_ERF, NB_RELU } nb_activation;
+
+/* How a text's vectors become one, as files number it (pooling_type). */
+typedef enum nb_pooling_type { NB_POOL_NONE, NB_POOL_MEAN, NB_POOL_CLS, NB_POOL_LAST, NB_POOL_RANK } nb_pooling_type;
 
 typedef struct nb_hparams {
     int layers, embd, ff, heads, kv_heads, k_dim, v_dim;
     size_t vocab, context; /* trained context */
+    int token_width;       /* columns of the token embedding; embd */
     float norm_eps;
+    bool norm_first; /* norms before attention and MLP; else after the sum with what went in */
+    nb_activation activation;
     float embd_scale;                        /* of the embedding; 1 */
     float attention_scale;                   /* of q.k */
     float attention_softcap, output_softcap; /* 0: none */
+    bool causal;                             /* false: every token sees the whole text, in one step */
+    nb_pooling_type pooling;                 /* NONE: the file does not say */
+    bool normalize;                          /* embeddings are scaled to length 1 */
     int64_t window;                          /* of window layers; 0: none */
     int window_pattern; /* layer i is global when (i + 1) % pattern == 0; 0: all layers have the window */
-    nb_rope rope;       /* of global layers */
+    nb_rope rope;       /* of global layers; dim 0: nothing is rotated */
     nb_rope rope_local; /* of window layers */
 } nb_hparams;
 
 typedef struct nb_model_def nb_model_def;
 struct nb_plan;
+
+/* What sets families apart before their tensors are looked at. */
+enum {
+    NB_ARCH_LAYER_NORM = 1,   /* norms take the mean out and may have biases; else RMSNorm */
+    NB_ARCH_POSITIONS = 2,    /* a learned vector for each position is added to the embedding; else rotary positions */
+    NB_ARCH_BIDIRECTIONAL = 4 /* every token sees the whole text, unless the file says otherwise */
+};
 
 typedef struct nb_arch {
     const char *name;             /* general.architecture */
@@ -86,6 +152,7 @@ typedef struct nb_arch {
     nb_status (*read)(const nb_gguf *g, nb_hparams *h, nb_error *err);
     /* Emits the ops of a step into the plan. */
     void (*build)(const nb_model_def *model, struct nb_plan *plan);
+    unsigned traits; /* NB_ARCH_... */
 } nb_arch;
 
 const nb_arch *nb_arch_find(nb_str name); /* NULL when there is none */
@@ -93,7 +160,7 @@ size_t nb_arch_count(void);
 const nb_arch *nb_arch_at(size_t i);
 
 typedef struct nb_weight {
-    const nb_gguf_tensor *tensor;
+    const nb_gguf_tensor *tensor; /* the file's, or in the model's arena: a part of one */
     nb_role role;
     int layer; /* -1: of the whole model */
 } nb_weight;
@@ -123,5 +190,7 @@ nb_attention_spec nb_model_attention(const nb_model_def *m, int layer);
 nb_status nb_arch_get_i64(const nb_gguf *g, const char *name, bool required, int64_t least, int64_t most, int64_t *out,
                           nb_error *err);
 nb_status nb_arch_get_f64(const nb_gguf *g, const char *name, bool required, double *out, nb_error *err);
+nb_status nb_arch_get_bool(const nb_gguf *g, const char *name, bool *out, nb_error *err);
+nb_status nb_arch_get_str(const nb_gguf *g, const char *name, nb_str *out, nb_error *err);
 
 #endif

@@ -4,6 +4,11 @@
 
 static const nb_op empty_op = {.layer = -1, .in = -1, .in2 = -1, .out = -1, .weight = -1, .bias = -1};
 
+static int weight_or_none(const nb_model_def *m, int layer, nb_role role)
+{
+    return role == NB_ROLES ? -1 : nb_model_weight(m, layer, role);
+}
+
 void nb_emit_op(nb_plan *p, nb_op op)
 {
     if (p->op_count == p->op_cap) {
@@ -29,24 +34,27 @@ int nb_plan_buffer_new(nb_plan *p, const char *name, size_t width, bool outputs)
     return p->buffer_count++;
 }
 
-void nb_emit_embed(nb_plan *p, const nb_model_def *m, int out)
+void nb_emit_embed(nb_plan *p, const nb_model_def *m, nb_role weight, nb_embed_row row, float scale, int out)
 {
     nb_op op = empty_op;
     op.kind = NB_OP_EMBED;
     op.out = out;
-    op.weight = nb_model_weight(m, -1, NB_TOKEN_EMBD);
-    op.scale = m->h.embd_scale;
+    op.weight = nb_model_weight(m, -1, weight);
+    op.row = row;
+    op.scale = scale;
     nb_emit_op(p, op);
 }
 
-void nb_emit_rmsnorm(nb_plan *p, const nb_model_def *m, int layer, nb_role weight, int in, int out, size_t group)
+void nb_emit_norm(nb_plan *p, const nb_model_def *m, int layer, nb_role weight, nb_role bias, int in, int out,
+                  size_t group)
 {
     nb_op op = empty_op;
-    op.kind = NB_OP_RMSNORM;
+    op.kind = m->arch->traits & NB_ARCH_LAYER_NORM ? NB_OP_LAYERNORM : NB_OP_RMSNORM;
     op.layer = layer;
     op.in = in;
     op.out = out;
     op.weight = nb_model_weight(m, layer, weight);
+    op.bias = weight_or_none(m, layer, bias);
     op.group = group;
     op.scale = m->h.norm_eps;
     nb_emit_op(p, op);
@@ -61,7 +69,7 @@ void nb_emit_matmul(nb_plan *p, const nb_model_def *m, int layer, nb_role weight
     op.in = in;
     op.out = out;
     op.weight = nb_model_weight(m, layer, weight);
-    op.bias = bias == NB_ROLES ? -1 : nb_model_weight(m, layer, bias);
+    op.bias = weight_or_none(m, layer, bias);
     op.add = add;
     nb_emit_op(p, op);
 }
@@ -79,7 +87,7 @@ void nb_emit_rope(nb_plan *p, const nb_model_def *m, int layer, int buffer, size
 
 nb_status nb_plan_build(const nb_model_def *model, nb_plan *plan, nb_error *err)
 {
-    *plan = (nb_plan){.logits = -1};
+    *plan = (nb_plan){.logits = -1, .hidden = -1};
     model->arch->build(model, plan);
     if (plan->failed) {
         nb_plan_free(plan);
@@ -91,5 +99,5 @@ nb_status nb_plan_build(const nb_model_def *model, nb_plan *plan, nb_error *err)
 void nb_plan_free(nb_plan *plan)
 {
     free(plan->ops);
-    *plan = (nb_plan){.logits = -1};
+    *plan = (nb_plan){.logits = -1, .hidden = -1};
 }

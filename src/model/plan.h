@@ -8,20 +8,21 @@
 #include "model/model.h"
 
 typedef enum nb_op_kind {
-    NB_OP_EMBED,     /* out = scale * row of weight, one a token */
+    NB_OP_EMBED,     /* out = scale * row of weight, one a token: the row of its id, of its position, or the first */
     NB_OP_RMSNORM,   /* out = rmsnorm(in) * weight, over groups of `group` values */
+    NB_OP_LAYERNORM, /* out = layernorm(in) * weight + bias, over groups of `group` values */
     NB_OP_MATMUL,    /* out (+)= in weight^T + bias */
     NB_OP_ROPE,      /* rotates in = out in place, heads of `group` values; local: the local frequencies */
     NB_OP_KV_STORE,  /* in (keys) and in2 (values) into the layer's cache */
     NB_OP_ATTENTION, /* out = attention of in (queries) over the layer's cache */
-    NB_OP_GATED,     /* out = activation(in) * in2 */
+    NB_OP_GATED,     /* out = activation(in) * in2; in2 -1: activation(in) */
     NB_OP_ADD,       /* out = in + in2 */
     NB_OP_GATHER,    /* out = the rows of in whose outputs are wanted */
     NB_OP_SOFTCAP,   /* out = scale * tanh(in / scale) */
     NB_OP_KINDS
 } nb_op_kind;
 
-typedef enum nb_activation { NB_SILU, NB_GELU_TANH, NB_GELU_ERF, NB_RELU } nb_activation;
+typedef enum nb_embed_row { NB_EMBED_TOKEN, NB_EMBED_POSITION, NB_EMBED_FIRST } nb_embed_row;
 
 typedef struct nb_op {
     nb_op_kind kind;
@@ -31,8 +32,9 @@ typedef struct nb_op {
     bool add;         /* MATMUL: out += */
     bool local;       /* ROPE: of a window layer */
     nb_activation activation;
+    nb_embed_row row;
     size_t group;
-    float scale; /* EMBED, SOFTCAP; RMSNORM: epsilon */
+    float scale; /* EMBED, SOFTCAP; RMSNORM, LAYERNORM: epsilon */
 } nb_op;
 
 typedef struct nb_plan_buffer {
@@ -46,8 +48,10 @@ typedef struct nb_plan {
     size_t op_count, op_cap;
     nb_plan_buffer buffers[32];
     int buffer_count;
-    int logits;  /* the buffer of the result */
-    bool failed; /* out of memory while building */
+    int logits;        /* the buffer of the result; -1: the model has no head, hidden is the result */
+    int hidden;        /* the buffer of what the head reads, a row a wanted output: embeddings are made of it */
+    size_t hidden_ops; /* ops until hidden is complete; those after them are the head's */
+    bool failed;       /* out of memory while building */
 } nb_plan;
 
 /* Emits the whole step of a model. Free with nb_plan_free. */
@@ -56,20 +60,24 @@ void nb_plan_free(nb_plan *plan);
 
 /* ---- for arch files ---- */
 int nb_plan_buffer_new(nb_plan *p, const char *name, size_t width, bool outputs);
-void nb_emit_embed(nb_plan *p, const nb_model_def *m, int out);
-void nb_emit_rmsnorm(nb_plan *p, const nb_model_def *m, int layer, nb_role weight, int in, int out, size_t group);
+void nb_emit_embed(nb_plan *p, const nb_model_def *m, nb_role weight, nb_embed_row row, float scale, int out);
+/* RMSNorm or LayerNorm, as the architecture has it. bias NB_ROLES: none. */
+void nb_emit_norm(nb_plan *p, const nb_model_def *m, int layer, nb_role weight, nb_role bias, int in, int out,
+                  size_t group);
 void nb_emit_matmul(nb_plan *p, const nb_model_def *m, int layer, nb_role weight, nb_role bias, int in, int out,
                     bool add);
 void nb_emit_rope(nb_plan *p, const nb_model_def *m, int layer, int buffer, size_t head);
 void nb_emit_op(nb_plan *p, nb_op op);
 
-/* What decoder-only families differ in; the block itself is written once (block.c). */
+/* What families differ in that neither tensors nor hyperparameters tell; the block itself is written once (block.c). */
 typedef struct nb_block_flags {
-    nb_activation activation;
+    bool parallel; /* attention and MLP read the same norm's result and are added together */
+    bool headless; /* no logits: the last layer's result is the model's */
 } nb_block_flags;
 
-/* Embedding, layers, final norm and head of a pre-norm decoder with grouped-query attention and a gated MLP. Norms of
- * queries and keys, norms after attention and MLP, biases: wherever the file has the tensors. */
-void nb_build_decoder(const nb_model_def *m, nb_plan *p, nb_block_flags flags);
+/* Embedding, layers, final norm and head of a transformer with grouped-query attention and an MLP. Wherever the file has
+ * the tensors: learned positions, token types, a norm of the embedding, a gate, norms of queries and keys, norms after
+ * attention and MLP, biases, projections to and from the embedding's own width. */
+void nb_build_transformer(const nb_model_def *m, nb_plan *p, nb_block_flags flags);
 
 #endif

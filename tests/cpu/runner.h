@@ -13,12 +13,13 @@ typedef struct runner {
     nb_plan plan;
     nb_weights *weights;
     nb_context *context;
+    size_t width; /* of a row of results: logits, or hidden states where there is no head */
     uint32_t pages[64];
     size_t max_pages[NB_GROUPS];
 } runner;
 
 typedef struct runner_options {
-    bool exact, repack;
+    bool exact, repack, hidden;
     int threads;
     nb_type kv;
 } runner_options;
@@ -47,10 +48,12 @@ static inline void runner_open(runner *r, const char *path, runner_options o)
     nb_context_params p = {.max_tokens = RUNNER_BATCH,
                            .max_outputs = RUNNER_BATCH,
                            .max_spans = 4,
-                           .max_positions = RUNNER_CONTEXT,
+                           .max_positions = nb_min_size(RUNNER_CONTEXT, r->model->h.context),
                            .pages = {8, 8},
                            .max_pages = {8, 8},
-                           .kv_type = o.kv};
+                           .kv_type = o.kv,
+                           .hidden = o.hidden || r->plan.logits < 0};
+    r->width = r->plan.buffers[p.hidden ? r->plan.hidden : r->plan.logits].width;
     if (nb_backend_cpu.context_new(r->weights, &p, &r->context, &err) != NB_OK)
         runner_die(&err);
 }
@@ -89,10 +92,9 @@ static inline nb_span runner_span(const runner *r, size_t first, size_t count, s
                      .page_count = {r->max_pages[0], r->max_pages[1]}};
 }
 
-/* logits [count][vocabulary] of a sequence from position 0, computed in steps of `chunk` tokens */
+/* logits [count][width] of a sequence from position 0, computed in steps of `chunk` tokens */
 static inline void runner_logits(runner *r, const int32_t *ids, size_t count, size_t chunk, float *logits)
 {
-    size_t vocabulary = r->model->h.vocab;
     for (size_t at = 0; at < count; at += chunk) {
         size_t n = count - at < chunk ? count - at : chunk;
         nb_span span = runner_span(r, 0, n, at);
@@ -104,7 +106,7 @@ static inline void runner_logits(runner *r, const int32_t *ids, size_t count, si
                           .n_outputs = n};
         runner_step(r, &batch);
         for (size_t i = 0; i < n; i++)
-            memcpy(logits + (at + i) * vocabulary, nb_backend_cpu.logits(r->context, i), vocabulary * sizeof *logits);
+            memcpy(logits + (at + i) * r->width, nb_backend_cpu.logits(r->context, i), r->width * sizeof *logits);
     }
 }
 

@@ -17,13 +17,23 @@
 
 enum { TOKENS = 70 };
 
-static const char *const files[] = {"types/F16",     "types/BF16",
-                                    "types/Q4_0",    "types/Q4_1",
-                                    "types/Q5_0",    "types/Q5_1",
-                                    "types/Q8_0",    "types/Q2_K",
-                                    "types/Q3_K",    "types/Q4_K",
-                                    "types/Q5_K",    "types/Q6_K",
-                                    "archs/gemma-3", "archs/llama-3.2-rope-scaled"};
+static const char *const files[] = {"types/F16",
+                                    "types/BF16",
+                                    "types/Q4_0",
+                                    "types/Q4_1",
+                                    "types/Q5_0",
+                                    "types/Q5_1",
+                                    "types/Q8_0",
+                                    "types/Q2_K",
+                                    "types/Q3_K",
+                                    "types/Q4_K",
+                                    "types/Q5_K",
+                                    "types/Q6_K",
+                                    "archs/gemma-3",
+                                    "archs/llama-3.2-rope-scaled",
+                                    "archs/opt-350m-post-norm",
+                                    "archs/phi-2",
+                                    "archs/bert"};
 
 static void make_ids(int32_t *ids, size_t count, size_t vocabulary, uint32_t seed)
 {
@@ -40,8 +50,10 @@ static float *logits_of(const char *file, runner_options o, size_t chunk, size_t
     int32_t ids[TOKENS];
     snprintf(path, sizeof path, "%s/%s.gguf", NB_TEST_DATA, file);
     runner_open(&r, path, o);
-    *vocabulary = r.model->h.vocab;
-    make_ids(ids, TOKENS, *vocabulary, 5);
+    *vocabulary = r.width;
+    if (!r.model->h.causal)
+        chunk = TOKENS;
+    make_ids(ids, TOKENS, r.model->h.vocab, 5);
     float *logits = calloc(TOKENS * *vocabulary, sizeof *logits);
     assert_non_null(logits);
     runner_logits(&r, ids, TOKENS, chunk, logits);
