@@ -8,7 +8,7 @@ from gguf import quants
 HEAD = """\
 /* iq_grids.h - the code books of the IQ types, packed; they are part of the format. Entry i of a table holds the
  * values that index i stands for, the first in the lowest bits, each as an index into the levels.
- * Written by tools/make_iq_grids.py from the gguf package; included by iq.c only. */
+ * Written by tools/make_iq_grids.py from the gguf package; included by iq.c and quantize_iq_types.c only. */
 #ifndef NB_QUANT_IQ_GRIDS_H
 #define NB_QUANT_IQ_GRIDS_H
 

@@ -56,5 +56,8 @@ nb_quantize_fn nb_quantize_f32, nb_quantize_f16, nb_quantize_bf16, nb_quantize_f
 nb_quantize_fn nb_quantize_q4_0, nb_quantize_q4_1, nb_quantize_q5_0, nb_quantize_q5_1, nb_quantize_q8_0;
 nb_quantize_fn nb_quantize_q2_k, nb_quantize_q3_k, nb_quantize_q4_k, nb_quantize_q5_k, nb_quantize_q6_k;
 nb_quantize_fn nb_quantize_tq1_0, nb_quantize_tq2_0, nb_quantize_q1_0, nb_quantize_q2_0;
+nb_quantize_fn nb_quantize_iq1_s, nb_quantize_iq1_m, nb_quantize_iq2_xxs, nb_quantize_iq2_xs, nb_quantize_iq2_s;
+nb_quantize_fn nb_quantize_iq3_xxs, nb_quantize_iq3_s, nb_quantize_iq4_nl, nb_quantize_iq4_xs;
+nb_quantize_fn nb_quantize_mxfp4, nb_quantize_nvfp4;
 
 #endif
