@@ -273,7 +273,47 @@ void nb_gguf_close(nb_gguf *g)
     free(g->tensors);
     free(g->order);
     free(g->path);
+    if (g->release)
+        g->release(g->owner);
     free(g);
+}
+
+/* ---- made in memory ---- */
+
+nb_status nb_gguf_new(const char *name, size_t tensor_count, nb_gguf **out, nb_error *err)
+{
+    nb_gguf *g = *out = new_gguf(name, 1);
+    if (g && (g->files[0].path = strdup(name)) && (g->tensors = calloc(tensor_count + 1, sizeof *g->tensors))) {
+        g->tensor_count = tensor_count;
+        g->files[0].tensor_count = tensor_count;
+        g->files[0].version = 3;
+        g->files[0].alignment = NB_GGUF_DEFAULT_ALIGNMENT;
+        return NB_OK;
+    }
+    nb_gguf_close(g);
+    *out = NULL;
+    return nb_fail_memory(err, name, tensor_count * sizeof *g->tensors);
+}
+
+void nb_gguf_own(nb_gguf *g, void *owner, void (*release)(void *owner))
+{
+    g->owner = owner;
+    g->release = release;
+}
+
+nb_status nb_gguf_finish(nb_gguf *g, const nb_gguf_value *values, size_t count, nb_error *err)
+{
+    nb_gguf_file *f = &g->files[0];
+    f->values = malloc((count + 1) * sizeof *f->values);
+    if (!f->values)
+        return nb_fail_memory(err, g->path, count * sizeof *f->values);
+    if (count > 0)
+        memcpy(f->values, values, count * sizeof *f->values);
+    f->value_count = count;
+    f->order = nb_gguf_sort_names(&f->values->key, sizeof *f->values, count);
+    if (!f->order)
+        return nb_fail_memory(err, g->path, count * sizeof *f->order);
+    return index_tensors(g, err);
 }
 
 /* ---- questions ---- */

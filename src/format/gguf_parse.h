@@ -37,7 +37,16 @@ struct nb_gguf {
     nb_gguf_tensor *tensors; /* of all files, in their order */
     uint32_t *order;         /* sorted by name */
     size_t tensor_count;
+    void *owner; /* of what tensors and values point into; released last when the nb_gguf is closed */
+    void (*release)(void *owner);
 };
+
+/* A model that is made rather than read: new gives it `tensor_count` empty tensors, which the caller fills (names, dims, types,
+ * data, bytes); own lets closing it release what they point into; finish takes the metadata (copied, but not what it
+ * points to) and sorts the names. name is for messages. */
+nb_status nb_gguf_new(const char *name, size_t tensor_count, nb_gguf **out, nb_error *err);
+void nb_gguf_own(nb_gguf *g, void *owner, void (*release)(void *owner));
+nb_status nb_gguf_finish(nb_gguf *g, const nb_gguf_value *values, size_t count, nb_error *err);
 
 /* Parses g->files[shard], whose path and map are set, and appends its tensors to g->tensors. */
 nb_status nb_gguf_parse(nb_gguf *g, int shard, nb_error *err);
