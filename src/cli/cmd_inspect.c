@@ -8,6 +8,7 @@
 #include "base/json_write.h"
 #include "base/team.h"
 #include "cli/command.h"
+#include "cli/inspect_set.h"
 #include "format/file_type.h"
 #include "format/gguf.h"
 #include "format/gguf_check.h"
@@ -723,10 +724,14 @@ static nb_status inspect(const char *path, bool tensors, bool json, bool check, 
 int nb_cmd_inspect(int argc, char **argv)
 {
     bool tensors = false, json = false, check = false, all_finite = true;
+    nb_option_list sets = {0};
+    const char *out = NULL;
     const nb_option options[] = {
         {"tensors", 0, NB_OPTION_FLAG, &tensors, NULL, "list the tensors"},
         {"json", 0, NB_OPTION_FLAG, &json, NULL, "print JSON (long arrays cut; tensors with --tensors)"},
         {"check", 0, NB_OPTION_FLAG, &check, NULL, "decode all tensors; values that are not finite are an error"},
+        {"set", 0, NB_OPTION_LIST, &sets, "KEY=VALUE", "write a copy with other metadata to -o"},
+        {"out", 'o', NB_OPTION_STRING, &out, "FILE", "the copy that --set makes"},
         {.name = ""},
     };
     nb_error err = {0};
@@ -734,8 +739,14 @@ int nb_cmd_inspect(int argc, char **argv)
     if (code >= 0)
         return code;
     if (argc != 2)
-        return nb_report_usage("inspect", argc < 2 ? "give a GGUF file" : "give one GGUF file, not %d", argc - 1);
-    if (inspect(argv[1], tensors, json, check, &all_finite, &err) != NB_OK)
-        return nb_report_error(&err);
-    return all_finite ? NB_EXIT_OK : NB_EXIT_FAILED;
+        code = nb_report_usage("inspect", argc < 2 ? "give a GGUF file" : "give one GGUF file, not %d", argc - 1);
+    else if ((sets.count > 0) != (out != NULL))
+        code = nb_report_usage("inspect", "--set KEY=VALUE and -o FILE go together");
+    else if ((out ? nb_inspect_set(argv[1], out, &sets, &err)
+                  : inspect(argv[1], tensors, json, check, &all_finite, &err)) != NB_OK)
+        code = nb_report_error(&err);
+    else
+        code = all_finite ? NB_EXIT_OK : NB_EXIT_FAILED;
+    nb_options_free(options);
+    return code;
 }
