@@ -6,6 +6,7 @@
 #include "text/pretokenizer.h"
 
 #define KEY "tokenizer.ggml."
+#define OWN "nibble.tokenizer."
 
 static nb_status bad(const nb_gguf *g, nb_error *err, const char *key, const char *what)
 {
@@ -66,6 +67,28 @@ static nb_status read_types(const nb_gguf *g, nb_vocab *v, nb_arena *arena, nb_e
     return NB_OK;
 }
 
+/* keys of our own: how text is brought into a normal form and cut, where no name says it */
+static nb_status read_cutting(const nb_gguf *g, nb_vocab *v, nb_arena *arena, nb_error *err)
+{
+    static const char *const forms[] = {"", "nfc", "nfd", "nfkc", "nfkd"}; /* by nb_normal_form */
+    nb_str form = NB_STR("");
+    nb_str *expressions;
+    if (nb_gguf_find(g, OWN "normalizer"))
+        NB_TRY(nb_gguf_get_str(g, OWN "normalizer", &form, err));
+    while (v->normal_form <= NB_NORMAL_NFKD && !nb_str_eqz(form, forms[v->normal_form]))
+        v->normal_form++;
+    if (v->normal_form > NB_NORMAL_NFKD)
+        return nb_fail(err, NB_ERR_UNSUPPORTED,
+                       "%s: " OWN "normalizer \"%.*s\" is not known (nfc, nfd, nfkc, nfkd are)", nb_gguf_path(g),
+                       NB_STR_ARG(form));
+    if (!nb_gguf_find(g, OWN "pre_expressions") || !nb_str_eqz(v->model, "gpt2"))
+        return NB_OK;
+    NB_TRY(nb_gguf_get_strings(g, OWN "pre_expressions", arena, &expressions, &v->expression_count, err));
+    v->expressions = expressions;
+    return nb_gguf_find(g, OWN "ignore_merges") ? nb_gguf_get_bool(g, OWN "ignore_merges", &v->ignore_merges, err)
+                                                : NB_OK;
+}
+
 static nb_status read_tables(const nb_gguf *g, nb_vocab *v, nb_arena *arena, nb_error *err)
 {
     nb_str *tokens, *merges;
@@ -79,6 +102,7 @@ static nb_status read_tables(const nb_gguf *g, nb_vocab *v, nb_arena *arena, nb_
         NB_TRY(nb_gguf_get_strings(g, KEY "merges", arena, &merges, &v->merge_count, err));
         v->merges = merges;
     }
+    NB_TRY(read_cutting(g, v, arena, err));
     const nb_gguf_value *map = nb_gguf_find(g, KEY "precompiled_charsmap");
     if (map && nb_str_eqz(v->model, "t5")) {
         if (map->kind != NB_GGUF_ARRAY || (map->element != NB_GGUF_U8 && map->element != NB_GGUF_I8))
@@ -167,6 +191,25 @@ static bool is_phi3(const nb_gguf *g)
     return false;
 }
 
+/* A model without a tokenizer: as many tokens as the embedding has rows, none of which any text gives. */
+static nb_status make_nothing(const nb_gguf *g, nb_vocab *v, nb_arena *arena, nb_error *err)
+{
+    const nb_gguf_tensor *embedding = nb_gguf_find_tensor(g, NB_STR("token_embd.weight"));
+    v->count = embedding ? embedding->dims[1] : 0;
+    nb_str *tokens = v->count <= INT32_MAX ? NB_ARRAY(arena, nb_str, v->count + 1) : NULL;
+    int32_t *types = tokens ? NB_ARRAY(arena, int32_t, v->count + 1) : NULL;
+    if (!types)
+        return nb_fail_memory(err, "vocabulary", v->count * sizeof *tokens);
+    for (size_t i = 0; i < v->count; i++) {
+        tokens[i] = NB_STR("");
+        types[i] = NB_TOKEN_UNUSED;
+    }
+    v->tokens = tokens;
+    v->types = types;
+    v->bos = v->eos = v->unk = -1;
+    return NB_OK;
+}
+
 nb_status nb_tokenizer_from_gguf(const nb_gguf *g, const char *pre_override, nb_tokenizer **out, nb_error *err)
 {
     nb_vocab v;
@@ -180,13 +223,14 @@ nb_status nb_tokenizer_from_gguf(const nb_gguf *g, const char *pre_override, nb_
         model = NB_STR("gpt2");
         pre = NB_STR("gemma4");
     }
-    nb_vocab_defaults(&v, model);
+    bool nothing = nb_str_eqz(model, "no_vocab") || nb_str_eqz(model, "none");
+    nb_vocab_defaults(&v, nothing ? NB_STR("llama") : model);
     v.pre = pre_override ? nb_str_of(pre_override) : pre;
     v.special_eats_space = is_phi3(g);
-    nb_status status = read_tables(g, &v, &arena, err);
-    if (status == NB_OK)
+    nb_status status = nothing ? make_nothing(g, &v, &arena, err) : read_tables(g, &v, &arena, err);
+    if (status == NB_OK && !nothing)
         status = read_ids(g, &v, err);
-    if (status == NB_OK)
+    if (status == NB_OK && !nothing)
         status = read_flags(g, &v, err);
     if (status == NB_OK) {
         status = nb_tokenizer_new(&v, out, err);

@@ -107,8 +107,13 @@ static nb_status build_rules(nb_tokenizer *t, const nb_vocab *vocab, nb_error *e
 
 static nb_status bpe_build(nb_tokenizer *t, const nb_vocab *vocab, nb_error *err)
 {
-    NB_TRY(nb_pretokenizer_new(vocab->pre, &t->pre, err));
-    t->pre_flags = nb_pretokenizer_flags(vocab->pre);
+    if (vocab->expressions) {
+        NB_TRY(nb_pretokenizer_new_from(vocab->expressions, vocab->expression_count, &t->pre, err));
+        t->pre_flags = vocab->ignore_merges ? NB_PRE_IGNORE_MERGES : 0;
+    } else {
+        NB_TRY(nb_pretokenizer_new(vocab->pre, &t->pre, err));
+        t->pre_flags = nb_pretokenizer_flags(vocab->pre);
+    }
     for (int byte = 0; byte < 256 && !(t->pre_flags & NB_PRE_RAW); byte++) {
         nb_buf letter = {0};
         nb_buf_utf8(&letter, nb_gpt2_letter((unsigned char)byte));

@@ -9,7 +9,7 @@
 #include "text/tokenizer.h"
 #include "text/utf8.h"
 
-enum { MAX_STAGES = 6 };
+enum { MAX_STAGES = NB_PRE_EXPRESSIONS };
 
 enum {
 #define NB_PRE(id, scan, ...) PRE_##id,
@@ -43,6 +43,7 @@ enum { ROWS = sizeof rows / sizeof *rows };
 
 struct nb_pretokenizer {
     const family *family;
+    family own;                   /* that `family` points to, for expressions of a file */
     pcre2_code *code[MAX_STAGES]; /* NULL where the stage is done in code */
 };
 
@@ -66,6 +67,38 @@ unsigned nb_pretokenizer_flags(nb_str name)
 {
     int row = find_row(name);
     return row < 0 ? 0 : rows[row].flags;
+}
+
+/* Line ends are written out or escaped, as the source of an expression has it. */
+static bool same_expression(const char *a, const char *b)
+{
+    while (*a && *b) {
+        char x = *a, y = *b;
+        if (x == '\\' && (a[1] == 'r' || a[1] == 'n'))
+            x = *++a == 'r' ? '\r' : '\n';
+        if (y == '\\' && (b[1] == 'r' || b[1] == 'n'))
+            y = *++b == 'r' ? '\r' : '\n';
+        if (x != y)
+            return false;
+        a++;
+        b++;
+    }
+    return *a == *b;
+}
+
+const char *nb_pretokenizer_name(const char *const *expressions, size_t count, bool ignore_merges)
+{
+    for (int i = 0; i < ROWS && count <= MAX_STAGES; i++) {
+        const char *const *known = families[rows[i].family].expression;
+        size_t n = 0;
+        if (rows[i].flags & NB_PRE_RAW || ignore_merges != ((rows[i].flags & NB_PRE_IGNORE_MERGES) != 0))
+            continue;
+        while (n < count && known[n] && same_expression(known[n], expressions[n]))
+            n++;
+        if (n == count && (n == MAX_STAGES || !known[n]))
+            return row_names[i];
+    }
+    return NULL;
 }
 
 /* PCRE2's own \s also has U+180E, which is no White_Space since Unicode 6.3 and none in the models' tokenizers. */
@@ -106,6 +139,35 @@ static nb_status compile(const char *name, const char *expression, pcre2_code **
                        (const char *)message);
     }
     pcre2_jit_compile(*code, PCRE2_JIT_COMPLETE); /* where there is no JIT, the interpreter does the same */
+    return NB_OK;
+}
+
+nb_status nb_pretokenizer_new_from(const nb_str *expressions, size_t count, nb_pretokenizer **out, nb_error *err)
+{
+    *out = NULL;
+    if (count > MAX_STAGES)
+        return nb_fail(err, NB_ERR_LIMIT, "pre-tokenizer: %zu expressions, more than %d", count, MAX_STAGES);
+    nb_pretokenizer *p = calloc(1, sizeof *p);
+    if (!p)
+        return nb_fail_memory(err, "pre-tokenizer", sizeof *p);
+    p->family = &p->own;
+    nb_status status = NB_OK;
+    for (size_t i = 0; i < count && status == NB_OK; i++) {
+        char *text = memchr(expressions[i].p, 0, expressions[i].n) ? NULL : strndup(expressions[i].p, expressions[i].n);
+        if (!text)
+            status = nb_fail(err, NB_ERR_FORMAT, "pre-tokenizer: expression %zu holds a zero byte", i + 1);
+        p->own.expression[i] = ""; /* its text is not needed once it is compiled */
+        if (status == NB_OK)
+            status = compile("of the file", text, &p->code[i], err);
+        free(text);
+    }
+    if (status == NB_ERR_INTERNAL)
+        status = nb_fail_prefix(err, NB_ERR_FORMAT, "the file");
+    if (status != NB_OK) {
+        nb_pretokenizer_free(p);
+        return status;
+    }
+    *out = p;
     return NB_OK;
 }
 

@@ -18,6 +18,14 @@ typedef struct nb_pretokenizer nb_pretokenizer;
 nb_status nb_pretokenizer_new(nb_str name, nb_pretokenizer **out, nb_error *err);
 void nb_pretokenizer_free(nb_pretokenizer *p); /* NULL is fine */
 
+/* The same from expressions of its own (1 to NB_PRE_EXPRESSIONS; PCRE2, each cuts what the one before left), which come from
+ * files: what PCRE2 does not take is NB_ERR_FORMAT. None at all: text is one word. */
+enum { NB_PRE_EXPRESSIONS = 8 };
+nb_status nb_pretokenizer_new_from(const nb_str *expressions, size_t count, nb_pretokenizer **out, nb_error *err);
+
+/* The first name that cuts by exactly these expressions and treats words that are tokens so; NULL: none. */
+const char *nb_pretokenizer_name(const char *const *expressions, size_t count, bool ignore_merges);
+
 /* Flags of a name without making it; 0 for an unknown one. */
 unsigned nb_pretokenizer_flags(nb_str name);
 

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include <utf8proc.h>
+
 #include "text/tokenizer_internal.h"
 
 /* ---- lists of ids ---- */
@@ -260,6 +262,7 @@ nb_status nb_tokenizer_new(const nb_vocab *vocab, nb_tokenizer **out, nb_error *
     t->vocab.tokens = t->vocab.merges = NULL;
     t->vocab.scores = NULL;
     t->vocab.types = NULL;
+    t->vocab.expressions = NULL;
     t->vocab.charsmap = NULL;
     t->model = model;
     nb_status status = build(t, vocab, err);
@@ -388,14 +391,35 @@ static nb_status encode_fragments(nb_run *run, nb_str text, const nb_fragments *
     return NB_OK;
 }
 
-nb_status nb_tokenizer_encode(const nb_tokenizer *t, nb_str text, unsigned flags, nb_ids *out, nb_error *err)
+/* The text in the vocabulary's normal form; *memory is the copy to free, NULL where the text is as it should be. */
+static nb_status normalize(const nb_tokenizer *t, nb_str *text, utf8proc_uint8_t **memory, nb_error *err)
+{
+    static const utf8proc_option_t forms[] = {
+        [NB_NORMAL_NFC] = UTF8PROC_STABLE | UTF8PROC_COMPOSE,
+        [NB_NORMAL_NFD] = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE,
+        [NB_NORMAL_NFKC] = UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
+        [NB_NORMAL_NFKD] = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT,
+    };
+    bool ascii = true;
+    *memory = NULL;
+    for (size_t i = 0; i < text->n && ascii && t->vocab.normal_form != NB_NORMAL_NONE; i++)
+        ascii = (unsigned char)text->p[i] < 128;
+    if (ascii)
+        return NB_OK;
+    utf8proc_ssize_t n = utf8proc_map((const utf8proc_uint8_t *)text->p, (utf8proc_ssize_t)text->n, memory,
+                                      forms[t->vocab.normal_form]);
+    if (n == UTF8PROC_ERROR_NOMEM)
+        return nb_fail_memory(err, "normalized text", text->n);
+    if (n >= 0)
+        *text = (nb_str){(const char *)*memory, (size_t)n};
+    return NB_OK;
+}
+
+static nb_status encode(const nb_tokenizer *t, nb_str text, unsigned flags, nb_ids *out, nb_error *err)
 {
     nb_run run = {.t = t, .out = out, .after_special = true, .source = text};
     nb_fragments fragments = {0};
     size_t before = out->count;
-    if (text.n > INT32_MAX / 4)
-        return nb_fail(err, NB_ERR_LIMIT, "text: %zu bytes, more than the %d that can be tokenized at once", text.n,
-                       INT32_MAX / 4);
     nb_status status = nb_special_split(t, text, flags & NB_ENCODE_PARSE_SPECIAL, &fragments, err);
     if (status == NB_OK && !memo_init(&run, text.n))
         status = nb_fail_memory(err, "tokenizer", MEMO_MOST * sizeof(nb_memo));
@@ -413,6 +437,18 @@ nb_status nb_tokenizer_encode(const nb_tokenizer *t, nb_str text, unsigned flags
     nb_buf_free(&run.scratch);
     free(run.memo);
     free(fragments.at);
+    return status;
+}
+
+nb_status nb_tokenizer_encode(const nb_tokenizer *t, nb_str text, unsigned flags, nb_ids *out, nb_error *err)
+{
+    utf8proc_uint8_t *memory;
+    if (text.n > INT32_MAX / 4)
+        return nb_fail(err, NB_ERR_LIMIT, "text: %zu bytes, more than the %d that can be tokenized at once", text.n,
+                       INT32_MAX / 4);
+    NB_TRY(normalize(t, &text, &memory, err));
+    nb_status status = encode(t, text, flags, out, err);
+    free(memory);
     return status;
 }
 

@@ -16,6 +16,14 @@ typedef enum nb_token_type {
     NB_TOKEN_BYTE
 } nb_token_type;
 
+typedef enum nb_normal_form {
+    NB_NORMAL_NONE,
+    NB_NORMAL_NFC,
+    NB_NORMAL_NFD,
+    NB_NORMAL_NFKC,
+    NB_NORMAL_NFKD
+} nb_normal_form;
+
 /* What a tokenizer is made from. All memory is the caller's; strings that `tokens` points to must outlive the tokenizer,
  * the tables themselves only the call. Absent ids are -1. */
 typedef struct nb_vocab {
@@ -31,6 +39,10 @@ typedef struct nb_vocab {
     bool add_bos, add_eos, add_space_prefix, remove_extra_whitespaces;
     bool lowercase, strip_accents; /* "bert" */
     bool special_eats_space;       /* whitespace after a special token is dropped (Phi-3) */
+    const nb_str *expressions;     /* [expression_count] instead of `pre` (byte-level BPE); NULL: pre's */
+    size_t expression_count;
+    bool ignore_merges;            /* with expressions: a word that is a token is that token */
+    nb_normal_form normal_form;    /* text is brought into it first; what is not UTF-8 stays as it is */
     const unsigned char *charsmap; /* precompiled normalization of "t5"; NULL without */
     size_t charsmap_bytes;
 } nb_vocab;

@@ -1,0 +1,74 @@
+/* hf_arch.h - how the checkpoints of an architecture become GGUF and GGUF becomes checkpoints: a row in archs.def, and a file
+ * hf_NAME.c with two tables, one of tensors and one of configuration keys, and a function for what tables cannot say. Both
+ * directions read the same tables. */
+#ifndef NB_HF_HF_ARCH_H
+#define NB_HF_HF_ARCH_H
+
+#include "hf/hf_json.h"
+
+typedef struct nb_hf nb_hf;
+
+/* what becomes of a tensor's values on the way to GGUF */
+typedef enum nb_hf_change {
+    NB_HF_AS_IS,
+    NB_HF_PERMUTE_Q, /* rows of each head: halves (i, i + half) become neighbours (2i, 2i + 1); attention.head_count heads */
+    NB_HF_PERMUTE_K, /* the same with attention.head_count_kv heads */
+    NB_HF_ADD_1,     /* norms that multiply by 1 + weight; float32 */
+    NB_HF_SKIP_2     /* without its first two rows */
+} nb_hf_change;
+
+typedef enum nb_hf_tensor_flags {
+    NB_HF_OPTIONAL = 1,
+    NB_HF_BIAS = 2,          /* has a .bias beside its .weight, made the same way (NB_HF_ADD_1 excepted) */
+    NB_HF_BIAS_OPTIONAL = 4, /* may have one */
+    NB_HF_TIED = 8,          /* not there, and passed over if it is, when tie_word_embeddings is true */
+    NB_HF_ALL_F32 = 16       /* float32 in the GGUF file although it has rows and columns */
+} nb_hf_tensor_flags;
+
+/* Names are without ".weight" and ".bias"; %d is the block. '~' begins the checkpoint's name with one of the architecture's
+ * prefixes, the same for all. */
+typedef struct nb_hf_tensor_row {
+    const char *gguf, *hf; /* the first row's tensor finds the prefix */
+    nb_hf_change change;
+    unsigned flags;
+} nb_hf_tensor_row;
+
+typedef enum nb_hf_kind { NB_HF_U32, NB_HF_F32, NB_HF_BOOL, NB_HF_STR } nb_hf_kind;
+
+/* A key of config.json that becomes a key of the file. */
+typedef struct nb_hf_key_row {
+    const char *gguf;   /* behind "ARCHITECTURE." */
+    const char *config; /* names that it has had, "|" between them; the first is written back */
+    nb_hf_kind kind;
+    const char
+        *otherwise; /* what transformers takes when it is absent, as text; NULL: it must be there; "": then no key */
+} nb_hf_key_row;
+
+typedef struct nb_hf_arch {
+    const char *gguf;            /* general.architecture */
+    const char *const *classes;  /* of config.json's "architectures"; the first is written back; ends with NULL */
+    const char *model_type;      /* written back */
+    const char *const *prefixes; /* of names that begin with '~'; ends with NULL */
+    const nb_hf_tensor_row *tensors;
+    const nb_hf_key_row *keys;
+    const char *const *ignored;                      /* tensors whose names begin so are passed over; ends with NULL */
+    bool tied;                                       /* tie_word_embeddings when config.json does not say */
+    nb_status (*configure)(nb_hf *h, nb_error *err); /* the other keys and checks; NULL: none */
+} nb_hf_arch;
+
+const nb_hf_arch *nb_hf_arch_of_class(nb_str name); /* "LlamaForCausalLM"; NULL when unknown */
+const nb_hf_arch *nb_hf_arch_of_gguf(nb_str name);  /* "llama"; NULL when unknown */
+
+/* Row r of a GGUF tensor is this row of the checkpoint's, heads of `head` rows each; and the way back. */
+static inline uint64_t nb_hf_permuted(uint64_t r, uint64_t head)
+{
+    uint64_t i = r % head;
+    return r - i + i % 2 * (head / 2) + i / 2;
+}
+static inline uint64_t nb_hf_unpermuted(uint64_t r, uint64_t head)
+{
+    uint64_t i = r % head;
+    return r - i + i % (head / 2) * 2 + i / (head / 2);
+}
+
+#endif

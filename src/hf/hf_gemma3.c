@@ -1,0 +1,106 @@
+/* gemma3: the text part of Gemma 3. Its norms multiply by 1 + weight: the 1 is added here. */
+#include "hf/hf_rows.h"
+
+static const char *const classes[] = {"Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", NULL};
+static const char *const prefixes[] = {"model.", "language_model.model.", "model.language_model.", NULL};
+static const char *const ignored[] = {"vision_tower.",          "multi_modal_projector.",
+                                      "model.vision_tower.",    "model.multi_modal_projector.",
+                                      "language_model.lm_head", NULL};
+
+static const nb_hf_tensor_row tensors[] = {
+    {"token_embd", "~embed_tokens", NB_HF_AS_IS, 0},
+    {"blk.%d.attn_norm", "~layers.%d.input_layernorm", NB_HF_ADD_1, 0},
+    {"blk.%d.attn_q", "~layers.%d.self_attn.q_proj", NB_HF_AS_IS, 0},
+    {"blk.%d.attn_k", "~layers.%d.self_attn.k_proj", NB_HF_AS_IS, 0},
+    {"blk.%d.attn_v", "~layers.%d.self_attn.v_proj", NB_HF_AS_IS, 0},
+    {"blk.%d.attn_q_norm", "~layers.%d.self_attn.q_norm", NB_HF_ADD_1, 0},
+    {"blk.%d.attn_k_norm", "~layers.%d.self_attn.k_norm", NB_HF_ADD_1, 0},
+    {"blk.%d.attn_output", "~layers.%d.self_attn.o_proj", NB_HF_AS_IS, 0},
+    {"blk.%d.post_attention_norm", "~layers.%d.post_attention_layernorm", NB_HF_ADD_1, 0},
+    {"blk.%d.ffn_norm", "~layers.%d.pre_feedforward_layernorm", NB_HF_ADD_1, 0},
+    {"blk.%d.ffn_gate", "~layers.%d.mlp.gate_proj", NB_HF_AS_IS, 0},
+    {"blk.%d.ffn_up", "~layers.%d.mlp.up_proj", NB_HF_AS_IS, 0},
+    {"blk.%d.ffn_down", "~layers.%d.mlp.down_proj", NB_HF_AS_IS, 0},
+    {"blk.%d.post_ffw_norm", "~layers.%d.post_feedforward_layernorm", NB_HF_ADD_1, 0},
+    {"output_norm", "~norm", NB_HF_ADD_1, 0},
+    {"output", "lm_head", NB_HF_AS_IS, NB_HF_TIED},
+    {0},
+};
+
+static const nb_hf_key_row keys[] = {
+    NB_HF_SIZE_KEYS("131072"),
+    {"feed_forward_length", "intermediate_size", NB_HF_U32, NULL},
+    {"attention.head_count", "num_attention_heads", NB_HF_U32, "8"},
+    {"attention.head_count_kv", "num_key_value_heads", NB_HF_U32, "4"},
+    {"attention.key_length", "head_dim", NB_HF_U32, "256"},
+    {"attention.value_length", "head_dim", NB_HF_U32, "256"},
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", NB_HF_F32, "1e-6"},
+    {"attention.sliding_window", "sliding_window", NB_HF_U32, "4096"},
+    {"final_logit_softcapping", "final_logit_softcapping", NB_HF_F32, ""},
+    {0},
+};
+
+/* every so many layers one is global: as a number, or as a list of the layers' kinds */
+static nb_status read_pattern(const nb_hf *h, uint64_t *pattern, nb_error *err)
+{
+    const nb_node *types = nb_hf_config(h, "layer_types");
+    *pattern = 6;
+    NB_TRY(nb_hf_config_u64(h, "sliding_window_pattern|_sliding_window_pattern", 1, 1024, pattern, err));
+    if (!types || types->kind != '[' || nb_hf_config(h, "sliding_window_pattern"))
+        return NB_OK;
+    uint64_t i = 0, first = 0;
+    for (const nb_node *n = types->list.first; n; n = n->next) {
+        bool full = n->kind == '"' && nb_str_eqz(n->str, "full_attention");
+        i++;
+        if (full && !first)
+            *pattern = first = i;
+        if (full != (first && i % first == 0))
+            return nb_tree_bad(&h->config, types, err, NB_ERR_UNSUPPORTED,
+                               "is not one global layer after the same number of window layers throughout");
+    }
+    if (i && !first)
+        *pattern = i + 1;
+    return NB_OK;
+}
+
+static nb_status check_scale(const nb_hf *h, uint64_t dim, nb_error *err)
+{
+    uint64_t blocks = 0, width = 0, heads = 8;
+    double scalar = (double)dim;
+    NB_TRY(nb_hf_config_u64(h, NB_HF_BLOCKS, 1, UINT32_MAX, &blocks, err));
+    NB_TRY(nb_hf_config_u64(h, "hidden_size", 1, UINT32_MAX, &width, err));
+    NB_TRY(nb_hf_config_u64(h, "num_attention_heads", 1, UINT32_MAX, &heads, err));
+    NB_TRY(nb_hf_config_f64(h, "query_pre_attn_scalar", &scalar, err));
+    double known = blocks == 62 ? (double)(width / heads) : (double)dim; /* 62 layers: the 27B */
+    if (scalar != known)
+        return nb_tree_bad(&h->config, nb_hf_config(h, "query_pre_attn_scalar"), err, NB_ERR_UNSUPPORTED,
+                           "is %g; gemma3 files have no key for another one than %g", scalar, known);
+    return NB_OK;
+}
+
+static nb_status configure(nb_hf *h, nb_error *err)
+{
+    uint64_t dim = 256, pattern;
+    NB_TRY(nb_hf_expect(h, "hidden_activation|hidden_act", "gelu_pytorch_tanh", err));
+    if (nb_hf_config(h, "attn_logit_softcapping"))
+        return nb_tree_bad(&h->config, nb_hf_config(h, "attn_logit_softcapping"), err, NB_ERR_UNSUPPORTED,
+                           "is set, which no gemma3 model has");
+    NB_TRY(nb_hf_config_u64(h, "head_dim", 1, 1 << 16, &dim, err));
+    NB_TRY(check_scale(h, dim, err));
+    NB_TRY(read_pattern(h, &pattern, err));
+    if (pattern != 6) /* what readers take */
+        nb_hf_put_u32(h, nb_hf_key(h, "attention.sliding_window_pattern"), (uint32_t)pattern);
+    return nb_hf_rope(h, dim, 1000000, err);
+}
+
+const nb_hf_arch nb_hf_arch_gemma3 = {
+    .gguf = "gemma3",
+    .classes = classes,
+    .model_type = "gemma3_text",
+    .prefixes = prefixes,
+    .tensors = tensors,
+    .keys = keys,
+    .ignored = ignored,
+    .tied = true,
+    .configure = configure,
+};

@@ -1,0 +1,73 @@
+/* hf_internal.h - a model directory while it is opened and read: what the files of this folder share. */
+#ifndef NB_HF_HF_INTERNAL_H
+#define NB_HF_HF_INTERNAL_H
+
+#include "format/checkpoint.h"
+#include "format/source.h"
+#include "hf/hf_arch.h"
+
+enum { NB_HF_CONFIG_BYTES = 16 << 20, NB_HF_TOKENIZER_BYTES = 512 << 20 };
+
+typedef struct nb_hf_made { /* where a tensor's values come from */
+    const nb_checkpoint_tensor *from;
+    nb_hf_change change;
+    uint64_t head; /* rows of a head, for the permutations */
+} nb_hf_made;
+
+struct nb_hf {
+    nb_source source; /* the first member: a source is cast to its nb_hf */
+    nb_arena arena;
+    char *dir;
+    nb_tree config;
+    const nb_node *text; /* text_config, or the root */
+    const nb_hf_arch *arch;
+    nb_str class_name;
+    const char *prefix; /* of names that begin with '~' */
+    nb_checkpoint *checkpoint;
+    nb_gguf_value *values; /* source.values, to grow */
+    size_t value_cap;
+    nb_source_tensor *tensors; /* source.tensors, to grow */
+    nb_hf_made *made;          /* [tensor] */
+    size_t tensor_cap;
+    char key[128]; /* of nb_hf_key */
+    bool failed;   /* a `put` had no memory */
+};
+
+/* ---- config.json: `names` are alternatives, "|" between them; text_config first, then the root ---- */
+const nb_node *nb_hf_config(const nb_hf *h, const char *names);
+bool nb_hf_config_flag(const nb_hf *h, const char *names, bool otherwise);
+/* *out keeps its value when the key is absent. */
+nb_status nb_hf_config_u64(const nb_hf *h, const char *names, uint64_t least, uint64_t most, uint64_t *out,
+                           nb_error *err);
+nb_status nb_hf_config_f64(const nb_hf *h, const char *names, double *out, nb_error *err);
+/* NB_ERR_UNSUPPORTED unless the string of the key is one of `wanted` ("a|b") or absent. */
+nb_status nb_hf_expect(const nb_hf *h, const char *names, const char *wanted, nb_error *err);
+
+/* ---- metadata: a key put twice takes the later value ---- */
+void nb_hf_put_u32(nb_hf *h, const char *key, uint32_t value);
+void nb_hf_put_f32(nb_hf *h, const char *key, double value);
+void nb_hf_put_bool(nb_hf *h, const char *key, bool value);
+void nb_hf_put_str(nb_hf *h, const char *key, nb_str value);
+void nb_hf_put_strings(nb_hf *h, const char *key, const nb_str *values, size_t count);
+void nb_hf_put_array(nb_hf *h, const char *key, nb_gguf_kind element, const void *values, size_t count, size_t size);
+const char *nb_hf_key(nb_hf *h, const char *name); /* "ARCHITECTURE.name", until the next call */
+bool nb_hf_has(const nb_hf *h, const char *key);
+
+/* ---- the parts ---- */
+/* rope.*: bases, scaling, factors; both styles of config.json. dim: values of a head that turn; base: what transformers takes
+ * when config.json has none. */
+nb_status nb_hf_rope(nb_hf *h, uint64_t dim, double base, nb_error *err);
+nb_status nb_hf_pooling(nb_hf *h, nb_error *err); /* modules.json of sentence-transformers */
+void nb_hf_set_readers(nb_hf *h);                 /* source.read and forget */
+void nb_hf_arch_classes(nb_buf *out);             /* names of what is known, for messages */
+nb_status nb_hf_keys(nb_hf *h, nb_error *err);    /* keys of the architecture's table */
+nb_status nb_hf_bind(nb_hf *h, nb_error *err);    /* tensors by the architecture's table */
+nb_status nb_hf_card(nb_hf *h, nb_error *err);    /* general.* */
+
+/* tokenizer.*; vocab_size: rows of the embedding, 0 when unknown. */
+nb_status nb_hf_tokenizer(nb_hf *h, uint64_t vocab_size, nb_error *err);
+
+/* A tensor that is in no file: rope_freqs and the like. values are copied. */
+nb_status nb_hf_add_floats(nb_hf *h, const char *name, const float *values, uint64_t count, nb_error *err);
+
+#endif

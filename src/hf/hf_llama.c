@@ -1,0 +1,54 @@
+/* llama: LlamaForCausalLM (Llama 1 to 3.x, SmolLM, TinyLlama, Yi) and MistralForCausalLM, whose window stays in the file. */
+#include "hf/hf_rows.h"
+
+static const char *const classes[] = {"LlamaForCausalLM", "LLaMAForCausalLM", "MistralForCausalLM", NULL};
+static const char *const prefixes[] = {"model.", "", NULL};
+
+static const nb_hf_tensor_row tensors[] = {
+    {"token_embd", "~embed_tokens", NB_HF_AS_IS, 0},
+    {"blk.%d.attn_norm", "~layers.%d.input_layernorm", NB_HF_AS_IS, 0},
+    {"blk.%d.attn_q", "~layers.%d.self_attn.q_proj", NB_HF_PERMUTE_Q, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.attn_k", "~layers.%d.self_attn.k_proj", NB_HF_PERMUTE_K, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.attn_v", "~layers.%d.self_attn.v_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.attn_output", "~layers.%d.self_attn.o_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.ffn_norm", "~layers.%d.post_attention_layernorm", NB_HF_AS_IS, 0},
+    {"blk.%d.ffn_gate", "~layers.%d.mlp.gate_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.ffn_up", "~layers.%d.mlp.up_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.ffn_down", "~layers.%d.mlp.down_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    {"output_norm", "~norm", NB_HF_AS_IS, 0},
+    {"output", "lm_head", NB_HF_AS_IS, NB_HF_TIED},
+    {0},
+};
+
+static const nb_hf_key_row keys[] = {
+    NB_HF_SIZE_KEYS("2048"),
+    {"feed_forward_length", "intermediate_size", NB_HF_U32, NULL},
+    NB_HF_HEAD_KEYS,
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", NB_HF_F32, "1e-6"},
+    {"vocab_size", "vocab_size", NB_HF_U32, ""},
+    {0},
+};
+
+static nb_status configure(nb_hf *h, nb_error *err)
+{
+    uint64_t dim = 0, window = 0;
+    NB_TRY(nb_hf_expect(h, "hidden_act", "silu|swish", err));
+    NB_TRY(nb_hf_head_dim(h, &dim, err));
+    nb_hf_put_u32(h, nb_hf_key(h, "rope.dimension_count"), (uint32_t)dim);
+    NB_TRY(nb_hf_rope(h, dim, 10000, err));
+    if (nb_str_eqz(h->class_name, "MistralForCausalLM"))
+        NB_TRY(nb_hf_config_u64(h, "sliding_window", 0, INT32_MAX, &window, err));
+    if (window)
+        nb_hf_put_u32(h, nb_hf_key(h, "attention.sliding_window"), (uint32_t)window);
+    return NB_OK;
+}
+
+const nb_hf_arch nb_hf_arch_llama = {
+    .gguf = "llama",
+    .classes = classes,
+    .model_type = "llama",
+    .prefixes = prefixes,
+    .tensors = tensors,
+    .keys = keys,
+    .configure = configure,
+};

@@ -1,0 +1,108 @@
+/* Opening a directory: configuration, architecture, metadata, tensors. */
+#include "hf/hf.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "hf/hf_rows.h"
+
+bool nb_hf_is_model(const char *path)
+{
+    char name[4096];
+    struct stat info;
+    int n = snprintf(name, sizeof name, "%s/config.json", path);
+    if (n < 0 || (size_t)n >= sizeof name || stat(path, &info) != 0 || !S_ISDIR(info.st_mode))
+        return false;
+    return stat(name, &info) == 0;
+}
+
+static nb_status find_arch(nb_hf *h, nb_error *err)
+{
+    const nb_node *list = nb_node_get_kind(h->config.root, "architectures", '[');
+    nb_buf known = {0};
+    if (!list || !list->list.first || list->list.first->kind != '"')
+        return nb_tree_bad(
+            &h->config, NULL, err, NB_ERR_FORMAT,
+            "has no \"architectures\" with the name of the model's class; this is no checkpoint of a model");
+    h->class_name = list->list.first->str;
+    h->arch = nb_hf_arch_of_class(h->class_name);
+    if (h->arch)
+        return NB_OK;
+    nb_hf_arch_classes(&known);
+    nb_status status = nb_tree_bad(&h->config, list, err, NB_ERR_UNSUPPORTED, "names %.*s, which is not known; %s are",
+                                   NB_STR_ARG(h->class_name), known.data ? known.data : "");
+    nb_buf_free(&known);
+    return status;
+}
+
+static nb_status read_config(nb_hf *h, nb_error *err)
+{
+    NB_TRY(nb_tree_open(h->dir, "config.json", NB_HF_CONFIG_BYTES, false, &h->config, err));
+    h->text = nb_node_get_kind(h->config.root, "text_config", '{');
+    h->text = h->text ? h->text : h->config.root;
+    NB_TRY(find_arch(h, err));
+    const nb_node *quantized = nb_node_get(h->config.root, "quantization_config");
+    if (!quantized)
+        return NB_OK;
+    const nb_node *method = nb_node_get_kind(quantized, "quant_method", '"');
+    return nb_tree_bad(&h->config, quantized, err, NB_ERR_UNSUPPORTED,
+                       "is that of %.*s: such a checkpoint is not read; convert the one it was made from",
+                       NB_STR_ARG(method ? method->str : NB_STR("an unnamed method")));
+}
+
+/* rows of the embedding: the vocabulary that the files of the tokenizer are padded to */
+static uint64_t vocabulary(const nb_hf *h)
+{
+    const nb_source_tensor *t = nb_source_find_tensor(&h->source, NB_STR("token_embd.weight"));
+    return t ? t->dims[1] : 0;
+}
+
+static nb_status open_all(nb_hf *h, nb_error *err)
+{
+    NB_TRY(read_config(h, err));
+    NB_TRY(nb_checkpoint_open(h->dir, &h->checkpoint, err));
+    nb_hf_put_str(h, "general.architecture", nb_str_of(h->arch->gguf));
+    NB_TRY(nb_hf_bind(h, err));
+    NB_TRY(nb_hf_card(h, err));
+    NB_TRY(nb_hf_keys(h, err));
+    if (h->arch->configure)
+        NB_TRY(h->arch->configure(h, err));
+    NB_TRY(nb_hf_tokenizer(h, vocabulary(h), err));
+    return h->failed ? nb_fail_memory(err, h->dir, h->arena.used) : NB_OK;
+}
+
+static void free_hf(nb_source *s)
+{
+    nb_hf *h = (nb_hf *)s;
+    nb_checkpoint_close(h->checkpoint);
+    nb_tree_free(&h->config);
+    nb_arena_free(&h->arena);
+    free(h->values);
+    free(h->tensors);
+    free(h->made);
+    free(h);
+}
+
+nb_status nb_hf_open(const char *path, nb_source **out, nb_error *err)
+{
+    *out = NULL;
+    nb_hf *h = calloc(1, sizeof *h);
+    if (!h)
+        return nb_fail_memory(err, path, sizeof *h);
+    h->source.free = free_hf;
+    nb_hf_set_readers(h);
+    h->dir = nb_arena_strdup(&h->arena, nb_str_of(path));
+    nb_status status = h->dir ? NB_OK : nb_fail_memory(err, path, strlen(path));
+    for (size_t n = h->dir ? strlen(h->dir) : 0; n > 1 && h->dir[n - 1] == '/'; n--)
+        h->dir[n - 1] = '\0';
+    h->source.path = h->dir;
+    if (status == NB_OK)
+        status = open_all(h, err);
+    if (status != NB_OK) {
+        free_hf(&h->source);
+        return status;
+    }
+    *out = &h->source;
+    return NB_OK;
+}

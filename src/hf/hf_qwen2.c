@@ -1,0 +1,63 @@
+/* qwen2: Qwen2ForCausalLM (Qwen 2, 2.5). */
+#include "hf/hf_rows.h"
+
+static const char *const classes[] = {"Qwen2ForCausalLM", NULL};
+static const char *const prefixes[] = {"model.", "", NULL};
+
+static const nb_hf_tensor_row tensors[] = {
+    {"token_embd", "~embed_tokens", NB_HF_AS_IS, 0},
+    {"blk.%d.attn_norm", "~layers.%d.input_layernorm", NB_HF_AS_IS, 0},
+    {"blk.%d.attn_q", "~layers.%d.self_attn.q_proj", NB_HF_AS_IS, NB_HF_BIAS},
+    {"blk.%d.attn_k", "~layers.%d.self_attn.k_proj", NB_HF_AS_IS, NB_HF_BIAS},
+    {"blk.%d.attn_v", "~layers.%d.self_attn.v_proj", NB_HF_AS_IS, NB_HF_BIAS},
+    {"blk.%d.attn_output", "~layers.%d.self_attn.o_proj", NB_HF_AS_IS, 0},
+    {"blk.%d.ffn_norm", "~layers.%d.post_attention_layernorm", NB_HF_AS_IS, 0},
+    {"blk.%d.ffn_gate", "~layers.%d.mlp.gate_proj", NB_HF_AS_IS, 0},
+    {"blk.%d.ffn_up", "~layers.%d.mlp.up_proj", NB_HF_AS_IS, 0},
+    {"blk.%d.ffn_down", "~layers.%d.mlp.down_proj", NB_HF_AS_IS, 0},
+    {"output_norm", "~norm", NB_HF_AS_IS, 0},
+    {"output", "lm_head", NB_HF_AS_IS, NB_HF_TIED},
+    {0},
+};
+
+static const nb_hf_key_row keys[] = {
+    NB_HF_SIZE_KEYS("32768"),
+    {"feed_forward_length", "intermediate_size", NB_HF_U32, NULL},
+    NB_HF_HEAD_KEYS,
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", NB_HF_F32, "1e-6"},
+    {0},
+};
+
+/* the window of the layers from max_window_layers on, where a model uses one */
+static nb_status check_window(const nb_hf *h, nb_error *err)
+{
+    uint64_t first = 28, blocks = 0, window = 4096, context = 32768;
+    NB_TRY(nb_hf_config_u64(h, "max_window_layers", 0, UINT32_MAX, &first, err));
+    NB_TRY(nb_hf_config_u64(h, NB_HF_BLOCKS, 1, UINT32_MAX, &blocks, err));
+    NB_TRY(nb_hf_config_u64(h, "sliding_window", 0, UINT32_MAX, &window, err));
+    NB_TRY(nb_hf_config_u64(h, "max_position_embeddings", 0, UINT32_MAX, &context, err));
+    if (!nb_hf_config_flag(h, "use_sliding_window", false) || first >= blocks || window >= context)
+        return NB_OK;
+    return nb_tree_bad(
+        &h->config, nb_hf_config(h, "use_sliding_window"), err, NB_ERR_UNSUPPORTED,
+        "is true: windows in some layers of a qwen2 model are not supported; with false it runs without");
+}
+
+static nb_status configure(nb_hf *h, nb_error *err)
+{
+    uint64_t dim = 0;
+    NB_TRY(nb_hf_expect(h, "hidden_act", "silu|swish", err));
+    NB_TRY(check_window(h, err));
+    NB_TRY(nb_hf_head_dim(h, &dim, err));
+    return nb_hf_rope(h, dim, 10000, err);
+}
+
+const nb_hf_arch nb_hf_arch_qwen2 = {
+    .gguf = "qwen2",
+    .classes = classes,
+    .model_type = "qwen2",
+    .prefixes = prefixes,
+    .tensors = tensors,
+    .keys = keys,
+    .configure = configure,
+};

@@ -1,0 +1,79 @@
+/* Rows of a directory's tensors, made as they are asked for. */
+#include "hf/hf_internal.h"
+#include "num/half.h"
+
+/* where value or row r of the GGUF tensor lies in the checkpoint's */
+static uint64_t origin(const nb_hf_made *made, uint64_t r)
+{
+    switch (made->change) {
+    case NB_HF_PERMUTE_Q:
+    case NB_HF_PERMUTE_K: return nb_hf_permuted(r, made->head);
+    case NB_HF_SKIP_2: return r + 2;
+    case NB_HF_AS_IS:
+    case NB_HF_ADD_1: break;
+    }
+    return r;
+}
+
+static void read_bf16(const nb_checkpoint_tensor *t, uint64_t first, uint64_t count, uint16_t *dst)
+{
+    float piece[256];
+    for (uint64_t i = 0; i < count;) {
+        uint64_t n = count - i < 256 ? count - i : 256;
+        nb_checkpoint_read_f32(t, first + i, n, piece);
+        for (uint64_t k = 0; k < n; k++)
+            dst[i + k] = nb_f32_to_bf16(piece[k]);
+        i += n;
+    }
+}
+
+/* values [first, first + count) of the checkpoint's tensor in the source's type */
+static void read_values(const nb_source_tensor *out, const nb_hf_made *made, uint64_t first, uint64_t count, void *dst)
+{
+    const nb_checkpoint_tensor *t = made->from;
+    if (out->type->id == NB_TYPE_F32) {
+        float *y = dst;
+        nb_checkpoint_read_f32(t, first, count, y);
+        for (uint64_t i = 0; made->change == NB_HF_ADD_1 && i < count; i++)
+            y[i] += 1;
+    } else if (t->dtype == NB_DTYPE_F16 || t->dtype == NB_DTYPE_BF16) {
+        nb_checkpoint_read_raw(t, first, count, dst);
+    } else {
+        read_bf16(t, first, count, dst);
+    }
+}
+
+static nb_status read_rows(const nb_source *s, size_t i, uint64_t row, uint64_t count, void *dst, nb_error *err)
+{
+    const nb_hf *h = (const nb_hf *)s;
+    const nb_source_tensor *out = &h->source.tensors[i];
+    const nb_hf_made *made = &h->made[i];
+    size_t size = out->type->block_bytes, columns = out->dims[0];
+    (void)err;
+    if (out->data) {
+        memcpy(dst, (const char *)out->data + row * columns * size, count * columns * size);
+    } else if (made->change == NB_HF_AS_IS || made->change == NB_HF_ADD_1) {
+        read_values(out, made, row * columns, count * columns, dst);
+    } else if (out->n_dims == 1) { /* a bias: its values are permuted like the rows of its matrix */
+        for (size_t k = 0; k < columns; k++)
+            read_values(out, made, origin(made, k), 1, (char *)dst + k * size);
+    } else {
+        for (uint64_t r = 0; r < count; r++)
+            read_values(out, made, origin(made, row + r) * columns, columns, (char *)dst + r * columns * size);
+    }
+    return NB_OK;
+}
+
+static void forget(const nb_source *s, size_t i, uint64_t row, uint64_t count)
+{
+    const nb_hf *h = (const nb_hf *)s;
+    uint64_t columns = h->source.tensors[i].dims[0];
+    if (h->made[i].from)
+        nb_checkpoint_forget(h->checkpoint, h->made[i].from, row * columns, count * columns);
+}
+
+void nb_hf_set_readers(nb_hf *h)
+{
+    h->source.read = read_rows;
+    h->source.forget = forget;
+}

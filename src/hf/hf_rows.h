@@ -1,0 +1,25 @@
+/* hf_rows.h - rows that many architectures' tables share. */
+#ifndef NB_HF_HF_ROWS_H
+#define NB_HF_HF_ROWS_H
+
+#include "hf/hf_internal.h"
+
+#define NB_HF_BLOCKS "num_hidden_layers|n_layer|n_layers|num_layers"
+
+/* clang-format off */
+#define NB_HF_SIZE_KEYS(CONTEXT)                                                                                       \
+    {"block_count", NB_HF_BLOCKS, NB_HF_U32, NULL},                                                                    \
+    {"context_length", "max_position_embeddings|n_ctx|n_positions", NB_HF_U32, CONTEXT},                               \
+    {"embedding_length", "hidden_size|n_embd|dim", NB_HF_U32, NULL}
+
+#define NB_HF_HEAD_KEYS                                                                                                \
+    {"attention.head_count", "num_attention_heads|n_head|n_heads", NB_HF_U32, NULL},                                   \
+    {"attention.head_count_kv", "num_key_value_heads|n_kv_heads", NB_HF_U32, ""},                                      \
+    {"attention.key_length", "head_dim", NB_HF_U32, ""},                                                               \
+    {"attention.value_length", "head_dim", NB_HF_U32, ""}
+/* clang-format on */
+
+/* Values of a head: head_dim, or the width over the heads. */
+nb_status nb_hf_head_dim(const nb_hf *h, uint64_t *dim, nb_error *err);
+
+#endif
