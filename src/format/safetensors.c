@@ -206,7 +206,10 @@ static int compare_spans(const void *a, const void *b)
 static nb_status check_spans(header *h, nb_error *err)
 {
     uint64_t end = 0, size = h->file->map.size - h->data_at;
-    if (h->count > 1)
+    bool sorted = true; /* as most files are */
+    for (size_t i = 1; i < h->count && sorted; i++)
+        sorted = compare_spans(&h->spans[i - 1], &h->spans[i]) <= 0;
+    if (!sorted)
         qsort(h->spans, h->count, sizeof *h->spans, compare_spans);
     for (size_t i = 0; i < h->count; i++) {
         const span *s = &h->spans[i];
