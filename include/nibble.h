@@ -129,6 +129,42 @@ NB_API size_t nb_session_match(const nb_session *session, const int32_t *ids, si
 /* Forgets everything from `position` on. NB_ERR_UNSUPPORTED when window layers no longer hold what would be needed. */
 NB_API nb_status nb_session_rewind(nb_session *session, size_t position, nb_error *err);
 
+/* ---- embeddings --------------------------------------------------------------------------------- */
+
+/* How the vectors of a text's tokens (the model's last hidden states, after its final norm) become one. */
+typedef enum nb_pooling {
+    NB_POOLING_MODEL, /* as the file says; else the mean where every token sees the whole text, the last one otherwise */
+    NB_POOLING_MEAN,
+    NB_POOLING_CLS,   /* of the first token */
+    NB_POOLING_LAST   /* of the last token */
+} nb_pooling;
+
+typedef enum nb_normalize { NB_NORMALIZE_MODEL, NB_NORMALIZE_NO, NB_NORMALIZE_YES } nb_normalize;
+
+typedef struct nb_embed_params {
+    nb_pooling pooling;     /* NB_POOLING_MODEL */
+    nb_normalize normalize; /* to a length of 1; NB_NORMALIZE_MODEL: unless the file says no */
+    bool truncate;          /* cut a text that is longer than the model's positions; else it is NB_ERR_LIMIT */
+    size_t batch;           /* tokens computed together; 0: 512. A text that every token sees whole is never cut by it */
+} nb_embed_params;
+
+typedef struct nb_embed_input { /* a text, with the model's special tokens added; or, where ids is not NULL, its ids as they are */
+    const char *text;
+    size_t bytes;
+    const int32_t *ids;
+    size_t count;
+} nb_embed_input;
+
+NB_API nb_embed_params nb_embed_defaults(void);
+NB_API size_t nb_model_embedding(const nb_model *model); /* floats of an embedding */
+
+/* Computes an embedding of each input into out [count][nb_model_embedding]. Any model can: an encoder, or a decoder
+ * without its head. Inputs of different lengths share steps without padding, and none changes another's result. *tokens
+ * (may be NULL) is set to the tokens computed. NB_ERR_ARGUMENT for an input without tokens or an id outside the vocabulary;
+ * errors name the input, counted from 0. Takes memory for the call alone; threads may call it at once on one model. */
+NB_API nb_status nb_embed(nb_model *model, const nb_embed_input *inputs, size_t count, const nb_embed_params *params, float *out,
+                          size_t *tokens, nb_error *err);
+
 /* ---- sampling and generation -------------------------------------------------------------------- */
 
 typedef struct nb_logit_bias {
