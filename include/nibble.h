@@ -233,6 +233,226 @@ NB_API nb_generate_params nb_generate_defaults(void);
 NB_API nb_status nb_generate(nb_session *session, const int32_t *prompt, size_t count, const nb_generate_params *params,
                              nb_generate_stats *stats, nb_error *err);
 
+/* ---- threads ------------------------------------------------------------------------------------ */
+
+/* Threads that run one call at a time; a call that takes a team may be given NULL: it then runs on the caller's thread
+ * alone. Results do not depend on the team. One thread at a time may use a team. */
+typedef struct nb_team nb_team;
+
+/* threads: 1..256, 0: one a processor; pin: bind them to processors. */
+NB_API nb_status nb_team_new(int threads, bool pin, nb_team **team, nb_error *err);
+NB_API void nb_team_free(nb_team *team); /* NULL is fine */
+
+/* ---- bitsandbytes: 4-bit and 8-bit blocks, LLM.int8() -------------------------------------------- */
+
+/* The arithmetic of bitsandbytes 0.50 on plain arrays. A tensor is taken in row-major order as n values in blocks of
+ * `block`; blocks may cross rows, the last one may be partial. Sources: Dettmers et al. 2023 (QLoRA), 2022 (8-bit
+ * optimizers, LLM.int8()). Values must be finite: NB_ERR_ARGUMENT names the first that is not. Arrays do not overlap. */
+
+typedef enum nb_float { NB_FLOAT_F32, NB_FLOAT_F16, NB_FLOAT_BF16 } nb_float; /* the type behind a void pointer */
+
+typedef enum nb_code4 {
+    NB_CODE_NF4, /* quantiles of the normal distribution */
+    NB_CODE_FP4  /* sign, two exponent bits, one mantissa bit */
+} nb_code4;
+
+NB_API const float *nb_bnb_map4(nb_code4 code);      /* [16]: what each code stands for, at absmax 1 */
+NB_API const float *nb_bnb_map8(bool with_negatives); /* [256], ascending: the dynamic map, signed or unsigned */
+
+/* Numbers of blocks: of n values, n / block rounded up. */
+NB_API size_t nb_bnb_blocks(size_t n, size_t block);
+
+/* x: n values; block: 32, 64, 128 ... 4096; packed: (n + 1) / 2 bytes, value 2i in the high half of byte i (a missing
+ * last one counts as 0); absmax: one float a block. Codes are the nearest in the map, ties towards the lower value, of
+ * x * (1 / absmax) in float32, and of x / absmax in a partial last block. */
+NB_API nb_status nb_bnb_quantize_4bit(const void *x, nb_float type, size_t n, nb_code4 code, size_t block, uint8_t *packed,
+                                      float *absmax, nb_team *team, nb_error *err);
+/* y[i] = map[code of i] * absmax[i / block] in float32, rounded half to even to `type`. map: [16], as stored with the
+ * codes (nb_bnb_map4 for the usual two). */
+NB_API nb_status nb_bnb_dequantize_4bit(const uint8_t *packed, const float *absmax, const float *map, size_t block, size_t n,
+                                        void *y, nb_float type, nb_team *team, nb_error *err);
+
+/* 8-bit blocks with any ascending map of 256. block: 64, 128 ... 4096; codes: n bytes; absmax: one float a block. Codes
+ * are the nearest in the map, ties towards the lower value; zero becomes the code nearest to zero. */
+NB_API nb_status nb_bnb_quantize_8bit(const void *x, nb_float type, size_t n, const float *map, size_t block, uint8_t *codes,
+                                      float *absmax, nb_team *team, nb_error *err);
+NB_API nb_status nb_bnb_dequantize_8bit(const uint8_t *codes, const float *absmax, const float *map, size_t block, size_t n,
+                                        void *y, nb_float type, nb_team *team, nb_error *err);
+
+/* Double quantization: the absmax of 4-bit blocks, less their mean (*offset), in 8-bit blocks of 256 with the signed
+ * dynamic map. codes: count bytes; nested_absmax: nb_bnb_blocks(count, 256) floats. */
+NB_API nb_status nb_bnb_nest(const float *absmax, size_t count, uint8_t *codes, float *nested_absmax, float *offset, nb_error *err);
+/* absmax[i] = map[codes[i]] * nested_absmax[i / block] + offset; block: what the file says, 256 as a rule. */
+NB_API nb_status nb_bnb_unnest(const uint8_t *codes, const float *nested_absmax, const float *map, float offset, size_t block,
+                               size_t count, float *absmax, nb_error *err);
+
+/* y = W x + bias for one token, W in 4 bits: sums in float32, their order fixed by the instruction-set level. */
+typedef struct nb_weight_4bit {
+    const uint8_t *packed; /* rows * columns values as nb_bnb_quantize_4bit packs them */
+    const float *absmax;   /* one a block (not nested) */
+    const float *map;      /* [16] */
+    size_t rows, columns;  /* outputs, inputs */
+    size_t block;          /* 32, 64, 128 ... 4096 */
+} nb_weight_4bit;
+
+/* x: [columns], y: [rows], bias: [rows] or NULL, all of `type`. Fastest when columns is a multiple of block. */
+NB_API nb_status nb_linear_4bit(const nb_weight_4bit *w, const void *x, const void *bias, void *y, nb_float type, nb_team *team,
+                                nb_error *err);
+
+/* LLM.int8(): a row of weights or activations becomes int8 with the row's largest magnitude `scale` (not divided by 127):
+ * codes = round_half_even(v * 127 / scale), v the value rounded to F16. codes: [rows][columns]; scale: [rows]. */
+NB_API nb_status nb_bnb_quantize_int8(const void *x, nb_float type, size_t rows, size_t columns, int8_t *codes, float *scale,
+                                      nb_team *team, nb_error *err);
+/* y = codes * scale / 127, [rows][columns] of `type` */
+NB_API nb_status nb_bnb_dequantize_int8(const int8_t *codes, const float *scale, size_t rows, size_t columns, void *y,
+                                        nb_float type, nb_team *team, nb_error *err);
+/* Activations: the same, but values with |v| >= threshold (> 0; 6 as a rule) are left out of the scale, and each column
+ * that holds one in any row is 0 in all codes; these columns are listed in ascending order in outliers[0 .. *count)
+ * (room for `columns`). */
+NB_API nb_status nb_bnb_quantize_int8_outliers(const void *x, nb_float type, size_t rows, size_t columns, float threshold,
+                                               int8_t *codes, float *scale, uint32_t *outliers, size_t *count, nb_error *err);
+
+typedef struct nb_weight_int8 {
+    const int8_t *codes;  /* [rows][columns] */
+    const float *scale;   /* [rows], bitsandbytes' SCB */
+    size_t rows, columns; /* outputs, inputs; at most 133,143 columns: sums are int32 */
+} nb_weight_int8;
+
+/* The whole layer: y = [tokens][rows]; x: [tokens][columns]; bias: [rows] or NULL; all of `type`. threshold 0: no
+ * outliers. int8 products are added as integers and scaled by scale_x * scale_w / (127 * 127) in float32, the bias is
+ * added, the sum rounded to `type`; then the outlier columns' products (weights dequantized to `type`) are added and the
+ * sum is rounded again. Which columns are outliers depends on all tokens of the call, as in bitsandbytes. */
+NB_API nb_status nb_linear_int8(const nb_weight_int8 *w, const void *x, size_t tokens, const void *bias, float threshold, void *y,
+                                nb_float type, nb_team *team, nb_error *err);
+
+/* ---- linear quantization ------------------------------------------------------------------------- */
+
+/* Codes that stand for evenly spaced numbers (int2, int4, int8), or float8. A matrix [rows][columns] has one scale for all of
+ * it, one a row, one a column, or one for each `group` values along a row or a column. Arithmetic is float32, one rounding an
+ * operation, so that numbers equal PyTorch's. Source: Jacob et al. 2018 (affine, integer zero point); optimum-quanto 0.2
+ * (shift). */
+typedef enum nb_linear_code { NB_LINEAR_INT8, NB_LINEAR_INT4, NB_LINEAR_INT2, NB_LINEAR_F8_E4M3, NB_LINEAR_F8_E5M2 } nb_linear_code;
+
+typedef enum nb_linear_form {
+    NB_LINEAR_SYMMETRIC, /* x = scale * q; scale = max |x| / qmax, q = clamp(round(x / scale), qmin, qmax) */
+    NB_LINEAR_AFFINE,    /* x = scale * (q - zero): scale = (max - min) / (qmax - qmin), zero = round(qmin - min / scale) and
+                            q = round(x / scale + zero), both clamped to qmin..qmax: signed integers */
+    NB_LINEAR_SHIFT      /* x = scale * q - shift: quanto's: q = clamp(round((x + shift) / scale), 0, 2^bits - 1), shift = -min */
+} nb_linear_form;
+
+typedef enum nb_linear_axis { NB_LINEAR_TENSOR, NB_LINEAR_ROW, NB_LINEAR_COLUMN } nb_linear_axis;
+
+typedef struct nb_linear_params {
+    nb_linear_code code;
+    nb_linear_form form; /* float8: symmetric only */
+    nb_linear_axis axis; /* what has a scale of its own */
+    size_t group;        /* 0: the whole row or column; else a divisor of its length */
+} nb_linear_params;
+
+NB_API int nb_linear_bits(nb_linear_code code);
+/* The whole numbers that codes of this form span; NB_ERR_ARGUMENT for float8. */
+NB_API nb_status nb_linear_limits(nb_linear_code code, nb_linear_form form, int *qmin, int *qmax, nb_error *err);
+/* How many scales a matrix has: 1, rows * (columns / group) or columns * (rows / group), in this order of indices; 0 when the
+ * group does not divide. */
+NB_API size_t nb_linear_scales(const nb_linear_params *p, size_t rows, size_t columns);
+
+/* The scale, and the zero point (AFFINE, a whole number) or shift (SHIFT) of numbers between min and max. A range of no extent
+ * gives scale 1, or max |x| / qmax. offset: unused by SYMMETRIC, may be NULL then. */
+NB_API nb_status nb_linear_scale(nb_linear_code code, nb_linear_form form, float min, float max, float *scale, float *offset,
+                                 nb_error *err);
+
+/* scale, offset: [nb_linear_scales], made from each group's own smallest and largest value. codes: one byte a value, two's
+ * complement for signed integers, the code itself for float8. Values must be finite. */
+NB_API nb_status nb_linear_quantize(const nb_linear_params *p, const float *x, size_t rows, size_t columns, int8_t *codes,
+                                    float *scale, float *offset, nb_error *err);
+/* The same with scales that the caller has (static ranges). */
+NB_API nb_status nb_linear_encode(const nb_linear_params *p, const float *x, size_t rows, size_t columns, const float *scale,
+                                  const float *offset, int8_t *codes, nb_error *err);
+NB_API nb_status nb_linear_dequantize(const nb_linear_params *p, const int8_t *codes, const float *scale, const float *offset,
+                                      size_t rows, size_t columns, float *x, nb_error *err);
+
+/* n codes of 2, 4 or 8 bits into (n * bits + 7) / 8 bytes, the first one in the lowest bits: 1 0 3 2 of 2 bits is 177. */
+NB_API nb_status nb_linear_pack(const int8_t *codes, size_t n, int bits, uint8_t *packed, nb_error *err);
+/* signs: codes are two's complement (AFFINE and SYMMETRIC), else 0 .. 2^bits - 1. */
+NB_API nb_status nb_linear_unpack(const uint8_t *packed, size_t n, int bits, bool signs, int8_t *codes, nb_error *err);
+
+/* A range for activations from a sample of n values. PERCENTILE: the middle `share` of them (0 < share <= 1); of the magnitudes
+ * when symmetric (then min = -max). MSE: the part of the whole range, in hundredths, whose codes have the least squared error. */
+typedef enum nb_linear_range { NB_LINEAR_MIN_MAX, NB_LINEAR_PERCENTILE, NB_LINEAR_MSE } nb_linear_range;
+NB_API nb_status nb_linear_calibrate(nb_linear_range method, nb_linear_code code, nb_linear_form form, const float *x, size_t n,
+                                     double share, float *min, float *max, nb_error *err);
+
+/* A linear layer with quantized weights. */
+typedef struct nb_linear_weight {
+    nb_linear_params params;
+    const int8_t *codes;  /* [rows][columns], one a byte */
+    const float *scale, *offset;
+    size_t rows, columns; /* outputs, inputs */
+} nb_linear_weight;
+
+typedef enum nb_linear_activation {
+    NB_LINEAR_A32,       /* as they are */
+    NB_LINEAR_A16,       /* rounded to binary16 */
+    NB_LINEAR_ABF16,     /* rounded to bfloat16 */
+    NB_LINEAR_A8_STATIC, /* int8, symmetric, with the caller's scale for all */
+    NB_LINEAR_A8_DYNAMIC /* int8, symmetric, with a scale a token: max |x| / 127 */
+} nb_linear_activation;
+
+/* y[tokens][rows] = x[tokens][columns] W^T + bias. 8-bit activations want int8 SYMMETRIC weights whose scales are one a tensor
+ * or one a row: their products are added as integers. Sums of other kinds are float64, rounded once. bias: [rows] or NULL;
+ * activation_scale: of NB_LINEAR_A8_STATIC. */
+NB_API nb_status nb_linear_forward(const nb_linear_weight *w, const float *x, size_t tokens, const float *bias,
+                                   nb_linear_activation activation, float activation_scale, float *y, nb_error *err);
+
+/* ---- 8-bit optimizers ---------------------------------------------------------------------------- */
+
+/* Optimizers whose states are 8-bit blocks of 256 with the dynamic maps (Dettmers et al. 2022); tensors of fewer than
+ * min_8bit_size values keep float32 states. One nb_optimizer holds the states of one tensor. */
+typedef enum nb_optimizer_kind {
+    NB_OPTIMIZER_ADAM,     /* Kingma & Ba 2015; weight decay, if any, is decoupled, as in bitsandbytes */
+    NB_OPTIMIZER_ADAMW,    /* Loshchilov & Hutter 2019 */
+    NB_OPTIMIZER_LION,     /* Chen et al. 2023 */
+    NB_OPTIMIZER_MOMENTUM, /* SGD with momentum; weight decay is added to the gradient */
+    NB_OPTIMIZER_RMSPROP,  /* weight decay is added to the gradient */
+    NB_OPTIMIZER_ADAGRAD   /* weight decay is added to the gradient */
+} nb_optimizer_kind;
+
+typedef struct nb_optimizer_params {
+    float learning_rate;
+    float beta1;          /* momentum; RMSprop's alpha; unused by Adagrad */
+    float beta2;          /* Adam, AdamW, Lion */
+    float epsilon;        /* added to the root; unused by Lion and momentum */
+    float weight_decay;
+    size_t min_8bit_size; /* tensors with fewer values keep float32 states */
+} nb_optimizer_params;
+
+typedef struct nb_optimizer nb_optimizer;
+
+/* bitsandbytes' defaults, except the learning rate of momentum, which has none there: 1e-3. min_8bit_size is 4096. */
+NB_API nb_optimizer_params nb_optimizer_defaults(nb_optimizer_kind kind);
+/* States of a tensor of n values, all 0. params: NULL for the defaults. */
+NB_API nb_status nb_optimizer_new(nb_optimizer_kind kind, const nb_optimizer_params *params, size_t n, nb_optimizer **optimizer,
+                                  nb_error *err);
+NB_API void nb_optimizer_free(nb_optimizer *optimizer); /* NULL is fine */
+NB_API void nb_optimizer_set_learning_rate(nb_optimizer *optimizer, float learning_rate);
+
+/* One step: values [n] change by their gradients [n]. A gradient that is not finite is NB_ERR_ARGUMENT; nothing has
+ * changed then. */
+NB_API nb_status nb_optimizer_step(nb_optimizer *optimizer, float *values, const float *gradients, nb_team *team, nb_error *err);
+
+/* The states, to be saved or loaded: pointers into the optimizer, valid until it is freed. In 8-bit form codes and
+ * absmax (nb_bnb_blocks(n, 256) floats) are set, else values; the other pointers are NULL, as is all of a state that the
+ * kind does not have. */
+typedef struct nb_optimizer_state {
+    uint8_t *codes;
+    float *absmax;
+    float *values;
+} nb_optimizer_state;
+
+NB_API nb_optimizer_state nb_optimizer_state_of(nb_optimizer *optimizer, int which); /* 1 or 2 */
+NB_API uint64_t nb_optimizer_steps(const nb_optimizer *optimizer);                   /* steps taken */
+NB_API void nb_optimizer_set_steps(nb_optimizer *optimizer, uint64_t steps);         /* after loading states */
+
 #ifdef __cplusplus
 }
 #endif

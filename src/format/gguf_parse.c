@@ -435,7 +435,7 @@ static void read_type(cursor *c, nb_gguf_tensor *t)
     uint32_t id = read_u32(c, "a tensor's type");
     if (c->status != NB_OK)
         return;
-    t->type = nb_type_get(id);
+    t->type = id < NB_TYPE_FILE_LIMIT ? nb_type_get(id) : NULL; /* the others exist in memory only */
     if (!t->type) {
         bool removed = strcmp(nb_type_why_missing(id), "removed") == 0;
         FAIL_AT(c, at, removed || id < 1000 ? NB_ERR_UNSUPPORTED : NB_ERR_FORMAT,

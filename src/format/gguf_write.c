@@ -236,7 +236,7 @@ void nb_gguf_put_tensor(nb_gguf_writer *w, nb_str name, const nb_type_info *type
         t.dims[i] = dims[i];
         fits = dims[i] > 0 && dims[i] <= INT64_MAX;
     }
-    fits = fits && nb_type_row_bytes(type, t.dims[0], &t.bytes);
+    fits = fits && type->id < NB_TYPE_FILE_LIMIT && nb_type_row_bytes(type, t.dims[0], &t.bytes);
     for (int i = 1; i < 4; i++)
         fits = fits && nb_mul(t.bytes, (size_t)t.dims[i], &t.bytes);
     uint64_t data = data_bytes(w);

@@ -56,6 +56,11 @@ typedef struct { uint8_t d[4]; uint8_t qs[32]; } nb_block_nvfp4;
 typedef struct { nb_f16 d; uint8_t qs[16]; } nb_block_q1_0;
 typedef struct { nb_f16 d; uint8_t qs[16]; } nb_block_q2_0;
 
+/* Of our own, for weights loaded in 4 or 8 bit; no file holds them. 64 values of NF4 or FP4, value 2i in the high half of
+ * byte i: x = d * map[q]; and 32 of LLM.int8(), whose row has one scale: x = d * q */
+typedef struct { float d; uint8_t qs[32]; } nb_block_bnb4;
+typedef struct { float d; int8_t qs[32]; } nb_block_int8;
+
 /* clang-format on */
 
 #endif

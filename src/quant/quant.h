@@ -10,7 +10,8 @@ typedef enum nb_type {
 #define NB_TYPE(name, id, values, block, bytes, dequantize, quantize) NB_TYPE_##name = id,
 #include "quant/types.def"
 #undef NB_TYPE
-    NB_TYPE_LIMIT = 43
+    NB_TYPE_FILE_LIMIT = 43, /* files hold types below this */
+    NB_TYPE_LIMIT = 67
 } nb_type;
 
 /* How values become codes. The bytes depend on the input alone: not on the instruction-set level or on threads. */
@@ -59,5 +60,6 @@ nb_quantize_fn nb_quantize_tq1_0, nb_quantize_tq2_0, nb_quantize_q1_0, nb_quanti
 nb_quantize_fn nb_quantize_iq1_s, nb_quantize_iq1_m, nb_quantize_iq2_xxs, nb_quantize_iq2_xs, nb_quantize_iq2_s;
 nb_quantize_fn nb_quantize_iq3_xxs, nb_quantize_iq3_s, nb_quantize_iq4_nl, nb_quantize_iq4_xs;
 nb_quantize_fn nb_quantize_mxfp4, nb_quantize_nvfp4;
+nb_quantize_fn nb_quantize_nf4, nb_quantize_fp4, nb_quantize_int8;
 
 #endif

@@ -24,7 +24,7 @@ const nb_type_info *nb_type_by_name(nb_str name)
     return NULL;
 }
 
-const char *nb_type_why_missing(uint32_t id) { return id < NB_TYPE_LIMIT ? "removed" : "unknown"; }
+const char *nb_type_why_missing(uint32_t id) { return id < NB_TYPE_FILE_LIMIT ? "removed" : "unknown"; }
 
 bool nb_type_row_bytes(const nb_type_info *type, uint64_t columns, size_t *bytes)
 {

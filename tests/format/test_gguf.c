@@ -280,10 +280,10 @@ static void every_type(void **state)
 {
     (void)state;
     int seen = 0;
-    for (uint32_t id = 0; id < 64; id++) {
+    for (uint32_t id = 0; id < 80; id++) {
         builder x = {0};
         nb_gguf *g;
-        const nb_type_info *type = nb_type_get(id);
+        const nb_type_info *type = id < NB_TYPE_FILE_LIMIT ? nb_type_get(id) : NULL; /* ours are in memory only */
         put_header(&x, 3, 1, 0);
         put_info(&x, "t", 512, 3, id, 0);
         put_data(&x, 32, type ? 3 * 512 / type->block_values * type->block_bytes : 65536);

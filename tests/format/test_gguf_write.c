@@ -207,6 +207,10 @@ static void tensor_not_blocks(nb_gguf_writer *w)
 {
     nb_gguf_put_tensor(w, NB_STR("t"), nb_type_get(NB_TYPE_Q4_0), 1, four);
 }
+static void tensor_of_memory(nb_gguf_writer *w)
+{
+    nb_gguf_put_tensor(w, NB_STR("t"), nb_type_get(NB_TYPE_NF4), 1, (uint64_t[]){64});
+}
 static void tensor_five_dims(nb_gguf_writer *w)
 {
     nb_gguf_put_tensor(w, NB_STR("t"), nb_type_get(NB_TYPE_F32), 5, (uint64_t[]){1, 1, 1, 1, 1});
@@ -247,6 +251,7 @@ static void misuse(void **state)
         {tensor_unfinished, "8 of its 16 bytes"},
         {tensor_twice, "declared twice"},
         {tensor_not_blocks, "Q4_0"},
+        {tensor_of_memory, "Q4_0"},
         {tensor_five_dims, "5 dimensions"},
         {tensor_of_nothing, "4 x 0"},
         {tensor_wraps, "4294967296 x 4294967296"},

@@ -36,6 +36,9 @@ static void test_ids_and_sizes(void **state)
     check_type("MXFP4", 39, 32, 17);
     check_type("NVFP4", 40, 64, 36);
     check_type("Q2_0", 42, 64, 18);
+    check_type("NF4", 64, 64, 36);
+    check_type("FP4", 65, 64, 36);
+    check_type("INT8", 66, 32, 36);
 }
 
 static void test_names_in_any_case(void **state)
@@ -64,7 +67,9 @@ static void test_missing_ids(void **state)
     int rows = 0;
     for (uint32_t id = 0; id < NB_TYPE_LIMIT; id++)
         rows += nb_type_get(id) != NULL;
-    assert_int_equal(rows, 35);
+    assert_int_equal(rows, 38);
+    for (uint32_t id = NB_TYPE_FILE_LIMIT; id < 64; id++)
+        assert_null(nb_type_get(id));
 }
 
 static void test_row_bytes(void **state)

@@ -1,0 +1,2 @@
+#define BNB_LOOPS nb_bnb_loops_avx2
+#include "quant/bnb_loops.h"

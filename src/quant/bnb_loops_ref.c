@@ -1,0 +1,2 @@
+#define BNB_LOOPS nb_bnb_loops_ref
+#include "quant/bnb_loops.h"
