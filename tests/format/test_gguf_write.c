@@ -251,7 +251,7 @@ static void misuse(void **state)
         {tensor_unfinished, "8 of its 16 bytes"},
         {tensor_twice, "declared twice"},
         {tensor_not_blocks, "Q4_0"},
-        {tensor_of_memory, "Q4_0"},
+        {tensor_of_memory, "NF4"},
         {tensor_five_dims, "5 dimensions"},
         {tensor_of_nothing, "4 x 0"},
         {tensor_wraps, "4294967296 x 4294967296"},
