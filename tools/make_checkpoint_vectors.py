@@ -72,6 +72,7 @@ def main():
     save_expected("views", v)
     small = OrderedDict([("a.weight", torch.arange(6.0).reshape(2, 3)), ("a.bias", torch.arange(2.0).half())])
     save_expected("small", small)
+    save_file({k: v.float() for k, v in small.items()}, os.path.join(OUT, "pt.safetensors"), metadata={"format": "pt"})
     for protocol in (2, 3, 4):
         torch.save(small, os.path.join(OUT, f"protocol{protocol}.bin"), pickle_protocol=protocol)
     model = torch.nn.Module()
