@@ -1,0 +1,346 @@
+#include "draw/svg.h"
+
+#include <math.h>
+#include <stdio.h>
+
+enum { LEFT = 64, RIGHT = 16, TOP = 12, BOTTOM = 46, CHARACTER = 7, LABEL_HEIGHT = 14 };
+
+/* ---- axes ---- */
+
+static double round_step(double rough)
+{
+    static const double nice[] = {1, 2, 5, 10};
+    double power = pow(10, floor(log10(rough)));
+    for (size_t i = 0; i < 4; i++)
+        if (rough <= nice[i] * power * (1 + 1e-9))
+            return nice[i] * power;
+    return 10 * power;
+}
+
+nb_axis nb_axis_linear(const char *label, double lo, double hi)
+{
+    nb_axis a = {.label = label};
+    if (!isfinite(lo) || !isfinite(hi)) {
+        lo = 0;
+        hi = 1;
+    }
+    if (hi <= lo)
+        hi = lo + fmax(fabs(lo) * 0.1, 1e-3);
+    double step = round_step((hi - lo) / 6), first = floor(lo / step + 1e-9), last = ceil(hi / step - 1e-9);
+    a.lo = first * step;
+    a.hi = last * step;
+    for (double i = first; i <= last && a.tick_count < NB_TICKS; i++)
+        a.ticks[a.tick_count++] = i == 0 ? 0 : i * step;
+    return a;
+}
+
+/* ticks of a log axis: powers of ten, and between them 2 and 5 where there is room */
+static void log_ticks(nb_axis *a)
+{
+    static const double nice[] = {1, 2, 5};
+    double decades = log10(a->hi / a->lo);
+    int every = decades > 2.5 ? 3 : 1, skip = decades > 12 ? (int)ceil(decades / 12) : 1;
+    for (int power = (int)floor(log10(a->lo) - 1e-9); power <= (int)ceil(log10(a->hi)); power += skip)
+        for (int i = 0; i < 3; i += every) {
+            double tick = nice[i] * pow(10, power);
+            if (tick >= a->lo * (1 - 1e-9) && tick <= a->hi * (1 + 1e-9) && a->tick_count < NB_TICKS)
+                a->ticks[a->tick_count++] = tick;
+        }
+}
+
+static double round_log(double value, bool up)
+{
+    static const double nice[] = {1, 2, 5, 10};
+    double power = pow(10, floor(log10(value) + 1e-12)), below = power;
+    for (size_t i = 0; i < 4; i++) {
+        double at = nice[i] * power;
+        if (up && at >= value * (1 - 1e-9))
+            return at;
+        if (at <= value * (1 + 1e-9))
+            below = at;
+    }
+    return below;
+}
+
+nb_axis nb_axis_log(const char *label, double lo, double hi)
+{
+    nb_axis a = {.label = label, .log = true, .lo = 1, .hi = 10};
+    if (lo > 0 && isfinite(hi) && hi >= lo) {
+        a.lo = round_log(lo, false);
+        a.hi = round_log(hi, true);
+    }
+    if (a.hi <= a.lo)
+        a.hi = a.lo * 10;
+    log_ticks(&a);
+    return a;
+}
+
+nb_axis nb_axis_names(const char *label, const char *const *names, size_t count)
+{
+    nb_axis a = {.label = label, .names = names, .lo = -0.5, .hi = (double)(count ? count : 1) - 0.5};
+    a.tick_count = nb_min_size(count, NB_TICKS);
+    for (size_t i = 0; i < a.tick_count; i++)
+        a.ticks[i] = (double)i;
+    return a;
+}
+
+double nb_axis_at(const nb_axis *a, double value)
+{
+    value = fmin(fmax(value, a->lo), a->hi);
+    double share = a->log ? log(value / a->lo) / log(a->hi / a->lo) : (value - a->lo) / (a->hi - a->lo);
+    return a->from + share * (a->to - a->from);
+}
+
+void nb_axis_format(const nb_axis *a, double value, char text[32])
+{
+    double size = fabs(value);
+    if (a->names)
+        snprintf(text, 32, "%.31s", a->names[(size_t)value]);
+    else if (size > 0 && (size < 1e-3 || size >= 1e6))
+        snprintf(text, 32, "%.0e", value);
+    else
+        snprintf(text, 32, "%.6g", value);
+}
+
+/* ---- text ---- */
+
+void nb_svg_text(nb_buf *out, nb_str text)
+{
+    for (size_t i = 0; i < text.n; i++) {
+        switch (text.p[i]) {
+        case '<': nb_buf_z(out, "&lt;"); break;
+        case '>': nb_buf_z(out, "&gt;"); break;
+        case '&': nb_buf_z(out, "&amp;"); break;
+        case '"': nb_buf_z(out, "&quot;"); break;
+        default: nb_buf_char(out, text.p[i]);
+        }
+    }
+}
+
+static void put_text(nb_buf *out, double x, double y, const char *anchor, const char *class, const char *text)
+{
+    nb_buf_printf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\" class=\"%s\">", x, y, anchor, class);
+    nb_svg_text(out, nb_str_of(text));
+    nb_buf_z(out, "</text>\n");
+}
+
+/* ---- the frame of a chart ---- */
+
+static void draw_x(nb_chart *c, bool slanted)
+{
+    char text[32];
+    double bottom = c->y.from;
+    for (size_t i = 0; i < c->x.tick_count; i++) {
+        double at = nb_axis_at(&c->x, c->x.ticks[i]);
+        nb_axis_format(&c->x, c->x.ticks[i], text);
+        nb_buf_printf(c->out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"grid\"/>\n", at, c->y.to, at,
+                      bottom);
+        if (slanted) {
+            nb_buf_printf(c->out, "<g transform=\"translate(%.1f %.1f) rotate(-35)\">", at + 4, bottom + 14);
+            put_text(c->out, 0, 0, "end", "tick", text);
+            nb_buf_z(c->out, "</g>\n");
+        } else {
+            put_text(c->out, at, bottom + 16, "middle", "tick", text);
+        }
+    }
+    put_text(c->out, (c->x.from + c->x.to) / 2, c->height - 6, "middle", "axis", c->x.label);
+}
+
+static void draw_y(nb_chart *c)
+{
+    char text[32];
+    for (size_t i = 0; i < c->y.tick_count; i++) {
+        double at = nb_axis_at(&c->y, c->y.ticks[i]);
+        nb_axis_format(&c->y, c->y.ticks[i], text);
+        nb_buf_printf(c->out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"grid\"/>\n", c->x.from, at,
+                      c->x.to, at);
+        put_text(c->out, c->x.from - 8, at + 4, "end", "tick", text);
+    }
+    if (c->y.label[0]) {
+        nb_buf_printf(c->out, "<g transform=\"translate(14 %.1f) rotate(-90)\">", (c->y.from + c->y.to) / 2);
+        put_text(c->out, 0, 0, "middle", "axis", c->y.label);
+        nb_buf_z(c->out, "</g>\n");
+    }
+}
+
+static void open_svg(nb_buf *out, const char *title, double width, double height)
+{
+    nb_buf_printf(out, "<svg viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" height=\"%.0f\" role=\"img\">\n<title>", width,
+                  height, width, height);
+    nb_svg_text(out, nb_str_of(title));
+    nb_buf_z(out, "</title>\n");
+}
+
+void nb_chart_begin(nb_chart *c, nb_buf *out, const char *title, double width, double height, nb_axis x, nb_axis y)
+{
+    size_t longest = 0;
+    for (size_t i = 0; x.names && i < x.tick_count; i++)
+        longest = nb_max_size(longest, strlen(x.names[i]));
+    bool slanted = (double)(longest * CHARACTER) > width / (double)(x.tick_count + 1);
+    *c = (nb_chart){.out = out, .width = width, .height = height, .x = x, .y = y};
+    c->x.from = LEFT;
+    c->x.to = width - RIGHT;
+    c->y.from = height - BOTTOM - (slanted ? 4 * (double)nb_min_size(longest, 16) : 0);
+    c->y.to = TOP;
+    open_svg(out, title, width, height);
+    draw_x(c, slanted);
+    draw_y(c);
+}
+
+void nb_chart_end(nb_chart *c) { nb_buf_z(c->out, "</svg>\n"); }
+
+/* ---- what is in it ---- */
+
+static bool shown(const nb_chart *c, double x, double y)
+{
+    return isfinite(x) && isfinite(y) && (!c->x.log || x > 0) && (!c->y.log || y > 0);
+}
+
+void nb_chart_line(nb_chart *c, const double *x, const double *y, size_t n, size_t series)
+{
+    bool pen = false;
+    nb_buf_printf(c->out, "<path class=\"line s%zu\" d=\"", series % NB_SERIES);
+    for (size_t i = 0; i < n; i++) {
+        if (shown(c, x[i], y[i]))
+            nb_buf_printf(c->out, "%c%.1f %.1f", pen ? 'L' : 'M', nb_axis_at(&c->x, x[i]), nb_axis_at(&c->y, y[i]));
+        pen = shown(c, x[i], y[i]);
+    }
+    nb_buf_z(c->out, "\"/>\n");
+}
+
+void nb_chart_steps(nb_chart *c, const double *x, const double *y, size_t n)
+{
+    nb_buf_z(c->out, "<path class=\"frontier\" d=\"");
+    for (size_t i = 0, drawn = 0; i < n; i++) {
+        if (!shown(c, x[i], y[i]))
+            continue;
+        if (drawn++)
+            nb_buf_printf(c->out, "H%.1fV%.1f", nb_axis_at(&c->x, x[i]), nb_axis_at(&c->y, y[i]));
+        else
+            nb_buf_printf(c->out, "M%.1f %.1f", nb_axis_at(&c->x, x[i]), nb_axis_at(&c->y, y[i]));
+    }
+    nb_buf_z(c->out, "\"/>\n");
+}
+
+void nb_chart_point(nb_chart *c, double x, double y, size_t series, const char *hint)
+{
+    if (!shown(c, x, y))
+        return;
+    double px = nb_axis_at(&c->x, x), py = nb_axis_at(&c->y, y);
+    nb_buf_printf(c->out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" class=\"dot s%zu\"><title>", px, py,
+                  series % NB_SERIES);
+    nb_svg_text(c->out, nb_str_of(hint));
+    nb_buf_z(c->out, "</title></circle>\n");
+    if (c->placed_count < 64) {
+        double box[4] = {px - 5, py - 5, px + 5, py + 5};
+        memcpy(c->placed[c->placed_count++], box, sizeof box);
+    }
+}
+
+static bool is_free(const nb_chart *c, const double box[4])
+{
+    if (box[0] < c->x.from || box[2] > c->width || box[1] < 0 || box[3] > c->y.from)
+        return false;
+    for (size_t i = 0; i < c->placed_count; i++) {
+        const double *p = c->placed[i];
+        if (box[0] < p[2] && p[0] < box[2] && box[1] < p[3] && p[1] < box[3])
+            return false;
+    }
+    return true;
+}
+
+void nb_chart_label(nb_chart *c, double x, double y, const char *text)
+{
+    if (!shown(c, x, y))
+        return;
+    double px = nb_axis_at(&c->x, x), py = nb_axis_at(&c->y, y), width = CHARACTER * (double)strlen(text);
+    const double left[] = {px + 8, px + 5, px + 5, px - 8 - width, px - 5 - width, px - 5 - width, px - width / 2,
+                           px - width / 2};
+    const double middle[] = {py, py - 12, py + 12, py, py - 12, py + 12, py - 16, py + 16};
+    double box[4] = {0};
+    for (size_t i = 0; i < sizeof left / sizeof *left; i++) {
+        double candidate[4] = {left[i], middle[i] - LABEL_HEIGHT / 2.0, left[i] + width, middle[i] + LABEL_HEIGHT / 2.0};
+        if (i == 0 || is_free(c, candidate))
+            memcpy(box, candidate, sizeof box);
+        if (is_free(c, candidate))
+            break;
+    }
+    if (c->placed_count < 64)
+        memcpy(c->placed[c->placed_count++], box, sizeof box);
+    put_text(c->out, box[0], (box[1] + box[3]) / 2 + 4, "start", "label", text);
+}
+
+void nb_chart_bars(nb_chart *c, double lo, double hi, const double *heights, size_t n, size_t series)
+{
+    double bottom = c->y.from;
+    nb_buf_printf(c->out, "<path class=\"bars s%zu\" d=\"", series % NB_SERIES);
+    for (size_t i = 0; i < n; i++) {
+        double left = nb_axis_at(&c->x, lo + (hi - lo) * (double)i / (double)n);
+        double right = nb_axis_at(&c->x, lo + (hi - lo) * (double)(i + 1) / (double)n);
+        if (heights[i] > 0 && isfinite(heights[i]))
+            nb_buf_printf(c->out, "M%.2f %.1fV%.1fH%.2fV%.1fZ", left, bottom, nb_axis_at(&c->y, heights[i]), right,
+                          bottom);
+    }
+    nb_buf_z(c->out, "\"/>\n");
+}
+
+void nb_legend(nb_buf *out, const char *const *names, size_t count)
+{
+    nb_buf_z(out, "<p class=\"legend\">");
+    for (size_t i = 0; i < count; i++) {
+        nb_buf_printf(out, "<span><svg width=\"12\" height=\"12\"><circle cx=\"6\" cy=\"6\" r=\"5\" class=\"dot s%zu\"/></svg> ",
+                      i % NB_SERIES);
+        nb_svg_text(out, nb_str_of(names[i]));
+        nb_buf_z(out, "</span>\n");
+    }
+    nb_buf_z(out, "</p>\n");
+}
+
+/* ---- heat maps: one path a color ---- */
+
+static size_t level_of(double value, double limit)
+{
+    double half = NB_HEAT_LEVELS / 2;
+    if (!(limit > 0) || isnan(value))
+        return NB_HEAT_LEVELS / 2;
+    return (size_t)lrint(half + half * fmin(fmax(value / limit, -1), 1));
+}
+
+void nb_heat_map(nb_buf *out, const char *title, const float *values, size_t rows, size_t columns, double limit,
+                 double cell)
+{
+    open_svg(out, title, cell * (double)columns, cell * (double)rows);
+    nb_buf_printf(out, "<g transform=\"scale(%.3g)\" shape-rendering=\"crispEdges\">\n", cell);
+    nb_buf_printf(out, "<rect width=\"%zu\" height=\"%zu\" class=\"h%d\"/>\n", columns, rows, NB_HEAT_LEVELS / 2);
+    for (size_t level = 0; level < NB_HEAT_LEVELS; level++) {
+        bool any = false;
+        if (level == NB_HEAT_LEVELS / 2)
+            continue;
+        for (size_t i = 0; i < rows * columns; i++) {
+            if (level_of((double)values[i], limit) != level)
+                continue;
+            if (!any)
+                nb_buf_printf(out, "<path class=\"h%zu\" d=\"", level);
+            any = true;
+            nb_buf_printf(out, "M%zu %zuh1v1h-1z", i % columns, i / columns);
+        }
+        if (any)
+            nb_buf_z(out, "\"/>\n");
+    }
+    nb_buf_z(out, "</g></svg>\n");
+}
+
+void nb_heat_scale(nb_buf *out, double limit, double width)
+{
+    char text[32];
+    double step = width / NB_HEAT_LEVELS;
+    open_svg(out, "colors of the heat map", width + 40, 30);
+    for (size_t i = 0; i < NB_HEAT_LEVELS; i++)
+        nb_buf_printf(out, "<rect x=\"%.2f\" y=\"0\" width=\"%.2f\" height=\"12\" class=\"h%zu\"/>\n",
+                      20 + step * (double)i, step + 0.3, i);
+    for (int side = -1; side <= 1; side++) {
+        snprintf(text, sizeof text, "%.2g", side * limit);
+        put_text(out, 20 + width / 2 * (1 + side), 26, "middle", "tick", text);
+    }
+    nb_buf_z(out, "</svg>\n");
+}
