@@ -2,6 +2,7 @@
  * chosen anew. */
 #include "quant/quantize_codebook.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -52,13 +53,14 @@ typedef struct work {
 } work;
 
 /* Lanes beyond n values are 0. */
-static void load(work *k, const float *x, const nb_quantize_weights *weights, size_t from, size_t n, bool magnitudes)
+static void load(work *k, const float *x, const nb_quantize_weights *weights, size_t from, size_t n, bool magnitudes,
+                 float limit)
 {
     for (int lane = 0; lane < LANES; lane++) {
         k->most[lane] = 0;
         for (int i = 0; i < k->c->values; i++) {
             size_t at = from + (size_t)(lane * k->c->values + i);
-            float v = at < n ? nb_quantize_tame(x[at]) : 0;
+            float v = at < n ? nb_quantize_tame(x[at], limit) : 0;
             if (fabsf(v) > fabsf(k->most[lane]))
                 k->most[lane] = v;
             k->negative[i][lane] = v < 0;
@@ -159,7 +161,7 @@ void nb_quantize_iq4_nl(const float *x, const float *weight, size_t n, nb_roundi
     work k = {.c = &nonlinear, .k = kernels_of_level()};
     nb_quantize_weights weights = nb_quantize_weights_of(rounding == NB_ROUND_NEAREST ? NULL : weight, n);
     for (size_t at = 0; at < n; at += LANES * 32) {
-        load(&k, x, &weights, at, n, false);
+        load(&k, x, &weights, at, n, false, NB_QUANTIZE_LIMIT);
         if (rounding == NB_ROUND_SEARCH)
             search_nl(&k);
         else
@@ -335,7 +337,7 @@ void nb_quantize_iq4_xs(const float *x, const float *weight, size_t n, nb_roundi
     super found;
     nb_quantize_weights weights = nb_quantize_weights_of(rounding == NB_ROUND_NEAREST ? NULL : weight, n);
     for (size_t at = 0; at < n; at += LANES * 32) {
-        load(&k, x, &weights, at, n, false);
+        load(&k, x, &weights, at, n, false, NB_QUANTIZE_LIMIT);
         if (rounding == NB_ROUND_SEARCH)
             search_xs(&k, &found);
         else
@@ -380,6 +382,8 @@ static int e8m0_of(float most)
     return e < 0 ? 0 : (int)e;
 }
 
+enum { E8M0_MIDDLE = 127 };
+
 static float e8m0_half(int e) { return nb_f32_of_bits(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23); }
 
 /* The code of the level nearest to x: of two as near, the one that stands first. */
@@ -396,8 +400,8 @@ static int nearest_e2m1(float x, float scale)
 static void nearest_block(const float *x, int values, float scale, uint8_t *qs)
 {
     for (int i = 0; i < values / 2; i++) {
-        int low = nearest_e2m1(nb_quantize_tame(x[i]), scale);
-        int high = nearest_e2m1(nb_quantize_tame(x[i + values / 2]), scale);
+        int low = nearest_e2m1(nb_quantize_tame(x[i], FLT_MAX), scale);
+        int high = nearest_e2m1(nb_quantize_tame(x[i + values / 2], FLT_MAX), scale);
         qs[i] = (uint8_t)(low | high << 4);
     }
 }
@@ -406,7 +410,7 @@ static float magnitude_of(const float *x, int values)
 {
     float most = 0;
     for (int i = 0; i < values; i++)
-        most = fmaxf(most, fabsf(nb_quantize_tame(x[i])));
+        most = fmaxf(most, fabsf(nb_quantize_tame(x[i], FLT_MAX)));
     return most;
 }
 
@@ -419,6 +423,14 @@ static void nearest_mxfp4(const float *x, size_t n, nb_block_mxfp4 *y)
     }
 }
 
+/* Multiplies a lane by a power of two so that its exponent is in the middle of the range, where squares are finite.
+ * e: the one it has. */
+static void to_middle(work *k, int lane, int e)
+{
+    for (int i = 0; i < k->c->values; i++)
+        k->b.x[i][lane] *= 2 * e8m0_half(E8M0_MIDDLE * 2 - e);
+}
+
 void nb_quantize_mxfp4(const float *x, const float *weight, size_t n, nb_rounding rounding, void *dst)
 {
     work k = {.c = &e2m1_32, .k = kernels_of_level()};
@@ -428,15 +440,19 @@ void nb_quantize_mxfp4(const float *x, const float *weight, size_t n, nb_roundin
     }
     nb_quantize_weights weights = nb_quantize_weights_of(weight, n);
     for (size_t at = 0; at < n; at += LANES * 32) {
-        int middle[LANES], e[LANES];
-        load(&k, x, &weights, at, n, true);
-        for (int lane = 0; lane < LANES; lane++)
-            middle[lane] = e8m0_of(fabsf(k.most[lane]));
+        int first[LANES], middle[LANES], e[LANES];
+        load(&k, x, &weights, at, n, true, 0x1p127f); /* more would come back as infinity */
+        for (int lane = 0; lane < LANES; lane++) {
+            first[lane] = e8m0_of(fabsf(k.most[lane]));
+            middle[lane] = E8M0_MIDDLE;
+            to_middle(&k, lane, first[lane]);
+        }
         search_codes(&k, middle, 1, 1, 254, e8m0_half, e);
         k.k.codes(k.c, &k.b, k.scale, k.code);
         for (int lane = 0; lane < LANES && at + (size_t)lane * 32 < n; lane++) {
             nb_block_mxfp4 *y = (nb_block_mxfp4 *)dst + at / 32 + (size_t)lane;
-            y->e = (uint8_t)e[lane];
+            int e8m0 = first[lane] + e[lane] - E8M0_MIDDLE; /* below 0: of values too small for the type */
+            y->e = (uint8_t)(e8m0 < 0 ? 0 : e8m0);
             put_codes(&k, lane, y->qs);
         }
     }
@@ -481,7 +497,7 @@ void nb_quantize_nvfp4(const float *x, const float *weight, size_t n, nb_roundin
     nb_quantize_weights weights = nb_quantize_weights_of(weight, n);
     for (size_t at = 0; at < n; at += LANES * 16) {
         int middle[LANES], d[LANES];
-        load(&k, x, &weights, at, n, true);
+        load(&k, x, &weights, at, n, true, NB_QUANTIZE_LIMIT);
         for (int lane = 0; lane < LANES; lane++)
             middle[lane] = ue4m3_of(fabsf(k.most[lane]) / 6);
         search_codes(&k, middle, 5, 5, 126, ue4m3_half, d);

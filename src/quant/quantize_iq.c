@@ -47,17 +47,25 @@ static unsigned half_byte(const iq_format *f, unsigned number)
     return number % 3 | number / 3 % 3 << 2 | number / 9 % 3 << 4 | number / 27 << 6;
 }
 
+/* Runs of the same length are put side by side: a loop over a run that ends where the last one did is guessed right. */
 void nb_iq_book_make(const iq_format *f, iq_book *book)
 {
-    book->runs = 0;
-    for (int i = 0; i < f->entries; i++) {
-        if (i == 0 || f->grid[i] >> 8 != f->grid[i - 1] >> 8) {
-            book->high[book->runs] = (uint8_t)half_number(f, f->grid[i] >> 8);
-            book->start[book->runs++] = (uint16_t)i;
+    int starts[IQ_HALVES + 1], runs = 0, put = 0, entries = 0;
+    for (int i = 0; i < f->entries; i++)
+        if (i == 0 || f->grid[i] >> 8 != f->grid[i - 1] >> 8)
+            starts[runs++] = i;
+    starts[runs] = f->entries;
+    for (int length = 1; put < runs; length++)
+        for (int r = 0; r < runs; r++) {
+            if (starts[r + 1] - starts[r] != length)
+                continue;
+            book->high[put] = (uint8_t)half_number(f, f->grid[starts[r]] >> 8);
+            book->start[put++] = (uint16_t)entries;
+            for (int i = starts[r]; i < starts[r + 1]; i++)
+                book->low[entries++] = (uint8_t)half_number(f, f->grid[i] & 255);
         }
-        book->low[i] = (uint8_t)half_number(f, f->grid[i] & 255);
-    }
-    book->start[book->runs] = (uint16_t)f->entries;
+    book->runs = runs;
+    book->start[runs] = (uint16_t)entries;
 }
 
 uint16_t nb_iq_entry(const iq_format *f, uint32_t code)

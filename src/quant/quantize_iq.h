@@ -65,6 +65,8 @@ typedef struct iq_found {
     uint32_t code[IQ_ENTRIES][IQ_LANES];
 } iq_found;
 
+/* NULL for a type of another kind */
+const iq_format *nb_iq_format_of(nb_type type);
 void nb_iq_book_make(const iq_format *f, iq_book *book);
 /* The lanes of a super-block (256 values) are side by side. NB_ROUND_NEAREST wants weights of 1. */
 void nb_iq_search(const iq_format *f, const iq_book *book, const iq_batch *b, nb_rounding rounding, iq_found *found);

@@ -72,18 +72,28 @@ QV_INLINE void take(best *b, qv cost, qv low, int high)
     b->cost = qv_min(cost, b->cost);
 }
 
+/* The least of a run's low halves. Two chains: a minimum waits two cycles for the one before. */
+QV_INLINE void run_least(const iq_book *book, int run, const qv *low, qv *least)
+{
+    const uint8_t *k = book->low + book->start[run], *end = book->low + book->start[run + 1];
+    qv a = low[*k], b = a;
+    for (k += (end - k) % 2; k < end; k += 2) {
+        a = qv_min(a, low[k[0]]);
+        b = qv_min(b, low[k[1]]);
+    }
+    *least = qv_min(a, b);
+}
+
 QV_INLINE void scan(const iq_book *book, const halves *low, const halves *high, bool flips, best *plain, best *flipped)
 {
     plain->cost = flipped->cost = qv_set(3e38f);
     plain->code = flipped->code = qv_set(0);
     for (int r = 0; r < book->runs; r++) {
-        int first = book->low[book->start[r]], h = book->high[r];
-        qv u = low->plain[first], v = flips ? low->flipped[first] : u;
-        for (int k = book->start[r] + 1; k < book->start[r + 1]; k++) {
-            u = qv_min(u, low->plain[book->low[k]]);
-            if (flips)
-                v = qv_min(v, low->flipped[book->low[k]]);
-        }
+        int h = book->high[r];
+        qv u, v;
+        run_least(book, r, low->plain, &u);
+        if (flips)
+            run_least(book, r, low->flipped, &v);
         take(plain, high->plain[h] + u, u, h);
         if (flips) {
             qv in_high = high->flipped[h] + u, in_low = high->plain[h] + v;

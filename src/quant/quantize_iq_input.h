@@ -5,8 +5,14 @@
 
 #include <stddef.h>
 
-/* 1e9 is beyond what any of the types with code books holds. A NaN counts as 0. */
-static inline float nb_quantize_tame(float x) { return x > 1e9f ? 1e9f : x < -1e9f ? -1e9f : x == x ? x : 0; }
+/* Beyond what any of the types with code books holds but MXFP4. */
+#define NB_QUANTIZE_LIMIT 1e9f
+
+/* x within the limit; a NaN counts as 0. */
+static inline float nb_quantize_tame(float x, float limit)
+{
+    return x > limit ? limit : x < -limit ? -limit : x == x ? x : 0;
+}
 
 typedef struct nb_quantize_weights {
     const float *weight; /* NULL: all 1 */

@@ -19,7 +19,7 @@ static void load(const iq_format *f, const float *x, const nb_quantize_weights *
         unsigned negative = 0;
         for (int i = 0; i < f->values; i++) {
             size_t at = from + (size_t)(lane * f->values + i);
-            float v = at < n ? nb_quantize_tame(x[at]) : 0;
+            float v = at < n ? nb_quantize_tame(x[at], NB_QUANTIZE_LIMIT) : 0;
             negative |= (unsigned)(v < 0) << i % 8;
             b->x[i][lane] = v < 0 && !is_signed(f) ? -v : v;
             b->w[i][lane] = at < n ? nb_quantize_weight(weights, at) : 1;
@@ -205,6 +205,20 @@ static const iq_format iq3_xxs = {iq3_xxs_grid, 256, IQ_SIGNS_EVEN, 8,   {1, 3, 
 static const iq_format iq3_s = {iq3_s_grid, 512, IQ_SIGNS_FREE, 8, {1, 3, 5, 7, 9, 11, 13, 15}, 32, 15, 0.6f, 1.4f};
 static const iq_format iq1_s = {iq1_grid, 2048, IQ_SIGNS_IN_ENTRY, 3, {-1, 0, 1}, 32, 7, 0.3f, 1.1f};
 static const iq_format iq1_m = {iq1_grid, 2048, IQ_SIGNS_IN_ENTRY_8, 3, {-1, 0, 1}, 16, 7, 0.3f, 1.1f};
+
+const iq_format *nb_iq_format_of(nb_type type)
+{
+    switch ((int)type) {
+    case NB_TYPE_IQ1_S: return &iq1_s;
+    case NB_TYPE_IQ1_M: return &iq1_m;
+    case NB_TYPE_IQ2_XXS: return &iq2_xxs;
+    case NB_TYPE_IQ2_XS: return &iq2_xs;
+    case NB_TYPE_IQ2_S: return &iq2_s;
+    case NB_TYPE_IQ3_XXS: return &iq3_xxs;
+    case NB_TYPE_IQ3_S: return &iq3_s;
+    default: return NULL;
+    }
+}
 
 #define QUANTIZER(type)                                                                                                \
     void nb_quantize_##type(const float *x, const float *weight, size_t n, nb_rounding rounding, void *dst)            \
