@@ -3,48 +3,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/clock.h"
 #include "cli/command.h"
-#include "convert/quantize.h"
+#include "cli/quantize_options.h"
 
 typedef struct quantize_options {
-    nb_quantize_params params;
-    nb_imatrix *imatrix;
-    nb_type_pattern *patterns;
-    char *expressions; /* of the patterns */
-    const char *imatrix_path, *rounding, *output_type, *embedding_type, *split;
-    nb_option_list tensor_types, overrides;
-    bool merge_shards;
+    nb_quantize_options q;
     const char *in, *out;
     char *own_out; /* out, when the name is made here */
 } quantize_options;
-
-/* ---- what is asked for ---- */
-
-static const nb_mix *find_mix(const char *name, bool *pure)
-{
-    const nb_mix *mix = nb_mix_by_name(nb_str_of(name));
-    const nb_type_info *type = mix ? NULL : nb_type_by_name(nb_str_of(name));
-    if (!type)
-        return mix;
-    *pure = true; /* MXFP4: a type that has no file type of its own name */
-    return nb_mix_of_type(type);
-}
-
-static int unknown_type(const char *name)
-{
-    nb_nearest nearest = {.given = name};
-    nb_buf list = {0};
-    for (size_t i = 0; i < nb_mix_count(); i++) {
-        nb_nearest_offer(&nearest, nb_mix_name(nb_mix_at(i)));
-        nb_buf_printf(&list, "%s%s", i ? " " : "", nb_mix_name(nb_mix_at(i)));
-    }
-    int code = nearest.best
-                   ? nb_report_usage("quantize", "'%s' is no type; did you mean %s?", name, nearest.best)
-                   : nb_report_usage("quantize", "'%s' is no type; there are: %s", name, list.data ? list.data : "");
-    nb_buf_free(&list);
-    return code;
-}
 
 /* "DIR/model-Q4_K_M.gguf" beside "DIR/model.gguf", or beside the directory "DIR/model/" */
 static char *name_output(const char *in, const char *suffix)
@@ -64,189 +30,33 @@ static char *name_output(const char *in, const char *suffix)
 /* IN OUT TYPE, IN TYPE, and where tensors are only put into other files IN OUT or IN. */
 static int take_arguments(quantize_options *o, int argc, char **argv)
 {
-    bool copies = o->merge_shards || o->split;
+    bool copies = o->q.merge_shards || o->q.split;
     o->in = argc > 1 ? argv[1] : NULL;
-    o->params.mix = argc > 2 ? find_mix(argv[argc - 1], &o->params.pure) : NULL;
-    bool typed = o->params.mix != NULL;
+    o->q.params.mix = argc > 2 ? nb_quantize_mix(argv[argc - 1], &o->q.params.pure) : NULL;
+    bool typed = o->q.params.mix != NULL;
     if (!typed && argc > 2 && !(copies && argc == 3))
-        return unknown_type(argv[argc - 1]);
+        return nb_quantize_unknown("quantize", argv[argc - 1]);
     if (!typed && copies)
-        o->params.mix = nb_mix_by_name(NB_STR("COPY"));
-    if (!o->in || !o->params.mix || argc > (typed ? 4 : 3))
+        o->q.params.mix = nb_mix_by_name(NB_STR("COPY"));
+    if (!o->in || !o->q.params.mix || argc > (typed ? 4 : 3))
         return nb_report_usage("quantize", "give a model, the name of the new file, and a type such as Q4_K_M");
     bool named = argc == (typed ? 4 : 3);
     o->out = named ? argv[2] : NULL;
     if (!named)
-        o->out = o->own_out = name_output(o->in, nb_mix_type(o->params.mix) ? nb_mix_name(o->params.mix) : "");
+        o->out = o->own_out = name_output(o->in, nb_mix_type(o->q.params.mix) ? nb_mix_name(o->q.params.mix) : "");
     return o->out ? -1 : nb_report_usage("quantize", "give the name of the new file");
-}
-
-static int take_type(const char *option, const char *name, const nb_type_info **type)
-{
-    if (name && !(*type = nb_type_by_name(nb_str_of(name))))
-        return nb_report_usage("quantize", "--%s %s: no such tensor type", option, name);
-    return -1;
-}
-
-/* REGEX=TYPE; the expression may have a '=' of its own */
-static int take_patterns(quantize_options *o)
-{
-    nb_buf all = {0};
-    const nb_option_list *list = &o->tensor_types;
-    o->patterns = calloc(list->count + 1, sizeof *o->patterns);
-    for (size_t i = 0; i < list->count; i++)
-        nb_buf_add(&all, list->items[i], strlen(list->items[i]) + 1);
-    o->expressions = all.data;
-    if (!o->patterns || all.failed)
-        return nb_report_usage("quantize", "out of memory");
-    for (size_t i = 0, at = 0; i < list->count; i++) {
-        char *text = o->expressions + at, *equals = strrchr(text, '=');
-        at += strlen(text) + 1;
-        if (!equals || equals == text)
-            return nb_report_usage("quantize", "--tensor-type %s: give REGEX=TYPE", list->items[i]);
-        *equals = '\0';
-        o->patterns[i].expression = text;
-        int code = take_type("tensor-type", equals + 1, &o->patterns[i].type);
-        if (code >= 0)
-            return code;
-    }
-    o->params.patterns = o->patterns;
-    o->params.pattern_count = list->count;
-    return -1;
-}
-
-static int take_options(quantize_options *o)
-{
-    nb_quantize_params *p = &o->params;
-    if (o->rounding && strcmp(o->rounding, "nearest") == 0)
-        p->rounding = NB_ROUND_NEAREST;
-    else if (o->rounding && strcmp(o->rounding, "search") != 0)
-        return nb_report_usage("quantize", "--rounding %s: there are search and nearest", o->rounding);
-    if (o->split && !nb_parse_bytes(o->split, &p->split_bytes))
-        return nb_report_usage("quantize", "--split-max-size %s: give a size such as 500M or 2G", o->split);
-    if ((o->merge_shards && (o->split || p->keep_split)) || (o->split && p->keep_split))
-        return nb_report_usage("quantize", "--merge-shards, --keep-split and --split-max-size exclude each other");
-    if (p->threads < 0 || p->threads > 256)
-        return nb_report_usage("quantize", "--threads %d: give 1 to 256", p->threads);
-    p->override_kv = o->overrides.items;
-    p->override_count = o->overrides.count;
-    int code = take_type("output-type", o->output_type, &p->output_type);
-    if (code < 0)
-        code = take_type("embedding-type", o->embedding_type, &p->embedding_type);
-    return code < 0 ? take_patterns(o) : code;
-}
-
-/* ---- what is told ---- */
-
-static int on_progress(void *user, nb_str tensor, uint64_t done, uint64_t all)
-{
-    nb_progress **p = user;
-    (void)tensor;
-    if (!*p)
-        *p = nb_progress_start("quantizing", all, "B");
-    nb_progress_at(*p, done);
-    return nb_interrupted();
-}
-
-static void print_plan(const nb_source *s, const nb_type_info *const *types)
-{
-    for (size_t i = 0; i < s->tensor_count; i++) {
-        const nb_source_tensor *t = &s->tensors[i];
-        char shape[96];
-        int n = snprintf(shape, sizeof shape, "%llu", (unsigned long long)t->dims[0]);
-        for (uint32_t d = 1; d < t->n_dims; d++)
-            n += snprintf(shape + n, sizeof shape - (size_t)n, " x %llu", (unsigned long long)t->dims[d]);
-        if (types[i] == t->type)
-            printf("%-40.*s %-20s %s\n", NB_STR_ARG(t->name), shape, t->type->name);
-        else
-            printf("%-40.*s %-20s %s -> %s\n", NB_STR_ARG(t->name), shape, t->type->name, types[i]->name);
-    }
-}
-
-static void print_result(const nb_quantize_result *r, const char *out, double seconds)
-{
-    char from[24], to[24], time[24];
-    nb_format_bytes(r->source_bytes, from);
-    nb_format_bytes(r->bytes, to);
-    nb_format_seconds(seconds, time);
-    if (out)
-        printf("file            %s%s\n", out, r->files > 1 ? " (the first of its shards is -00001-of-...)" : "");
-    printf("file size       %llu bytes", (unsigned long long)r->file_bytes);
-    if (r->files > 1)
-        printf(" in %zu files", r->files);
-    printf("\ntensors         %s -> %s, %.3f bits a weight\nchanged         %zu tensors\n", from, to,
-           r->values ? (double)r->bytes * 8 / (double)r->values : 0, r->quantized);
-    if (r->fallbacks)
-        printf("fallbacks       %zu tensors, whose columns do not fit the type of the others\n", r->fallbacks);
-    if (out)
-        printf("time            %s\n", time);
-}
-
-/* ---- the work ---- */
-
-static nb_status dry_run(const quantize_options *o, const nb_source *s, nb_error *err)
-{
-    nb_quantize_result result;
-    const nb_type_info **types = calloc(s->tensor_count + 1, sizeof *types);
-    nb_status status = types ? nb_quantize_plan(s, &o->params, types, &result, err)
-                             : nb_fail_memory(err, s->path, s->tensor_count * sizeof *types);
-    if (status == NB_OK) {
-        print_plan(s, types);
-        print_result(&result, NULL, 0);
-        if (result.needs_imatrix)
-            nb_note("these types need an importance matrix: make one with 'nibble imatrix', give it with --imatrix");
-    }
-    free(types);
-    return status;
-}
-
-static nb_status quantize(quantize_options *o, nb_error *err)
-{
-    nb_source *s = NULL;
-    nb_quantize_result result;
-    nb_progress *progress = NULL;
-    if (o->imatrix_path) {
-        NB_TRY(nb_imatrix_open(o->imatrix_path, &o->imatrix, err));
-        o->params.imatrix = o->imatrix;
-        o->params.imatrix_name = o->imatrix_path;
-    }
-    NB_TRY(nb_source_open_gguf(o->in, &s, err));
-    nb_status status;
-    if (o->params.dry_run) {
-        status = dry_run(o, s, err);
-    } else {
-        double start = nb_seconds();
-        status = nb_quantize(s, o->out, &o->params, on_progress, &progress, &result, err);
-        nb_progress_end(progress, status == NB_OK);
-        if (status == NB_OK)
-            print_result(&result, o->out, nb_seconds() - start);
-    }
-    nb_source_free(s);
-    return status;
 }
 
 int nb_cmd_quantize(int argc, char **argv)
 {
-    quantize_options o = {.params = nb_quantize_defaults()};
-    nb_quantize_params *p = &o.params;
+    quantize_options o = {.q.params = nb_quantize_defaults()};
+    nb_quantize_params *p = &o.q.params;
     const nb_option options[] = {
-        {"imatrix", 0, NB_OPTION_STRING, &o.imatrix_path, "FILE", "importance of each column ('nibble imatrix')"},
-        {"rounding", 0, NB_OPTION_STRING, &o.rounding, "HOW", "search (default: least error) or nearest (plain)"},
-        {"tensor-type", 0, NB_OPTION_LIST, &o.tensor_types, "REGEX=TYPE", "matrices of that name get that type"},
-        {"output-type", 0, NB_OPTION_STRING, &o.output_type, "TYPE", "of the output matrix"},
-        {"output-tensor-type", 0, NB_OPTION_STRING, &o.output_type, "TYPE", "the same"},
-        {"embedding-type", 0, NB_OPTION_STRING, &o.embedding_type, "TYPE", "of the token embedding"},
-        {"token-embedding-type", 0, NB_OPTION_STRING, &o.embedding_type, "TYPE", "the same"},
-        {"pure", 0, NB_OPTION_FLAG, &p->pure, NULL, "one type for all matrices"},
-        {"keep-output", 0, NB_OPTION_FLAG, &p->keep_output, NULL, "leave the output matrix as it is"},
-        {"leave-output-tensor", 0, NB_OPTION_FLAG, &p->keep_output, NULL, "the same"},
+        NB_QUANTIZE_OPTION_ROWS(o.q),
         {"allow-requantize", 0, NB_OPTION_FLAG, &p->allow_requantize, NULL, "also from quantized tensors"},
-        {"override-kv", 0, NB_OPTION_LIST, &o.overrides, "KEY=TYPE:VALUE", "metadata; TYPE int, float, bool, str"},
-        {"dry-run", 0, NB_OPTION_FLAG, &p->dry_run, NULL, "print each tensor's type and the exact size"},
         {"keep-split", 0, NB_OPTION_FLAG, &p->keep_split, NULL, "shards as the source has them"},
-        {"split-max-size", 0, NB_OPTION_STRING, &o.split, "N[M|G]", "shards of at most so many bytes"},
-        {"merge-shards", 0, NB_OPTION_FLAG, &o.merge_shards, NULL, "one file of all shards; without a TYPE, unchanged"},
-        {"threads", 't', NB_OPTION_INT, &p->threads, "N", "threads (default: one a processor)"},
+        {"merge-shards", 0, NB_OPTION_FLAG, &o.q.merge_shards, NULL,
+         "one file of all shards; without a TYPE, unchanged"},
         {.name = ""},
     };
     nb_error err;
@@ -255,14 +65,12 @@ int nb_cmd_quantize(int argc, char **argv)
         return code;
     code = take_arguments(&o, argc, argv);
     if (code < 0)
-        code = take_options(&o);
+        code = nb_quantize_options_finish("quantize", &o.q);
     if (code < 0) {
         nb_interrupt_watch();
-        code = quantize(&o, &err) == NB_OK ? NB_EXIT_OK : nb_report_error(&err);
+        code = nb_quantize_run(&o.q, o.in, o.out, &err) == NB_OK ? NB_EXIT_OK : nb_report_error(&err);
     }
-    nb_imatrix_free(o.imatrix);
-    free(o.patterns);
-    free(o.expressions);
+    nb_quantize_options_free(&o.q);
     free(o.own_out);
     nb_options_free(options);
     return code;

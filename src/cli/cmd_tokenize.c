@@ -5,6 +5,7 @@
 #include "base/json_write.h"
 #include "cli/command.h"
 #include "cli/model_options.h"
+#include "convert/open.h"
 #include "engine/vocab.h"
 
 typedef struct tokenize_options {
@@ -71,7 +72,7 @@ static nb_status tokenize(const char *path, nb_str text, const tokenize_options 
     nb_tokenizer *t = NULL;
     nb_ids ids = {0};
     unsigned flags = o->special ? NB_ENCODE_ADD_SPECIAL | NB_ENCODE_PARSE_SPECIAL : NB_ENCODE_PLAIN;
-    nb_status status = nb_gguf_open(path, &g, err);
+    nb_status status = nb_gguf_open_model(path, 0, &g, err);
     if (status == NB_OK)
         status = nb_tokenizer_from_gguf(g, o->pre, &t, err);
     if (status == NB_OK)

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/cpu.h"
+#include "convert/open.h"
 #include "cpu/cpu.h"
 #include "engine/vocab.h"
 
@@ -37,7 +38,7 @@ static nb_status load_template(nb_model *m, nb_error *err)
 static nb_status look(nb_model *m, const char *path, const nb_model_params *params, nb_error *err)
 {
     NB_TRY(nb_cpu_check_env(err));
-    NB_TRY(nb_gguf_open(path, &m->gguf, err));
+    NB_TRY(nb_gguf_open_model(path, params->threads, &m->gguf, err));
     NB_TRY(nb_model_def_new(m->gguf, &m->def, err));
     NB_TRY(nb_plan_build(m->def, &m->plan, err));
     NB_TRY(nb_tokenizer_from_gguf(m->gguf, params->pre_tokenizer, &m->tokenizer, err));

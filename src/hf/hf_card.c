@@ -10,7 +10,7 @@
 /* ---- name and size ---- */
 
 /* "Qwen2.5-0.5B-instruct" as "Qwen2.5 0.5B Instruct": words in lower case get a capital, numbers stay */
-static void put_name(nb_hf *h, nb_str folder)
+static void put_title(nb_hf *h, const char *key, nb_str folder)
 {
     nb_buf b = {0};
     bool start = true, lower = true;
@@ -26,9 +26,24 @@ static void put_name(nb_hf *h, nb_str folder)
         start = c == ' ';
         nb_buf_char(&b, c);
     }
-    nb_hf_put_str(h, "general.name", nb_buf_view(&b));
+    nb_hf_put_str(h, key, nb_buf_view(&b));
     h->failed = h->failed || b.failed;
     nb_buf_free(&b);
+}
+
+/* "owner/model" as config.json remembers it, else the folder's name */
+static void put_name(nb_hf *h, nb_str folder)
+{
+    const nb_node *n = nb_node_get_kind(h->config.root, "_name_or_path", '"');
+    nb_str name = n ? n->str : NB_STR("");
+    const char *slash = name.n ? memchr(name.p, '/', name.n) : NULL;
+    nb_str model = {slash ? slash + 1 : name.p, slash ? name.n - (size_t)(slash + 1 - name.p) : name.n};
+    if (!slash || slash == name.p || name.p[0] == '.' || model.n == 0 || memchr(model.p, '/', model.n)) {
+        put_title(h, "general.name", folder);
+        return;
+    }
+    put_title(h, "general.name", model);
+    put_title(h, "general.organization", (nb_str){name.p, (size_t)(slash - name.p)});
 }
 
 static void put_size(nb_hf *h)

@@ -34,6 +34,8 @@ static nb_status configure(nb_hf *h, nb_error *err)
     uint64_t dim = 0, window = 0;
     NB_TRY(nb_hf_expect(h, "hidden_act", "silu|swish", err));
     NB_TRY(nb_hf_head_dim(h, &dim, err));
+    nb_hf_put_u32(h, nb_hf_key(h, "attention.key_length"), (uint32_t)dim);
+    nb_hf_put_u32(h, nb_hf_key(h, "attention.value_length"), (uint32_t)dim);
     nb_hf_put_u32(h, nb_hf_key(h, "rope.dimension_count"), (uint32_t)dim);
     NB_TRY(nb_hf_rope(h, dim, 10000, err));
     if (nb_str_eqz(h->class_name, "MistralForCausalLM"))
