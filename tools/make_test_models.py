@@ -31,12 +31,16 @@ ARCHS = {
     "llama-2-mha": Type.BF16, "llama-3.2-rope-scaled": Type.F32, "llama-mqa-wide-head": Type.BF16,
     "qwen2": Type.F32, "gemma-3": Type.BF16, "mistral-sliding": Type.F32,
     "opt-125m": Type.BF16, "opt-350m-post-norm": Type.F32, "phi-2": Type.BF16, "bert": Type.F32,
+    "qwen3": Type.F32, "gemma": Type.BF16, "gemma-2": Type.F32, "gpt2": Type.BF16, "phi-3-longrope": Type.BF16,
+    "phi-3-sliding": Type.F32,
 }
 GGUF_ARCH = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "gemma3_text": "gemma3", "opt": "opt",
-             "phi": "phi2", "bert": "bert"}
+             "phi": "phi2", "bert": "bert", "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2", "gpt2": "gpt2",
+             "phi3": "phi3"}
 # Of no use to who reads the logits: tokenizers of these kinds have tests of their own.
 WITHOUT_TOKENS = {"gemma-3",  # puts a space in front, which the converter denies for every Gemma
-                   "opt-125m", "opt-350m-post-norm", "phi-2", "bert"}
+                   "opt-125m", "opt-350m-post-norm", "phi-2", "bert", "qwen3", "gemma", "gemma-2",
+                  "gpt2", "phi-3-longrope", "phi-3-sliding"}
 # llama.cpp has no opt; docs/gguf-keys.md
 OPT_NAMES = {
     "embed_tokens": "token_embd", "project_in": "token_embd_proj_in", "project_out": "output_proj",
@@ -84,6 +88,7 @@ def head_dim_of(config):
 
 
 def add_hyperparameters(w, config, arch):
+    scaling = config.get("rope_scaling") or {}
     w.add_block_count(config["num_hidden_layers"])
     w.add_context_length(config["max_position_embeddings"])
     w.add_embedding_length(config["hidden_size"])
@@ -98,6 +103,13 @@ def add_hyperparameters(w, config, arch):
         w.add_rope_freq_base(config["rope_theta"])
     if "partial_rotary_factor" in config:
         w.add_rope_dimension_count(int(head_dim_of(config) * config["partial_rotary_factor"]))
+    if "attn_logit_softcapping" in config:
+        w.add_attn_logit_softcapping(config["attn_logit_softcapping"])
+        w.add_final_logit_softcapping(config["final_logit_softcapping"])
+        w.add_float32("gemma2.attention.scale", config["query_pre_attn_scalar"] ** -0.5)
+    if scaling.get("type") == "longrope":
+        w.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
+        w.add_rope_scaling_orig_ctx_len(config["original_max_position_embeddings"])
     if arch == "opt":
         w.add_bool("opt.norm_first", config["do_layer_norm_before"])
         w.add_string("opt.activation", config["activation_function"])
@@ -109,7 +121,6 @@ def add_hyperparameters(w, config, arch):
     if "head_dim" in config:
         w.add_key_length(config["head_dim"])
         w.add_value_length(config["head_dim"])
-    scaling = config.get("rope_scaling") or {}
     if scaling.get("rope_type") == "linear":
         w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         w.add_rope_scaling_factor(scaling["factor"])
@@ -134,7 +145,7 @@ def add_sentencepiece(w, path, size, arch):
     w.add_token_list([sp.IdToPiece(i).encode() for i in range(size)])
     w.add_token_scores([sp.GetScore(i) for i in range(size)])
     w.add_token_types([next((k for is_kind, k in kinds if is_kind(i)), gguf.TokenType.NORMAL) for i in range(size)])
-    if arch == "gemma3":
+    if arch.startswith("gemma"):
         w.add_add_space_prefix(False)
 
 
@@ -197,6 +208,11 @@ def llama3_rope_factors(config):
     return np.where(wave < length / high, f32(1), np.where(wave > length / low, f32(s["factor"]), middle))
 
 
+def longrope_factors(config):
+    for kind in ("short", "long"):
+        yield f"rope_factors_{kind}.weight", np.array(config["rope_scaling"][kind + "_factor"], np.float32)
+
+
 def opt_name(name):
     parts = name.removeprefix("model.decoder.").split(".")
     last, layer = parts.pop(), None
@@ -233,15 +249,19 @@ def converted(config, arch, tensors):
                                      config["num_hidden_layers"])
     if (config.get("rope_scaling") or {}).get("rope_type") == "llama3":
         yield "rope_freqs.weight", llama3_rope_factors(config)
+    if (config.get("rope_scaling") or {}).get("type") == "longrope":
+        yield from longrope_factors(config)
     for name, x in tensors.items():
         if arch == "llama" and ".q_proj." in name:
             x = interleave(x, config["num_attention_heads"])
         if arch == "llama" and ".k_proj." in name:
             x = interleave(x, config["num_key_value_heads"])
-        if arch == "gemma3" and name.endswith("norm.weight"):
+        if arch.startswith("gemma") and name.endswith("norm.weight"):
             x = x + np.float32(1)
         if name.startswith("pooler."):
             continue
+        if arch == "gpt2" and ".c_" in name and x.ndim > 1:  # Conv1D keeps columns first
+            x = np.ascontiguousarray(x.T)
         yield name if ".attn_qkv." in name else names.get_name(name, try_suffixes=(".weight", ".bias")), x
 
 
@@ -262,6 +282,11 @@ def finish(w, kind):
 def write_arch(folder, out, name, kind):
     with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
         config = json.load(f)
+    if config["model_type"] == "gpt2":  # its own words for the same things
+        config |= {"hidden_size": config["n_embd"], "num_hidden_layers": config["n_layer"],
+                   "num_attention_heads": config["n_head"], "max_position_embeddings": config["n_positions"],
+                   "intermediate_size": config["n_inner"] or 4 * config["n_embd"],
+                   "layer_norm_eps": config["layer_norm_epsilon"]}
     arch = GGUF_ARCH[config["model_type"]]
     w = gguf.GGUFWriter(os.path.join(out, name + ".gguf"), arch)
     w.add_type("model")

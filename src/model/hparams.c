@@ -201,7 +201,7 @@ nb_status nb_hparams_read(const nb_gguf *g, const nb_arch *arch, nb_hparams *h, 
         .embd_scale = 1, .norm_first = true, .causal = !(arch->traits & NB_ARCH_BIDIRECTIONAL), .normalize = true};
     const char *epsilon = arch->traits & NB_ARCH_LAYER_NORM ? "attention.layer_norm_epsilon"
                                                             : "attention.layer_norm_rms_epsilon";
-    double eps = 0;
+    double eps = 0, scale = 0;
     int64_t window = 0;
     NB_TRY(read_shapes(g, h, err));
     h->token_width = h->embd;
@@ -217,5 +217,11 @@ nb_status nb_hparams_read(const nb_gguf *g, const nb_arch *arch, nb_hparams *h, 
     h->window = window;
     h->attention_scale = 1 / sqrtf((float)h->k_dim);
     h->rope_local = h->rope;
-    return arch->read ? arch->read(g, h, err) : NB_OK;
+    NB_TRY(nb_arch_get_f64(g, "attention.scale", false, &scale, err));
+    if (scale < 0)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: attention.scale is %g; it must be above 0", nb_gguf_path(g), scale);
+    NB_TRY(arch->read ? arch->read(g, h, err) : NB_OK);
+    if (scale > 0) /* the file knows better than the family's rule */
+        h->attention_scale = (float)scale;
+    return NB_OK;
 }

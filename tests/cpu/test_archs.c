@@ -22,7 +22,13 @@ static const char *const names[] = {"llama-2-mha",
                                     "opt-125m",
                                     "opt-350m-post-norm",
                                     "phi-2",
-                                    "bert"};
+                                    "bert",
+                                    "qwen3",
+                                    "gemma",
+                                    "gemma-2",
+                                    "gpt2",
+                                    "phi-3-longrope",
+                                    "phi-3-sliding"};
 
 static void compare(const char *name, runner_options o, size_t chunk, double limit)
 {

@@ -172,7 +172,7 @@ static void check_neighbours(const char *name, nb_pooling pooling)
     assert_true(all && alone);
     nb_embed_params p = nb_embed_defaults();
     p.pooling = pooling;
-    const size_t batches[] = {0, 70, 33, 5, 1};
+    const size_t batches[] = {0, 70, 33, 5};
     for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
         p.batch = batches[b];
         must(nb_embed(m, inputs, TEXTS, &p, all, NULL, &err));
@@ -192,11 +192,10 @@ static void check_neighbours(const char *name, nb_pooling pooling)
 static void test_neighbours(void **state)
 {
     (void)state;
-    for (int pooling = NB_POOLING_MEAN; pooling <= NB_POOLING_LAST; pooling++) {
+    for (int pooling = NB_POOLING_MEAN; pooling <= NB_POOLING_LAST; pooling++)
         check_neighbours("bert", (nb_pooling)pooling);
-        check_neighbours("gemma-3", (nb_pooling)pooling);
-        check_neighbours("phi-2", (nb_pooling)pooling);
-    }
+    check_neighbours("gemma-3", NB_POOLING_MEAN);
+    check_neighbours("phi-2", NB_POOLING_LAST);
 }
 
 /* more texts than a step has spans: the ring of pages and tables goes round */

@@ -1,0 +1,47 @@
+/* gemma2: Gemma 2 (Gemma Team 2024). A window in every other layer, soft caps on scores and logits, norms before and after
+ * attention and MLP. The converter has added 1 to the norm weights. */
+#include "model/plan.h"
+
+#include <math.h>
+
+static const nb_tensor_row tensors[] = {
+    NB_TENSOR(NB_TOKEN_EMBD, "token_embd.weight", NB_DIM_EMBD, NB_DIM_VOCAB),
+    NB_TENSOR(NB_OUTPUT_NORM, "output_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_OPTIONAL(NB_OUTPUT, "output.weight", NB_DIM_EMBD, NB_DIM_VOCAB),
+    NB_LAYER(NB_ATTN_NORM, "attn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_LAYER(NB_ATTN_Q, "attn_q.weight", NB_DIM_EMBD, NB_DIM_Q),
+    NB_LAYER(NB_ATTN_K, "attn_k.weight", NB_DIM_EMBD, NB_DIM_K),
+    NB_LAYER(NB_ATTN_V, "attn_v.weight", NB_DIM_EMBD, NB_DIM_V),
+    NB_LAYER(NB_ATTN_O, "attn_output.weight", NB_DIM_O, NB_DIM_EMBD),
+    NB_LAYER(NB_ATTN_POST_NORM, "post_attention_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_LAYER(NB_FFN_NORM, "ffn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_LAYER(NB_FFN_GATE, "ffn_gate.weight", NB_DIM_EMBD, NB_DIM_FF),
+    NB_LAYER(NB_FFN_UP, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF),
+    NB_LAYER(NB_FFN_DOWN, "ffn_down.weight", NB_DIM_FF, NB_DIM_EMBD),
+    NB_LAYER(NB_FFN_POST_NORM, "post_ffw_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    {0},
+};
+
+static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
+{
+    int64_t window = 4096, pattern = 2;
+    double scores = 50, logits = 30;
+    NB_TRY(nb_arch_get_i64(g, "attention.sliding_window", false, 1, INT32_MAX, &window, err));
+    NB_TRY(nb_arch_get_i64(g, "attention.sliding_window_pattern", false, 1, 1024, &pattern, err));
+    NB_TRY(nb_arch_get_f64(g, "attn_logit_softcapping", false, &scores, err));
+    NB_TRY(nb_arch_get_f64(g, "final_logit_softcapping", false, &logits, err));
+    h->activation = NB_GELU_TANH;
+    h->window = window;
+    h->window_pattern = (int)pattern;
+    h->attention_softcap = (float)scores;
+    h->output_softcap = (float)logits;
+    h->embd_scale = sqrtf((float)h->embd);
+    h->rope.neox = true;
+    if (h->layers == 46 && h->embd >= h->heads) /* the 27B scales by width / heads, not by the head's size */
+        h->attention_scale = 1 / sqrtf((float)(h->embd / h->heads));
+    return NB_OK;
+}
+
+static void build(const nb_model_def *m, nb_plan *p) { nb_build_transformer(m, p, (nb_block_flags){0}); }
+
+const nb_arch nb_arch_gemma2 = {"gemma2", tensors, read, build, 0};
