@@ -6,6 +6,7 @@ usage: make_bnb_vectors.py tests/data/bitsandbytes        (needs torch, bitsandb
 
 layers.safetensors      CASE.{x, w, [bias], codes, scale, dequant, y}, CASE = int8.T<tokens>.t<threshold>[.bias][.bf16]
 blocks.safetensors      x_* inputs and CASE.{packed, absmax, [nested_absmax, offset], dequant}; q8.MAP.{codes, absmax, x}
+linear4.safetensors     KIND.BLOCK.<rows>x<columns>.{packed, absmax, x, y, magnitude}: y = dequantized W times x in float64
 optimizers.safetensors  p0, grads [3, n]; KIND.{p, state1, absmax1, [state2, absmax2]}.<steps taken> and small.KIND.p.3 (float32)
 """
 import os
@@ -71,6 +72,18 @@ for signed in (True, False):
     k = "q8." + ("signed" if signed else "unsigned")
     blocks |= {k + ".x": x, k + ".codes": q, k + ".absmax": s.absmax, k + ".dequant": F.dequantize_blockwise(q, s)}
 save("blocks.safetensors", blocks)
+
+linear4 = {}
+g4 = torch.Generator().manual_seed(43)
+for kind in ("nf4", "fp4"):
+    for size, rows, columns in ((32, 6, 288), (64, 13, 320), (128, 8, 1024), (64, 5, 100)):
+        q, s = F.quantize_4bit(torch.randn(rows, columns, generator=g4), blocksize=size, quant_type=kind)
+        x = torch.randn(columns, generator=g4)
+        w = F.dequantize_4bit(q, s).double()
+        k = f"{kind}.{size}.{rows}x{columns}"
+        linear4 |= {k + ".packed": q.flatten(), k + ".absmax": s.absmax, k + ".x": x, k + ".y": (w @ x.double()).float(),
+                    k + ".magnitude": (w.abs() @ x.abs().double()).float()}
+save("linear4.safetensors", linear4)
 
 n = 4096 + 100
 p0 = torch.randn(n, generator=g)

@@ -1,0 +1,118 @@
+/* linear4_lanes.h - linear4.h in vectors of 8 or 16 lanes. A file of one level defines LINEAR4 and includes it.
+ *
+ * A word of 32 bits in each lane holds 8 codes. One shift brings a code of every word to its low bits, a permutation by
+ * these looks its value up, one multiply-add meets it with x: per value 1/LANES of three instructions, and no unpacking.
+ * Four rows at once share the loads of x, which is eight times as many bytes as the codes it meets. */
+#include "kernel/lanes.h"
+#include "kernel/linear4.h"
+
+enum { ROWS = 4, GROUP = 8 * LANES };
+
+#if LANES == 16
+typedef uint32_t words __attribute__((vector_size(64)));
+typedef __m512 table;
+LANES_INLINE table table_of(const float *map) { return _mm512_loadu_ps(map); }
+/* only the low four bits of a word choose */
+LANES_INLINE lanes look_up(table t, words q, int nibble)
+{
+    return _mm512_permutexvar_ps((__m512i)(q >> (uint32_t)(4 * nibble)), t);
+}
+/* the scales of a group's `per` blocks, each in the lanes of its words */
+LANES_INLINE lanes scales(const float *absmax, int per)
+{
+    if (per == 1)
+        return _mm512_set1_ps(*absmax);
+    __m128 some = per == 4 ? _mm_loadu_ps(absmax) : _mm_castsi128_ps(_mm_loadu_si64(absmax));
+    const __m512i four = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    const __m512i two = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+    return _mm512_permutexvar_ps(per == 4 ? four : two, _mm512_castps128_ps512(some));
+}
+#else
+typedef uint32_t words __attribute__((vector_size(32)));
+typedef struct table {
+    __m256 low, high;
+} table;
+LANES_INLINE table table_of(const float *map) { return (table){_mm256_loadu_ps(map), _mm256_loadu_ps(map + 8)}; }
+LANES_INLINE lanes look_up(table t, words q, int nibble)
+{
+    __m256i index = (__m256i)(q >> (uint32_t)(4 * nibble));
+    __m256 upper = (__m256)(q << (uint32_t)(28 - 4 * nibble)); /* bit 3 to the top: it chooses the half */
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(t.low, index), _mm256_permutevar8x32_ps(t.high, index), upper);
+}
+LANES_INLINE lanes scales(const float *absmax, int per)
+{
+    if (per == 1)
+        return _mm256_set1_ps(*absmax);
+    return _mm256_set_m128(_mm_set1_ps(absmax[1]), _mm_set1_ps(absmax[0]));
+}
+#endif
+
+/* What one group of some rows adds to their totals. `codes` and `scale`: where it begins in each row. */
+LANES_INLINE void add_group(table t, const uint8_t *const *packed, size_t codes, const float *const *absmax,
+                            size_t scale, const float *x, int per, int count, lanes *total)
+{
+    words q[ROWS];
+    lanes part[ROWS];
+    for (int r = 0; r < count; r++)
+        memcpy(&q[r], packed[r] + codes, sizeof q[r]);
+    LANES_UNROLL
+    for (int k = 0; k < 8; k++) {
+        lanes v = lanes_load(x + k * LANES);
+        LANES_UNROLL
+        for (int r = 0; r < count; r++)
+            part[r] = k ? lanes_fma(look_up(t, q[r], k), v, part[r]) : look_up(t, q[r], k) * v;
+    }
+    LANES_UNROLL
+    for (int r = 0; r < count; r++)
+        total[r] = lanes_fma(part[r], scales(absmax[r] + scale, per), total[r]);
+}
+
+/* `count` rows from `row` on; a last partial group is copied to where there are zeros behind it */
+LANES_INLINE void some_rows(const nb_weight_4bit *w, const float *x, float *y, size_t row, int per, int count)
+{
+    const uint8_t *packed[ROWS];
+    const float *absmax[ROWS];
+    lanes total[ROWS];
+    table t = table_of(w->map);
+    for (int r = 0; r < count; r++) {
+        packed[r] = w->packed + (row + r) * (w->columns / 2);
+        absmax[r] = w->absmax + (row + r) * (w->columns / w->block);
+        total[r] = lanes_set(0);
+    }
+    size_t whole = w->columns / GROUP * GROUP, left = w->columns - whole;
+    int shift = __builtin_ctzll(w->block);
+    for (size_t at = 0; at < whole; at += GROUP)
+        add_group(t, packed, at / 2, absmax, at >> shift, x + at, per, count, total);
+    for (int r = 0; r < count && left; r++) {
+        uint8_t codes[GROUP / 2] = {0};
+        float scale[4] = {0};
+        const uint8_t *one = codes;
+        const float *its = scale;
+        memcpy(codes, packed[r] + whole / 2, left / 2);
+        memcpy(scale, absmax[r] + (whole >> shift), (left >> shift) * sizeof *scale);
+        add_group(t, &one, 0, &its, 0, x + whole, per, 1, total + r);
+    }
+    for (int r = 0; r < count; r++)
+        y[row + r] = lanes_sum(total[r]);
+}
+
+/* compiled once for each number of blocks in a group */
+LANES_INLINE void rows_of(const nb_weight_4bit *w, const float *x, float *y, size_t begin, size_t end, int per)
+{
+    for (; begin + ROWS <= end; begin += ROWS)
+        some_rows(w, x, y, begin, per, ROWS);
+    for (; begin < end; begin++)
+        some_rows(w, x, y, begin, per, 1);
+}
+
+static void rows(const nb_weight_4bit *w, const float *x, float *y, size_t begin, size_t end)
+{
+    if (w->block >= GROUP)
+        rows_of(w, x, y, begin, end, 1);
+    else if (w->block * 2 == GROUP)
+        rows_of(w, x, y, begin, end, 2);
+    else
+        rows_of(w, x, y, begin, end, 4);
+}
+
+const nb_linear4_kernel LINEAR4 = {LANES, rows};

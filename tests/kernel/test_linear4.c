@@ -1,0 +1,207 @@
+/* y = W x in 4 bits at every level: against bitsandbytes' dequantized weights times x in float64 (made by
+ * tools/make_bnb_vectors.py), and on many shapes against a sum in double of our own dequantized weights. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <math.h>
+
+#include "base/cpu.h"
+#include "base/team.h"
+#include "num/half.h"
+#include "support/cases.h"
+#include "support/safetensors.h"
+
+static nb_team *team;
+
+/* y against sums in double, within a few roundings of the sum of magnitudes */
+static void check_sums(const nb_weight_4bit *w, const float *dense, const float *x, const float *bias, const float *y)
+{
+    for (size_t r = 0; r < w->rows; r++) {
+        double sum = bias ? (double)bias[r] : 0, magnitude = fabs(sum);
+        for (size_t i = 0; i < w->columns; i++) {
+            double p = (double)dense[r * w->columns + i] * (double)x[i];
+            sum += p;
+            magnitude += fabs(p);
+        }
+        if (!(fabs((double)y[r] - sum) <= 1e-6 * magnitude))
+            fail_msg("%s, %zu x %zu, blocks of %zu: row %zu is %g instead of %g (magnitude %g)",
+                     nb_cpu_level_name(nb_cpu_current()), w->rows, w->columns, w->block, r, (double)y[r], sum,
+                     magnitude);
+    }
+}
+
+static void check_bitsandbytes(const nb_vectors *v, const char *stem)
+{
+    nb_vector packed = nb_vectors_need(v, stem, ".packed"), absmax = nb_vectors_need(v, stem, ".absmax");
+    nb_vector x = nb_vectors_need(v, stem, ".x"), want = nb_vectors_need(v, stem, ".y"),
+              size = nb_vectors_need(v, stem, ".magnitude");
+    nb_code4 code = strncmp(stem, "fp4", 3) == 0 ? NB_CODE_FP4 : NB_CODE_NF4;
+    nb_weight_4bit w = {packed.p, absmax.p, nb_bnb_map4(code), want.n, x.n, strtoul(stem + 4, NULL, 10)};
+    float y[64];
+    assert_true(want.n <= 64);
+    assert_int_equal(nb_linear_4bit(&w, x.p, NULL, y, NB_FLOAT_F32, team, NULL), NB_OK);
+    for (size_t r = 0; r < want.n; r++) {
+        float exact = ((const float *)want.p)[r], magnitude = ((const float *)size.p)[r];
+        if (!(fabsf(y[r] - exact) <= 1e-6f * magnitude))
+            fail_msg("%s: row %zu is %g instead of %g", stem, r, (double)y[r], (double)exact);
+    }
+}
+
+static void test_bitsandbytes(void **state)
+{
+    (void)state;
+    nb_vectors v;
+    nb_vector t;
+    size_t cases = 0;
+    assert_true(nb_vectors_open(&v, "bitsandbytes/linear4.safetensors"));
+    while (nb_vectors_next(&v, &t)) {
+        char *end = strstr(t.name, ".packed");
+        if (!end)
+            continue;
+        *end = 0;
+        check_bitsandbytes(&v, t.name);
+        cases++;
+    }
+    assert_int_equal(cases, 8);
+    nb_vectors_close(&v);
+}
+
+typedef struct layer {
+    nb_weight_4bit w;
+    uint8_t *packed;
+    float *absmax, *dense, *x, *bias, *y;
+} layer;
+
+static void layer_free(layer *l)
+{
+    free(l->packed);
+    free(l->absmax);
+    free(l->dense);
+    free(l->x);
+    free(l->bias);
+    free(l->y);
+}
+
+static float random_value(uint64_t *seed) { return (float)(int64_t)nb_random(seed) * 0x1p-63f; }
+
+static void layer_make(layer *l, size_t rows, size_t columns, size_t block, nb_code4 code, uint64_t seed)
+{
+    size_t n = rows * columns, blocks = nb_bnb_blocks(n, block);
+    /* of the exact size: a read past an end is seen */
+    *l = (layer){.packed = malloc((n + 1) / 2),
+                 .absmax = malloc(blocks * sizeof(float)),
+                 .dense = malloc(n * sizeof(float)),
+                 .x = malloc(columns * sizeof(float)),
+                 .bias = malloc(rows * sizeof(float)),
+                 .y = malloc(rows * sizeof(float))};
+    assert_true(l->packed && l->absmax && l->dense && l->x && l->bias && l->y);
+    for (size_t i = 0; i < n; i++)
+        l->dense[i] = random_value(&seed) * (float)(1 + i % 7);
+    for (size_t i = 0; i < columns; i++)
+        l->x[i] = random_value(&seed);
+    for (size_t i = 0; i < rows; i++)
+        l->bias[i] = random_value(&seed);
+    assert_int_equal(nb_bnb_quantize_4bit(l->dense, NB_FLOAT_F32, n, code, block, l->packed, l->absmax, team, NULL),
+                     NB_OK);
+    assert_int_equal(
+        nb_bnb_dequantize_4bit(l->packed, l->absmax, nb_bnb_map4(code), block, n, l->dense, NB_FLOAT_F32, team, NULL),
+        NB_OK);
+    l->w = (nb_weight_4bit){l->packed, l->absmax, nb_bnb_map4(code), rows, columns, block};
+}
+
+static void test_shapes(void **state)
+{
+    (void)state;
+    static const size_t shapes[][3] = {{1, 32, 32},    {3, 64, 32},    {4, 96, 32},     {5, 160, 32},  {9, 224, 32},
+                                       {7, 64, 64},    {4, 192, 64},   {6, 320, 64},    {33, 448, 64}, {8, 128, 128},
+                                       {5, 384, 128},  {2, 4096, 256}, {4, 8192, 4096}, {3, 100, 64},  {5, 33, 32},
+                                       {6, 4000, 128}, {2, 1, 64},     {70, 1024, 64}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        layer l;
+        layer_make(&l, shapes[i][0], shapes[i][1], shapes[i][2], i % 2 ? NB_CODE_FP4 : NB_CODE_NF4, i + 1);
+        assert_int_equal(nb_linear_4bit(&l.w, l.x, NULL, l.y, NB_FLOAT_F32, team, NULL), NB_OK);
+        check_sums(&l.w, l.dense, l.x, NULL, l.y);
+        assert_int_equal(nb_linear_4bit(&l.w, l.x, l.bias, l.y, NB_FLOAT_F32, NULL, NULL), NB_OK);
+        check_sums(&l.w, l.dense, l.x, l.bias, l.y);
+        layer_free(&l);
+    }
+}
+
+/* 16-bit x, bias and y are the float32 result of the same values, rounded once */
+static void test_half_types(void **state)
+{
+    (void)state;
+    layer l;
+    uint16_t x[448], bias[33], y[33];
+    layer_make(&l, 33, 448, 64, NB_CODE_NF4, 5);
+    for (int k = 0; k < 2; k++) {
+        nb_float type = k ? NB_FLOAT_BF16 : NB_FLOAT_F16;
+        for (size_t i = 0; i < 448; i++) {
+            x[i] = k ? nb_f32_to_bf16(l.x[i]) : nb_f32_to_f16(l.x[i]);
+            l.x[i] = k ? nb_bf16_to_f32(x[i]) : nb_f16_to_f32(x[i]);
+        }
+        for (size_t i = 0; i < 33; i++) {
+            bias[i] = k ? nb_f32_to_bf16(l.bias[i]) : nb_f32_to_f16(l.bias[i]);
+            l.bias[i] = k ? nb_bf16_to_f32(bias[i]) : nb_f16_to_f32(bias[i]);
+        }
+        assert_int_equal(nb_linear_4bit(&l.w, l.x, l.bias, l.y, NB_FLOAT_F32, team, NULL), NB_OK);
+        assert_int_equal(nb_linear_4bit(&l.w, x, bias, y, type, team, NULL), NB_OK);
+        for (size_t i = 0; i < 33; i++)
+            assert_int_equal(y[i], k ? nb_f32_to_bf16(l.y[i]) : nb_f32_to_f16(l.y[i]));
+    }
+    layer_free(&l);
+}
+
+/* one bad scale spoils its own row only, and the number of threads changes nothing */
+static void test_rows_are_apart(void **state)
+{
+    (void)state;
+    layer l;
+    float one[33];
+    layer_make(&l, 33, 96, 32, NB_CODE_NF4, 9);
+    l.absmax[3 * 7] = NAN;
+    assert_int_equal(nb_linear_4bit(&l.w, l.x, NULL, one, NB_FLOAT_F32, NULL, NULL), NB_OK);
+    assert_int_equal(nb_linear_4bit(&l.w, l.x, NULL, l.y, NB_FLOAT_F32, team, NULL), NB_OK);
+    for (size_t i = 0; i < 33; i++)
+        assert_true(isnan(one[i]) ? i == 7 && isnan(l.y[i]) : i != 7 && one[i] == l.y[i]);
+    layer_free(&l);
+}
+
+static void test_every_level(void **state)
+{
+    nb_cpu_level best = nb_cpu_best();
+    assert_int_equal(nb_team_new(2, false, &team, NULL), NB_OK);
+    for (int level = NB_CPU_REF; level <= (int)best; level++) {
+        nb_cpu_set_level((nb_cpu_level)level);
+        test_bitsandbytes(state);
+        test_shapes(state);
+        test_half_types(state);
+        test_rows_are_apart(state);
+    }
+    nb_cpu_set_level(best);
+    nb_team_free(team);
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    nb_error err;
+    float x[64] = {0};
+    nb_weight_4bit w = {(const uint8_t *)x, x, nb_bnb_map4(NB_CODE_NF4), 1, 64, 48};
+    assert_int_equal(nb_linear_4bit(&w, x, NULL, x, NB_FLOAT_F32, NULL, &err), NB_ERR_ARGUMENT);
+    w.block = 64;
+    w.rows = SIZE_MAX / 32;
+    assert_int_equal(nb_linear_4bit(&w, x, NULL, x, NB_FLOAT_F32, NULL, &err), NB_ERR_ARGUMENT);
+    w.rows = 1;
+    assert_int_equal(nb_linear_4bit(&w, x, NULL, x, (nb_float)9, NULL, &err), NB_ERR_ARGUMENT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_every_level), cmocka_unit_test(test_refusals)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
