@@ -86,6 +86,18 @@ static bool same_expression(const char *a, const char *b)
     return *a == *b;
 }
 
+const char *const *nb_pretokenizer_expressions(nb_str name, size_t *count)
+{
+    int row = find_row(name);
+    *count = 0;
+    if (row < 0)
+        return NULL;
+    const char *const *e = families[rows[row].family].expression;
+    while (*count < MAX_STAGES && e[*count])
+        ++*count;
+    return e;
+}
+
 const char *nb_pretokenizer_name(const char *const *expressions, size_t count, bool ignore_merges)
 {
     for (int i = 0; i < ROWS && count <= MAX_STAGES; i++) {

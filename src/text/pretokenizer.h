@@ -26,6 +26,10 @@ nb_status nb_pretokenizer_new_from(const nb_str *expressions, size_t count, nb_p
 /* The first name that cuts by exactly these expressions and treats words that are tokens so; NULL: none. */
 const char *nb_pretokenizer_name(const char *const *expressions, size_t count, bool ignore_merges);
 
+/* The expressions of a name, in their order; NULL for an unknown one. Those that begin with '@' stand for code
+ * (pretokenizers.def). */
+const char *const *nb_pretokenizer_expressions(nb_str name, size_t *count);
+
 /* Flags of a name without making it; 0 for an unknown one. */
 unsigned nb_pretokenizer_flags(nb_str name);
 

@@ -1,0 +1,155 @@
+/* config.json from GGUF's metadata. */
+#include <math.h>
+
+#include "hf/export_internal.h"
+
+void nb_hf_export_float(nb_json *j, double value)
+{
+    size_t at = j->out->len;
+    nb_json_f32(j, (float)value);
+    if (j->out->len > at && !strpbrk(j->out->data + at, ".en"))
+        nb_buf_z(j->out, ".0");
+}
+
+/* the first of "a|b" */
+static void put_key(nb_json *j, const char *names) { nb_json_key_str(j, (nb_str){names, strcspn(names, "|")}); }
+
+static bool wrote_before(const nb_hf_exporter *x, const nb_hf_key_row *row)
+{
+    for (const nb_hf_key_row *r = x->arch->keys; r < row; r++)
+        if (strcmp(r->config, row->config) == 0)
+            return true;
+    return strcmp(row->gguf, "vocab_size") == 0; /* the embedding says it better */
+}
+
+static nb_status put_row(nb_hf_exporter *x, nb_json *j, const nb_hf_key_row *row, nb_error *err)
+{
+    char name[128] = ".";
+    const nb_gguf_value *v;
+    double value = 0;
+    nb_str text;
+    if (wrote_before(x, row))
+        return NB_OK;
+    strncat(name, row->gguf, sizeof name - 2);
+    v = nb_hf_export_find(x, name);
+    if (!v && !row->otherwise)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: has no %s.%s; convert the model again", x->s->path, x->arch->gguf,
+                       row->gguf);
+    if (!v)
+        return NB_OK;
+    if (row->kind == NB_HF_STR && nb_hf_export_str(x, name, &text)) {
+        put_key(j, row->config);
+        nb_json_str(j, text);
+        return NB_OK;
+    }
+    if (row->kind == NB_HF_BOOL) {
+        put_key(j, row->config);
+        nb_json_bool(j, nb_hf_export_flag(x, name, false));
+        return NB_OK;
+    }
+    if (!nb_hf_export_f64(x, name, &value))
+        return nb_fail(err, NB_ERR_FORMAT, "%s: %s.%s is not a number; convert the model again", x->s->path,
+                       x->arch->gguf, row->gguf);
+    put_key(j, row->config);
+    if (row->kind == NB_HF_U32)
+        nb_json_uint(j, (uint64_t)value);
+    else
+        nb_hf_export_float(j, value);
+    return NB_OK;
+}
+
+/* GGUF's defaults, where transformers has others */
+static void put_shape(const nb_hf_exporter *x, nb_json *j)
+{
+    if (!nb_hf_export_find(x, ".attention.head_count_kv"))
+        nb_json_put_uint(j, "num_key_value_heads", x->kv_heads);
+    if (!nb_hf_export_find(x, ".attention.key_length"))
+        nb_json_put_uint(j, "head_dim", x->head_dim);
+    nb_json_put_uint(j, "vocab_size", x->vocabulary);
+    nb_json_key(j, "tie_word_embeddings");
+    nb_json_bool(j, x->tied);
+}
+
+static void put_gemma3(const nb_hf_exporter *x, nb_json *j)
+{
+    uint64_t pattern = 6, scalar = x->blocks == 62 ? x->width / x->heads : x->head_dim; /* 62 layers: the 27B */
+    nb_hf_export_u64(x, ".attention.sliding_window_pattern", &pattern);
+    nb_json_put_z(j, "hidden_activation", "gelu_pytorch_tanh");
+    nb_json_put_uint(j, "query_pre_attn_scalar", scalar);
+    nb_json_key(j, "layer_types");
+    nb_json_open(j, '[');
+    for (uint64_t i = 1; i <= x->blocks; i++)
+        nb_json_z(j, pattern && i % pattern == 0 ? "full_attention" : "sliding_attention");
+    nb_json_close(j, ']');
+}
+
+static void put_own(const nb_hf_exporter *x, nb_json *j)
+{
+    uint64_t window = 0;
+    if (strcmp(x->arch->gguf, "gemma3") == 0) {
+        put_gemma3(x, j);
+        return;
+    }
+    nb_json_put_z(j, "hidden_act", "silu");
+    if (strcmp(x->arch->gguf, "qwen2") == 0) {
+        nb_json_key(j, "use_sliding_window");
+        nb_json_bool(j, false);
+        return;
+    }
+    if (x->mistral && nb_hf_export_u64(x, ".attention.sliding_window", &window)) {
+        nb_json_put_uint(j, "sliding_window", window);
+        return;
+    }
+    nb_json_key(j, "attention_bias");
+    nb_json_bool(j, x->attention_bias);
+    nb_json_key(j, "mlp_bias");
+    nb_json_bool(j, x->mlp_bias);
+}
+
+static void put_ids(const nb_hf_exporter *x, nb_json *j)
+{
+    static const char *const rows[][2] = {{"tokenizer.ggml.bos_token_id", "bos_token_id"},
+                                          {"tokenizer.ggml.eos_token_id", "eos_token_id"},
+                                          {"tokenizer.ggml.padding_token_id", "pad_token_id"}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        uint64_t id;
+        nb_json_key(j, rows[i][1]);
+        if (nb_hf_export_u64(x, rows[i][0], &id) && id < x->vocabulary)
+            nb_json_uint(j, id);
+        else
+            nb_json_null(j);
+    }
+}
+
+static nb_status put_config(nb_hf_exporter *x, nb_json *j, nb_error *err)
+{
+    nb_json_key(j, "architectures");
+    nb_json_open(j, '[');
+    nb_json_z(j, x->mistral ? "MistralForCausalLM" : x->arch->classes[0]);
+    nb_json_close(j, ']');
+    nb_json_put_z(j, "model_type", x->mistral ? "mistral" : x->arch->model_type);
+    nb_json_put_z(j, "torch_dtype",
+                  x->dtype == NB_DTYPE_F32   ? "float32"
+                  : x->dtype == NB_DTYPE_F16 ? "float16"
+                                             : "bfloat16");
+    for (const nb_hf_key_row *row = x->arch->keys; row->gguf; row++)
+        NB_TRY(put_row(x, j, row, err));
+    put_shape(x, j);
+    put_own(x, j);
+    put_ids(x, j);
+    return nb_hf_export_rope(x, j, err);
+}
+
+nb_status nb_hf_export_config(nb_hf_exporter *x, nb_error *err)
+{
+    nb_buf b = {0};
+    nb_json j = nb_json_begin(&b, true);
+    nb_json_open(&j, '{');
+    nb_status status = put_config(x, &j, err);
+    nb_json_close(&j, '}');
+    nb_buf_char(&b, '\n');
+    if (status == NB_OK)
+        status = nb_hf_export_file(x, "config.json", &b, err);
+    nb_buf_free(&b);
+    return status;
+}

@@ -1,0 +1,141 @@
+/* Rotary positions back into rope_theta and rope_scaling. Llama 3's scaling stands in a GGUF file as a tensor of factors, one for
+ * each pair that turns; the four numbers they came from are found again and checked against all factors.
+ * Source of the formula: config.json of Llama 3.1 as transformers reads it. */
+#include <math.h>
+
+#include "hf/export_internal.h"
+
+typedef struct llama3 {
+    float factor, low, high, original;
+} llama3;
+
+/* in float32, as the model's own code and the importer */
+static float frequency_factor(const llama3 *p, float wave)
+{
+    float smooth = (p->original / wave - p->low) / (p->high - p->low);
+    if (wave < p->original / p->high)
+        return 1;
+    if (wave > p->original / p->low)
+        return p->factor;
+    return 1 / ((1 - smooth) / p->factor + smooth);
+}
+
+static float wave_of(double base, uint64_t i, uint64_t pairs)
+{
+    return (float)(2 * 3.14159265358979323846) / (1.0f / powf((float)base, (float)(2 * i) / (float)(2 * pairs)));
+}
+
+static bool reproduces(const llama3 *p, const float *factors, uint64_t pairs, double base)
+{
+    for (uint64_t i = 0; i < pairs; i++) {
+        float got = frequency_factor(p, wave_of(base, i, pairs));
+        if (!(fabsf(got - factors[i]) <= 1e-5f * factors[i]))
+            return false;
+    }
+    return true;
+}
+
+/* With low 1 and high 4, as all models have them, one factor between the ends gives the original context; without such a
+ * one every original context between the ends is the same, and Llama's own is tried first. */
+static bool solve(const float *factors, uint64_t pairs, double base, llama3 *p)
+{
+    float least = 8192, most = 8192;
+    *p = (llama3){.factor = 1, .low = 1, .high = 4, .original = 8192};
+    for (uint64_t i = 0; i < pairs; i++)
+        p->factor = fmaxf(p->factor, factors[i]);
+    if (p->factor <= 1 || reproduces(p, factors, pairs, base))
+        return p->factor > 1;
+    for (uint64_t i = 0; i < pairs; i++) {
+        float wave = wave_of(base, i, pairs), smooth = (1 / factors[i] - 1 / p->factor) / (1 - 1 / p->factor);
+        if (factors[i] == 1)
+            least = i == 0 ? 4 * wave : fmaxf(least, 4 * wave);
+        else if (factors[i] == p->factor)
+            most = fminf(most, wave);
+        p->original = roundf(wave * (smooth * (p->high - p->low) + p->low));
+        if (factors[i] > 1 && factors[i] < p->factor && reproduces(p, factors, pairs, base))
+            return true;
+    }
+    p->original = roundf((least + most) / 2);
+    return reproduces(p, factors, pairs, base);
+}
+
+static nb_status put_llama3(nb_hf_exporter *x, nb_json *j, size_t tensor, double base, nb_error *err)
+{
+    const nb_source_tensor *t = &x->s->tensors[tensor];
+    uint64_t pairs = t->dims[0];
+    llama3 p;
+    float *factors = NB_ARRAY(&x->arena, float, pairs);
+    if (!factors)
+        return nb_fail_memory(err, "rope factors", pairs * sizeof *factors);
+    if (t->type->id != NB_TYPE_F32 || pairs != x->head_dim / 2)
+        return nb_fail(err, NB_ERR_FORMAT,
+                       "%s: rope_freqs.weight is not one float32 for each pair of a head; convert the model "
+                       "again",
+                       x->s->path);
+    NB_TRY(x->s->read(x->s, tensor, 0, 1, factors, err));
+    if (!solve(factors, pairs, base, &p))
+        return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: rope_freqs.weight follows no formula that config.json can name",
+                       x->s->path);
+    nb_json_key(j, "rope_scaling");
+    nb_json_open(j, '{');
+    nb_json_put_z(j, "rope_type", "llama3");
+    nb_json_key(j, "factor");
+    nb_hf_export_float(j, p.factor);
+    nb_json_key(j, "low_freq_factor");
+    nb_hf_export_float(j, p.low);
+    nb_json_key(j, "high_freq_factor");
+    nb_hf_export_float(j, p.high);
+    nb_json_put_uint(j, "original_max_position_embeddings", (uint64_t)p.original);
+    nb_json_close(j, '}');
+    return NB_OK;
+}
+
+static nb_status put_scaling(nb_hf_exporter *x, nb_json *j, nb_str type, nb_error *err)
+{
+    static const char *const yarn[][2] = {{".rope.scaling.yarn_beta_fast", "beta_fast"},
+                                          {".rope.scaling.yarn_beta_slow", "beta_slow"},
+                                          {".rope.scaling.yarn_log_multiplier", "mscale_all_dim"},
+                                          {".rope.scaling.attn_factor", "attention_factor"}};
+    uint64_t original;
+    double value = 1;
+    if (!nb_str_eqz(type, "linear") && !nb_str_eqz(type, "yarn"))
+        return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: the rope scaling '%.*s' is not written; linear and yarn are",
+                       x->s->path, NB_STR_ARG(type));
+    nb_json_key(j, "rope_scaling");
+    nb_json_open(j, '{');
+    nb_json_key(j, "rope_type");
+    nb_json_str(j, type);
+    nb_hf_export_f64(x, ".rope.scaling.factor", &value);
+    nb_json_key(j, "factor");
+    nb_hf_export_float(j, value);
+    if (nb_hf_export_u64(x, ".rope.scaling.original_context_length", &original))
+        nb_json_put_uint(j, "original_max_position_embeddings", original);
+    for (size_t i = 0; i < sizeof yarn / sizeof *yarn && nb_str_eqz(type, "yarn"); i++)
+        if (nb_hf_export_f64(x, yarn[i][0], &value)) {
+            nb_json_key(j, yarn[i][1]);
+            nb_hf_export_float(j, value);
+        }
+    nb_json_close(j, '}');
+    return NB_OK;
+}
+
+nb_status nb_hf_export_rope(nb_hf_exporter *x, nb_json *j, nb_error *err)
+{
+    bool gemma = strcmp(x->arch->gguf, "gemma3") == 0;
+    double base = gemma ? 1000000 : 10000, local = 10000;
+    nb_str type;
+    const nb_source_tensor *freqs = nb_source_find_tensor(x->s, NB_STR("rope_freqs.weight"));
+    nb_hf_export_f64(x, ".rope.freq_base", &base);
+    nb_hf_export_f64(x, ".rope.freq_base_swa", &local);
+    nb_json_key(j, "rope_theta");
+    nb_hf_export_float(j, base);
+    if (gemma) {
+        nb_json_key(j, "rope_local_base_freq");
+        nb_hf_export_float(j, local);
+    }
+    if (freqs)
+        return put_llama3(x, j, (size_t)(freqs - x->s->tensors), base, err);
+    if (nb_hf_export_str(x, ".rope.scaling.type", &type) && !nb_str_eqz(type, "none"))
+        return put_scaling(x, j, type, err);
+    return NB_OK;
+}
