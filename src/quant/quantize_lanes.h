@@ -53,6 +53,8 @@ static inline void qv_load_blocks(qv_blocks *b, const float *x, const float *wei
     b->n = n;
     qv_gather_blocks(x, n, n, blocks, 0, b->x);
     qv most = qv_set(0);
+    for (size_t i = 0; i < n; i++) /* no block holds more than 65504 * 128 * 32 */
+        b->x[i] = qv_clamp(b->x[i], qv_set(-0x1p32f), qv_set(0x1p32f));
     for (size_t i = 0; i < n; i++)
         most = qv_max(qv_abs(b->x[i]), most);
     b->inverse_unit = qv_inverse_power(qv_span_max(most, span));
