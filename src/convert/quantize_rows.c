@@ -144,8 +144,8 @@ static nb_status quantize_row(const work *w, size_t job, uint64_t row, const uns
     to->quantize(x, weight_of(p, job, row, m), n, w->params->rounding, out);
     if (largest <= largest_half)
         return NB_OK;
-    to->dequantize(out, m->x, n); /* a half-precision scale may have overflowed */
-    return largest_f32(m->x, n) < float_infinity ? NB_OK : too_large(w, p, row, to, err);
+    to->dequantize(out, m->x, n); /* a half-precision scale may have overflowed; halves themselves may be cut off */
+    return to->id != NB_TYPE_F16 && largest_f32(m->x, n) < float_infinity ? NB_OK : too_large(w, p, row, to, err);
 }
 
 static nb_status look_at_copied(const work *w, const part *p, uint64_t row, uint64_t rows, const unsigned char *in,
