@@ -3,8 +3,8 @@
  *   bench_quantize [TYPE] */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
-#include "base/clock.h"
 #include "base/cpu.h"
 #include "median.h"
 #include "quant/quant.h"
@@ -14,13 +14,21 @@ enum { COLUMNS = 4096, ROWS = 8, ROUNDS = 5 };
 static float x[ROWS * COLUMNS], weight[COLUMNS];
 static double out[ROWS * COLUMNS];
 
+/* of this thread's own time: other programs do not count */
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 static double seconds_of(const nb_type_info *type, const float *w, nb_rounding rounding)
 {
     double times[ROUNDS];
     for (int i = 0; i < ROUNDS; i++) {
         int repeat = 0;
-        double begin = nb_seconds(), now = begin;
-        for (; now - begin < 0.02; now = nb_seconds(), repeat++)
+        double begin = seconds(), now = begin;
+        for (; now - begin < 0.02; now = seconds(), repeat++)
             for (int row = 0; row < ROWS; row++) {
                 if (type)
                     type->quantize(x + row * COLUMNS, w, COLUMNS, rounding, out);

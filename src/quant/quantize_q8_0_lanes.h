@@ -14,13 +14,14 @@
 
 QV_INLINE qv qv_plus(qv a, qv b) { return a + b; }
 
+typedef int8_t q8_bytes __attribute__((vector_size(16)));
+
 QV_INLINE void q8_0_store(qv a, qv b, int8_t *qs)
 {
-    qi codes[2] = {qv_to_int(a), qv_to_int(b)};
-    for (int i = 0; i < 16; i++) {
-        qs[i] = (int8_t)codes[0][i];
-        qs[i + 16] = (int8_t)codes[1][i];
-    }
+    q8_bytes low = __builtin_convertvector(qv_to_int(a), q8_bytes),
+             high = __builtin_convertvector(qv_to_int(b), q8_bytes);
+    memcpy(qs, &low, 16);
+    memcpy(qs + 16, &high, 16);
 }
 
 static void search_q8_0(const float *x, const float *weight, size_t n, void *dst)
