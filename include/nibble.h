@@ -418,11 +418,11 @@ typedef enum nb_optimizer_kind {
 } nb_optimizer_kind;
 
 typedef struct nb_optimizer_params {
-    float learning_rate;
-    float beta1;          /* momentum; RMSprop's alpha; unused by Adagrad */
-    float beta2;          /* Adam, AdamW, Lion */
-    float epsilon;        /* added to the root; unused by Lion and momentum */
-    float weight_decay;
+    double learning_rate;
+    double beta1;         /* momentum; RMSprop's alpha; unused by Adagrad */
+    double beta2;         /* Adam, AdamW, Lion */
+    double epsilon;       /* added to the root; unused by Lion and momentum */
+    double weight_decay;
     size_t min_8bit_size; /* tensors with fewer values keep float32 states */
 } nb_optimizer_params;
 
@@ -434,15 +434,15 @@ NB_API nb_optimizer_params nb_optimizer_defaults(nb_optimizer_kind kind);
 NB_API nb_status nb_optimizer_new(nb_optimizer_kind kind, const nb_optimizer_params *params, size_t n, nb_optimizer **optimizer,
                                   nb_error *err);
 NB_API void nb_optimizer_free(nb_optimizer *optimizer); /* NULL is fine */
-NB_API void nb_optimizer_set_learning_rate(nb_optimizer *optimizer, float learning_rate);
+NB_API void nb_optimizer_set_learning_rate(nb_optimizer *optimizer, double learning_rate);
 
 /* One step: values [n] change by their gradients [n]. A gradient that is not finite is NB_ERR_ARGUMENT; nothing has
  * changed then. */
 NB_API nb_status nb_optimizer_step(nb_optimizer *optimizer, float *values, const float *gradients, nb_team *team, nb_error *err);
 
-/* The states, to be saved or loaded: pointers into the optimizer, valid until it is freed. In 8-bit form codes and
- * absmax (nb_bnb_blocks(n, 256) floats) are set, else values; the other pointers are NULL, as is all of a state that the
- * kind does not have. */
+/* The states, to be saved or loaded: pointers into the optimizer, valid until it is freed. In 8-bit form codes and absmax
+ * are set, else values; the other pointers are NULL, as is all of a state that the kind does not have. absmax: a scale for
+ * each block of 256 (nb_bnb_blocks(n, 256) floats); that of state 1 is fitted to its codes after a step. */
 typedef struct nb_optimizer_state {
     uint8_t *codes;
     float *absmax;
