@@ -22,6 +22,14 @@ static bool wrote_before(const nb_hf_exporter *x, const nb_hf_key_row *row)
     return strcmp(row->gguf, "vocab_size") == 0; /* the embedding says it better */
 }
 
+/* what a file that lacks the key means, where transformers would take something else */
+static const uint64_t *meant(const nb_hf_exporter *x, const nb_hf_key_row *row)
+{
+    return strcmp(row->gguf, "attention.head_count_kv") == 0 ? &x->kv_heads
+           : strcmp(row->gguf, "attention.key_length") == 0  ? &x->head_dim
+                                                             : NULL;
+}
+
 static nb_status put_row(nb_hf_exporter *x, nb_json *j, const nb_hf_key_row *row, nb_error *err)
 {
     char name[128] = ".";
@@ -32,6 +40,11 @@ static nb_status put_row(nb_hf_exporter *x, nb_json *j, const nb_hf_key_row *row
         return NB_OK;
     strncat(name, row->gguf, sizeof name - 2);
     v = nb_hf_export_find(x, name);
+    if (!v && meant(x, row)) {
+        put_key(j, row->config);
+        nb_json_uint(j, *meant(x, row));
+        return NB_OK;
+    }
     if (!v && !row->otherwise)
         return nb_fail(err, NB_ERR_FORMAT, "%s: has no %s.%s; convert the model again", x->s->path, x->arch->gguf,
                        row->gguf);
@@ -58,13 +71,8 @@ static nb_status put_row(nb_hf_exporter *x, nb_json *j, const nb_hf_key_row *row
     return NB_OK;
 }
 
-/* GGUF's defaults, where transformers has others */
 static void put_shape(const nb_hf_exporter *x, nb_json *j)
 {
-    if (!nb_hf_export_find(x, ".attention.head_count_kv"))
-        nb_json_put_uint(j, "num_key_value_heads", x->kv_heads);
-    if (!nb_hf_export_find(x, ".attention.key_length"))
-        nb_json_put_uint(j, "head_dim", x->head_dim);
     nb_json_put_uint(j, "vocab_size", x->vocabulary);
     nb_json_key(j, "tie_word_embeddings");
     nb_json_bool(j, x->tied);
