@@ -28,9 +28,11 @@ typedef struct nb_bnb_loops {
     void (*narrow)(const float *x, bool bf16, uint16_t *y, size_t n);
     /* rank of x * factor among 15 ascending midpoints, through `code`, packed; n: a multiple of 32 */
     void (*encode4)(const float *x, size_t n, float factor, const float *middle, const uint8_t *code, uint8_t *packed);
-    /* y = table[code]; n even. stream: past the caches. */
-    void (*decode4)(const uint8_t *packed, size_t n, const float *table, float *y, bool stream);
-    void (*decode4_half)(const uint8_t *packed, size_t n, const uint16_t *table, uint16_t *y, bool stream);
+    /* Whole blocks: y = map[code] * absmax of its block, rounded to 16 bit where y is. stream: past the caches. */
+    void (*decode4)(const uint8_t *packed, const float *absmax, const float *map, size_t block, size_t blocks, float *y,
+                    bool stream);
+    void (*decode4_half)(const uint8_t *packed, const float *absmax, const float *map, size_t block, size_t blocks,
+                         uint16_t *y, bool bf16, bool stream);
     void (*encode8)(const float *x, size_t n, float factor, const nb_bnb_index *index, uint8_t *codes);
     void (*decode8)(const uint8_t *codes, size_t n, const float *map, float absmax, float *y);
     /* round_half_even(x * factor), |result| <= 127 */

@@ -99,33 +99,31 @@ typedef struct dequantize4 {
     const nb_bnb_loops *loops;
 } dequantize4;
 
-/* the values of one block: its 16 possible values are computed first, then looked up */
-static void dequantize_block(const dequantize4 *q, size_t b)
+/* the partial last block */
+static void dequantize_partial(const dequantize4 *q, size_t b)
 {
-    size_t at = b * q->block, n = nb_min_size(q->block, q->n - at), even = n & ~(size_t)1;
-    const uint8_t *from = q->packed + at / 2;
-    float table[16];
-    for (int i = 0; i < 16; i++)
-        table[i] = q->map[i] * q->absmax[b];
-    if (q->type == NB_FLOAT_F32) {
-        float *y = (float *)q->y + at;
-        q->loops->decode4(from, even, table, y, q->stream);
-        if (n > even)
-            y[even] = table[from[even / 2] >> 4];
-    } else {
-        uint16_t half[16], *y = (uint16_t *)q->y + at;
-        q->loops->narrow(table, q->type == NB_FLOAT_BF16, half, 16);
-        q->loops->decode4_half(from, even, half, y, q->stream);
-        if (n > even)
-            y[even] = half[from[even / 2] >> 4];
+    float room[NB_BNB_BLOCK_MOST];
+    size_t at = b * q->block, n = q->n - at;
+    float *y = nb_bnb_target(q->y, q->type, at, room);
+    for (size_t i = 0; i < n; i++) {
+        unsigned two = q->packed[(at + i) / 2];
+        y[i] = q->map[i % 2 ? two & 15 : two >> 4] * q->absmax[b];
     }
+    nb_bnb_store(q->loops, room, q->y, q->type, at, n);
 }
 
 static bool dequantize_blocks(void *context, size_t begin, size_t end)
 {
     const dequantize4 *q = context;
-    for (size_t b = begin; b < end; b++)
-        dequantize_block(q, b);
+    size_t whole = nb_min_size(end, q->n / q->block), at = begin * q->block, blocks = whole > begin ? whole - begin : 0;
+    if (q->type == NB_FLOAT_F32)
+        q->loops->decode4(q->packed + at / 2, q->absmax + begin, q->map, q->block, blocks, (float *)q->y + at,
+                          q->stream);
+    else
+        q->loops->decode4_half(q->packed + at / 2, q->absmax + begin, q->map, q->block, blocks, (uint16_t *)q->y + at,
+                               q->type == NB_FLOAT_BF16, q->stream);
+    if (end > whole)
+        dequantize_partial(q, end - 1);
 #if defined(__x86_64__)
     if (q->stream)
         _mm_sfence(); /* streamed stores are seen by others after this */

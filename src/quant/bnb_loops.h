@@ -113,95 +113,124 @@ static void encode4(const float *x, size_t n, float factor, const float *middle,
 
 /* ---- 4 bits: dequantize ---- */
 
-static void decode4_tail(const uint8_t *packed, size_t n, const float *table, float *y)
-{
-    for (size_t i = 0; i < n; i += 2, packed++) {
-        y[i] = table[*packed >> 4];
-        y[i + 1] = table[*packed & 15];
-    }
-}
-
-static void decode4_half_tail(const uint8_t *packed, size_t n, const uint16_t *table, uint16_t *y)
-{
-    for (size_t i = 0; i < n; i += 2, packed++) {
-        y[i] = table[*packed >> 4];
-        y[i + 1] = table[*packed & 15];
-    }
-}
+/* A block's 16 possible values are computed once, then looked up. */
 
 #if defined(__AVX512F__)
 
-/* Bits 4, 0, 12, 8 ... of eight bytes, each to the low half of a 32-bit lane: the index of a look-up that ignores the rest
- * of the lane. */
-static void decode4(const uint8_t *packed, size_t n, const float *table, float *y, bool stream)
+static inline __m512 values_of(const float *map, float absmax)
+{
+    return _mm512_mul_ps(_mm512_loadu_ps(map), _mm512_set1_ps(absmax));
+}
+
+/* The byte shifts put bits 4, 0, 12, 8 ... of eight bytes to the low half of a 32-bit lane each: the index of a look-up
+ * that ignores the rest of the lane. */
+static void decode4(const uint8_t *packed, const float *absmax, const float *map, size_t block, size_t blocks, float *y,
+                    bool stream)
 {
     const __m512i where = _mm512_set_epi64(0x3800000000 | 0x3c, 0x3000000000 | 0x34, 0x2800000000 | 0x2c,
                                            0x2000000000 | 0x24, 0x1800000000 | 0x1c, 0x1000000000 | 0x14,
                                            0x0800000000 | 0x0c, 0x0000000000 | 0x04);
-    const __m512 t = _mm512_loadu_ps(table);
     stream = stream && ((uintptr_t)y & 63) == 0;
-    for (; n >= 16; n -= 16, packed += 8, y += 16) {
-        uint64_t bytes;
-        memcpy(&bytes, packed, 8);
-        __m512i index = _mm512_multishift_epi64_epi8(where, _mm512_set1_epi64((long long)bytes));
-        __m512 v = _mm512_permutexvar_ps(index, t);
-        if (stream)
-            _mm512_stream_ps(y, v);
-        else
-            _mm512_storeu_ps(y, v);
+    for (size_t b = 0; b < blocks; b++) {
+        __m512 t = values_of(map, absmax[b]);
+        for (size_t i = 0; i < block; i += 16, packed += 8, y += 16) {
+            uint64_t bytes;
+            memcpy(&bytes, packed, 8);
+            __m512i index = _mm512_multishift_epi64_epi8(where, _mm512_set1_epi64((long long)bytes));
+            if (stream)
+                _mm512_stream_ps(y, _mm512_permutexvar_ps(index, t));
+            else
+                _mm512_storeu_ps(y, _mm512_permutexvar_ps(index, t));
+        }
     }
-    decode4_tail(packed, n, table, y);
 }
 
-static void decode4_half(const uint8_t *packed, size_t n, const uint16_t *table, uint16_t *y, bool stream)
+static inline __m256i round_bf16(__m512 x)
+{
+    __m512i u = _mm512_castps_si512(x), top = _mm512_srli_epi32(u, 16);
+    __m512i up = _mm512_add_epi32(_mm512_and_si512(top, _mm512_set1_epi32(1)), _mm512_set1_epi32(0x7fff));
+    __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(u, up), 16);
+    __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
+    return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan, top, _mm512_set1_epi32(0x40)));
+}
+
+static void decode4_half(const uint8_t *packed, const float *absmax, const float *map, size_t block, size_t blocks,
+                         uint16_t *y, bool bf16, bool stream)
 {
     const __m512i where = _mm512_set1_epi64(0x0008000c00000004);
-    const __m512i t = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)table));
     stream = stream && ((uintptr_t)y & 63) == 0;
-    for (; n >= 32; n -= 32, packed += 16, y += 32) {
-        __m512i two = _mm512_cvtepu16_epi64(_mm_loadu_si128((const __m128i *)(const void *)packed));
-        __m512i v = _mm512_permutexvar_epi16(_mm512_multishift_epi64_epi8(where, two), t);
-        if (stream)
-            _mm512_stream_si512((void *)y, v);
-        else
-            _mm512_storeu_si512(y, v);
+    for (size_t b = 0; b < blocks; b++) {
+        __m512 v = values_of(map, absmax[b]);
+        __m256i half = bf16 ? round_bf16(v) : _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+        __m512i t = _mm512_broadcast_i64x4(half);
+        for (size_t i = 0; i < block; i += 32, packed += 16, y += 32) {
+            __m512i two = _mm512_cvtepu16_epi64(_mm_loadu_si128((const __m128i *)(const void *)packed));
+            __m512i z = _mm512_permutexvar_epi16(_mm512_multishift_epi64_epi8(where, two), t);
+            if (stream)
+                _mm512_stream_si512((void *)y, z);
+            else
+                _mm512_storeu_si512(y, z);
+        }
     }
-    decode4_half_tail(packed, n, table, y);
 }
 
 #else
 
 #if defined(__AVX2__)
-static void decode4(const uint8_t *packed, size_t n, const float *table, float *y, bool stream)
+static void decode4(const uint8_t *packed, const float *absmax, const float *map, size_t block, size_t blocks, float *y,
+                    bool stream)
 {
     const __m256i shift = _mm256_set_epi32(24, 28, 16, 20, 8, 12, 0, 4);
-    const __m256 low = _mm256_loadu_ps(table), high = _mm256_loadu_ps(table + 8);
     stream = stream && ((uintptr_t)y & 31) == 0;
-    for (; n >= 8; n -= 8, packed += 4, y += 8) {
-        int bytes;
-        memcpy(&bytes, packed, 4);
-        __m256i index = _mm256_srlv_epi32(_mm256_set1_epi32(bytes), shift);
-        __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)); /* bit 3 chooses the half */
-        __m256 v = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, index), _mm256_permutevar8x32_ps(high, index), upper);
-        if (stream)
-            _mm256_stream_ps(y, v);
-        else
-            _mm256_storeu_ps(y, v);
+    for (size_t b = 0; b < blocks; b++) {
+        __m256 scale = _mm256_set1_ps(absmax[b]);
+        __m256 low = _mm256_mul_ps(_mm256_loadu_ps(map), scale), high = _mm256_mul_ps(_mm256_loadu_ps(map + 8), scale);
+        for (size_t i = 0; i < block; i += 8, packed += 4, y += 8) {
+            int bytes;
+            memcpy(&bytes, packed, 4);
+            __m256i index = _mm256_srlv_epi32(_mm256_set1_epi32(bytes), shift);
+            __m256 upper = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)); /* bit 3 chooses the half */
+            __m256 v = _mm256_blendv_ps(_mm256_permutevar8x32_ps(low, index), _mm256_permutevar8x32_ps(high, index),
+                                        upper);
+            if (stream)
+                _mm256_stream_ps(y, v);
+            else
+                _mm256_storeu_ps(y, v);
+        }
     }
-    decode4_tail(packed, n, table, y);
 }
 #else
-static void decode4(const uint8_t *packed, size_t n, const float *table, float *y, bool stream)
+static void decode4(const uint8_t *packed, const float *absmax, const float *map, size_t block, size_t blocks, float *y,
+                    bool stream)
 {
     (void)stream;
-    decode4_tail(packed, n, table, y);
+    for (size_t b = 0; b < blocks; b++) {
+        float table[16];
+        for (int i = 0; i < 16; i++)
+            table[i] = map[i] * absmax[b];
+        for (size_t i = 0; i < block; i += 2, packed++, y += 2) {
+            y[0] = table[*packed >> 4];
+            y[1] = table[*packed & 15];
+        }
+    }
 }
 #endif
 
-static void decode4_half(const uint8_t *packed, size_t n, const uint16_t *table, uint16_t *y, bool stream)
+static void decode4_half(const uint8_t *packed, const float *absmax, const float *map, size_t block, size_t blocks,
+                         uint16_t *y, bool bf16, bool stream)
 {
     (void)stream;
-    decode4_half_tail(packed, n, table, y);
+    for (size_t b = 0; b < blocks; b++) {
+        float table[16];
+        uint16_t half[16];
+        for (int i = 0; i < 16; i++)
+            table[i] = map[i] * absmax[b];
+        narrow(table, bf16, half, 16);
+        for (size_t i = 0; i < block; i += 2, packed++, y += 2) {
+            y[0] = half[*packed >> 4];
+            y[1] = half[*packed & 15];
+        }
+    }
 }
 
 #endif
