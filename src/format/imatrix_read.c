@@ -25,6 +25,15 @@ static nb_status check_values(const char *path, const nb_imatrix_entry *e, nb_er
     return NB_OK;
 }
 
+static nb_status add_entry(nb_imatrix *m, nb_str name, size_t columns, size_t matrices, const char *path,
+                           nb_imatrix_entry **out, nb_error *err)
+{
+    nb_status status = nb_imatrix_add(m, name, columns, matrices, out, err);
+    if (status == NB_OK)
+        return status;
+    return nb_fail_prefix(err, status == NB_ERR_ARGUMENT ? NB_ERR_FORMAT : status, "%s", path);
+}
+
 /* ---- GGUF: tensors NAME.in_sum2 and NAME.counts ---- */
 
 static const nb_str sum_suffix = {".in_sum2", 8}, count_suffix = {".counts", 7};
@@ -61,8 +70,7 @@ static nb_status read_pair(const nb_gguf *g, nb_str name, const nb_gguf_tensor *
     if (matrices == 0 || values == 0 || values % matrices)
         return nb_fail(err, NB_ERR_FORMAT, "%s: '%.*s' has %zu sums, which %zu counts do not divide", path,
                        NB_STR_ARG(name), values, matrices);
-    if (nb_imatrix_add(m, name, values / matrices, matrices, &e, err) != NB_OK)
-        return nb_fail_prefix(err, NB_ERR_FORMAT, "%s", path);
+    NB_TRY(add_entry(m, name, values / matrices, matrices, path, &e, err));
     memcpy(e->sum, sums->data, sums->bytes);
     memcpy(e->count, counts->data, counts->bytes);
     return check_values(path, e, err);
@@ -159,8 +167,7 @@ static nb_status read_entry(cursor *c, nb_imatrix *m, nb_error *err)
     if ((size_t)values > (c->size - c->at) / sizeof(float))
         return nb_fail(err, NB_ERR_FORMAT, "%s: byte %zu: %d values of '%.*s' are said to follow, %zu bytes do",
                        c->path, c->at, values, bytes, name, c->size - c->at);
-    if (nb_imatrix_add(m, (nb_str){name, (size_t)bytes}, (size_t)values, 1, &e, err) != NB_OK)
-        return nb_fail_prefix(err, NB_ERR_FORMAT, "%s: byte %zu", c->path, c->at);
+    NB_TRY(add_entry(m, (nb_str){name, (size_t)bytes}, (size_t)values, 1, c->path, &e, err));
     NB_TRY(take(c, e->sum, (size_t)values * sizeof(float), "values", err));
     e->count[0] = (float)(calls ? calls : 1); /* 0: the values are means already */
     return check_values(c->path, e, err);
