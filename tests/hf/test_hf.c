@@ -1,0 +1,288 @@
+/* What a directory's files become as metadata, and what is said about files that make no sense. Each case edits a copy of a
+ * tiny checkpoint's file. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "hf/hf.h"
+#include "hf/hf_arch.h"
+#include "support/folder.h"
+
+#define HF NB_TEST_DATA "/hf/"
+
+static nb_error err;
+
+/* ---- a copy of a directory: links to its files, and one file with other text ---- */
+
+static const char *const files[] = {"config.json", "tokenizer.json",    "tokenizer_config.json", "tokenizer.model",
+                                    "vocab.txt",   "model.safetensors", "modules.json",          "chat_template.jinja"};
+enum { FILES = sizeof files / sizeof *files };
+
+static void write_file(const char *name, const char *text, size_t n)
+{
+    FILE *f = fopen(nb_folder_path(name), "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void link_files(const char *model)
+{
+    for (int i = 0; i < FILES; i++) {
+        char from[512];
+        snprintf(from, sizeof from, HF "%s/%s", model, files[i]);
+        if (access(from, R_OK) == 0)
+            assert_int_equal(symlink(from, nb_folder_path(files[i])), 0);
+    }
+}
+
+static void unlink_files(void)
+{
+    for (int i = 0; i < FILES; i++)
+        unlink(nb_folder_path(files[i]));
+}
+
+/* the file with the first `from` in it replaced */
+static void edit(const char *model, const char *name, const char *from, const char *to)
+{
+    char path[512];
+    nb_buf text = {0}, out = {0};
+    snprintf(path, sizeof path, HF "%s/%s", model, name);
+    assert_int_equal(nb_file_read(path, 1 << 24, &text, &err), NB_OK);
+    char *at = strstr(text.data, from);
+    if (!at)
+        fail_msg("%s/%s has no '%s'", model, name, from);
+    nb_buf_add(&out, text.data, (size_t)(at - text.data));
+    nb_buf_z(&out, to);
+    nb_buf_z(&out, at + strlen(from));
+    unlink(nb_folder_path(name));
+    write_file(name, out.data, out.len);
+    nb_buf_free(&text);
+    nb_buf_free(&out);
+}
+
+static nb_source *open_ok(const char *path)
+{
+    nb_source *s;
+    if (nb_hf_open(path, &s, &err) != NB_OK)
+        fail_msg("%s", err.message);
+    return s;
+}
+
+/* ---- metadata ---- */
+
+static uint32_t u32_of(const nb_source *s, const char *key)
+{
+    const nb_gguf_value *v = nb_source_find(s, key);
+    if (!v || v->kind != NB_GGUF_U32)
+        fail_msg("%s is missing", key);
+    return (uint32_t)nb_gguf_elem_u64(v, 0);
+}
+
+static double f32_of(const nb_source *s, const char *key)
+{
+    const nb_gguf_value *v = nb_source_find(s, key);
+    if (!v || v->kind != NB_GGUF_F32)
+        fail_msg("%s is missing", key);
+    return nb_gguf_elem_f64(v, 0);
+}
+
+static void expect_str(const nb_source *s, const char *key, const char *want)
+{
+    const nb_gguf_value *v = nb_source_find(s, key);
+    if (!v || v->kind != NB_GGUF_STRING || !nb_str_eqz((nb_str){(const char *)v->data, v->bytes}, want))
+        fail_msg("%s is '%.*s', not '%s'", key, v ? (int)v->bytes : 0, v ? (const char *)v->data : "", want);
+}
+
+static void test_metadata(void **state)
+{
+    (void)state;
+    nb_source *s = open_ok(HF "mistral-sliding");
+    expect_str(s, "general.architecture", "llama");
+    expect_str(s, "general.name", "Mistral Sliding");
+    expect_str(s, "tokenizer.ggml.model", "llama");
+    assert_int_equal(u32_of(s, "llama.attention.sliding_window"), 16);
+    assert_int_equal(u32_of(s, "llama.attention.head_count_kv"), 2);
+    assert_int_equal(u32_of(s, "general.file_type"), 32);
+    assert_int_equal(u32_of(s, "tokenizer.ggml.bos_token_id"), 1);
+    nb_source_free(s);
+    s = open_ok(HF "gemma-3");
+    assert_true(f32_of(s, "gemma3.rope.freq_base") == 1000000 && f32_of(s, "gemma3.rope.freq_base_swa") == 10000);
+    expect_str(s, "gemma3.rope.scaling.type", "linear");
+    assert_true(f32_of(s, "gemma3.rope.scaling.factor") == 8);
+    nb_source_free(s);
+    s = open_ok(HF "opt-350m-post-norm");
+    assert_int_equal(u32_of(s, "opt.token_embedding_length"), 32);
+    assert_int_equal(nb_gguf_elem_u64(nb_source_find(s, "opt.norm_first"), 0), 0);
+    nb_source_free(s);
+    s = open_ok(HF "tokenizer-unknown-expressions");
+    assert_int_equal(nb_source_find(s, "nibble.tokenizer.pre_expressions")->count, 3);
+    expect_str(s, "tokenizer.ggml.pre", "default");
+    nb_source_free(s);
+    s = open_ok(HF "tokenizer-llama3");
+    assert_null(nb_source_find(s, "nibble.tokenizer.pre_expressions"));
+    expect_str(s, "tokenizer.ggml.pre", "dbrx");
+    expect_str(s, "tokenizer.chat_template", "{{ bos_token }}");
+    expect_str(s, "tokenizer.chat_template.tool_use", "{{ eos_token }}");
+    nb_source_free(s);
+}
+
+/* the two styles of config.json say the same */
+static void test_rope_styles(void **state)
+{
+    (void)state;
+    link_files("gemma-3");
+    edit("gemma-3", "config.json",
+         "\"rope_theta\": 1000000.0,\n \"rope_local_base_freq\": 10000.0,\n \"rope_scaling\": {\n  \"rope_type\": "
+         "\"linear\","
+         "\n  \"factor\": 8.0\n },",
+         "\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"linear\", \"factor\": 8.0, \"rope_theta\": "
+         "1000000.0},"
+         "\"sliding_attention\": {\"rope_type\": \"default\", \"rope_theta\": 10000.0}},");
+    nb_source *old = open_ok(HF "gemma-3"), *new = open_ok(nb_folder);
+    for (size_t i = 0; i < old->value_count; i++) {
+        const nb_gguf_value *a = &old->values[i];
+        char key[128];
+        snprintf(key, sizeof key, "%.*s", NB_STR_ARG(a->key));
+        const nb_gguf_value *b = nb_source_find(new, key);
+        if (strcmp(key, "general.name") != 0 && (!b || b->bytes != a->bytes || memcmp(a->data, b->data, a->bytes) != 0))
+            fail_msg("%s differs", key);
+    }
+    nb_source_free(old);
+    nb_source_free(new);
+    unlink_files();
+}
+
+static void test_no_tokenizer(void **state)
+{
+    (void)state;
+    link_files("qwen2");
+    unlink(nb_folder_path("tokenizer.json"));
+    unlink(nb_folder_path("tokenizer_config.json"));
+    nb_source *s = open_ok(nb_folder);
+    expect_str(s, "tokenizer.ggml.model", "no_vocab");
+    nb_source_free(s);
+    unlink_files();
+}
+
+/* ---- files that make no sense ---- */
+
+static void test_refused(void **state)
+{
+    static const struct {
+        const char *model, *file, *from, *to, *message;
+        nb_status status;
+    } cases[] = {
+        {"qwen2", "config.json", "{", "[", "byte", NB_ERR_FORMAT},
+        {"qwen2", "config.json", "Qwen2ForCausalLM", "NoSuchModel", "NoSuchModel", NB_ERR_UNSUPPORTED},
+        {"qwen2", "config.json", "\"architectures\"", "\"a\"", "architectures", NB_ERR_FORMAT},
+        {"qwen2", "config.json", "\"hidden_size\": 64", "\"hidden_size\": -64", "hidden_size", NB_ERR_FORMAT},
+        {"qwen2", "config.json", "\"hidden_size\": 64", "\"hidden_size\": 1e99", "hidden_size", NB_ERR_FORMAT},
+        {"qwen2", "config.json", "\"hidden_size\": 64", "\"hidden_size\": \"64\"", "hidden_size", NB_ERR_FORMAT},
+        {"qwen2", "config.json", "\"hidden_size\": 64,", "", "hidden_size is missing", NB_ERR_FORMAT},
+        {"qwen2", "config.json", "\"hidden_size\": 64", "\"hidden_size\": 64, \"hidden_size\": 64", "twice",
+         NB_ERR_FORMAT},
+        {"qwen2", "config.json", "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 4", "model.layers.3.",
+         NB_ERR_FORMAT},
+        {"qwen2", "config.json", "\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2", "model.layers.2.",
+         NB_ERR_UNSUPPORTED},
+        {"qwen2", "config.json", "\"silu\"", "\"relu\"", "hidden_act", NB_ERR_UNSUPPORTED},
+        {"qwen2", "config.json", "\"rope_theta\": 1000000.0", "\"rope_theta\": 0", "rope_theta", NB_ERR_FORMAT},
+        {"qwen2", "config.json", "\"hidden_act\"", "\"rope_scaling\": {\"type\": \"spiral\"}, \"hidden_act\"", "spiral",
+         NB_ERR_UNSUPPORTED},
+        {"qwen2", "config.json", "\"hidden_act\"", "\"rope_scaling\": 7, \"hidden_act\"", "rope_scaling",
+         NB_ERR_FORMAT},
+        {"qwen2", "config.json", "\"hidden_act\"",
+         "\"rope_scaling\": {\"type\": \"longrope\", \"original_max_position_embeddings\": 4, \"long_factor\": [1]}, "
+         "\"hidden_act\"",
+         "long_factor", NB_ERR_FORMAT},
+        {"qwen2", "config.json", "\"hidden_act\"",
+         "\"rope_scaling\": {\"type\": \"llama3\", \"low_freq_factor\": 0}, \"hidden_act\"", "low_freq_factor",
+         NB_ERR_FORMAT},
+        {"qwen2", "config.json", "\"hidden_act\"",
+         "\"quantization_config\": {\"quant_method\": \"gptq\"}, \"hidden_act\"", "gptq", NB_ERR_UNSUPPORTED},
+        {"llama-2-mha", "config.json", "\"num_attention_heads\": 4", "\"num_attention_heads\": 5", "heads",
+         NB_ERR_FORMAT},
+        {"gemma-3", "config.json", "\"query_pre_attn_scalar\": 32", "\"query_pre_attn_scalar\": 31",
+         "query_pre_attn_scalar", NB_ERR_UNSUPPORTED},
+        {"qwen2", "tokenizer.json", "{", "", "tokenizer.json", NB_ERR_FORMAT},
+        {"qwen2", "tokenizer.json", "\"BPE\"", "\"WordLevel\"", "WordPiece", NB_ERR_UNSUPPORTED},
+        {"qwen2", "tokenizer.json", "\"model\"", "\"mode\"", "no model", NB_ERR_FORMAT},
+        {"qwen2", "tokenizer.json", "\"merges\"", "\"mergers\"", "no merges", NB_ERR_FORMAT},
+        {"qwen2", "tokenizer.json", "\"ByteLevel\"", "\"Whitespace\"", "Whitespace", NB_ERR_UNSUPPORTED},
+        {"qwen2", "tokenizer.json", "\"<|im_start|>\": 1", "\"<|im_start|>\": 0", "same id", NB_ERR_FORMAT},
+        {"qwen2", "tokenizer.json", "\"<|im_start|>\": 1", "\"<|im_start|>\": 600", "600", NB_ERR_FORMAT},
+        {"qwen2", "tokenizer.json", "\"<|im_start|>\": 1", "\"<|im_start|>\": 1.5", "whole number", NB_ERR_FORMAT},
+        {"llama-2-mha", "tokenizer.model", "<unk>", "<unk", "tokenizer.model", NB_ERR_FORMAT},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        nb_source *s = NULL;
+        link_files(cases[i].model);
+        edit(cases[i].model, cases[i].file, cases[i].from, cases[i].to);
+        nb_status status = nb_hf_open(nb_folder, &s, &err);
+        if (status != cases[i].status || !strstr(err.message, cases[i].message))
+            fail_msg("case %zu (%s -> %s): status %d, '%s'", i, cases[i].from, cases[i].to, status,
+                     status == NB_OK ? "" : err.message);
+        assert_null(s);
+        unlink_files();
+    }
+}
+
+/* every cut of the files is an error or a model, and nothing worse */
+static void test_cut(void **state)
+{
+    static const char *const models[][2] = {{"qwen2", "config.json"},
+                                            {"tokenizer-llama3", "tokenizer.json"},
+                                            {"older-pieces", "tokenizer.model"},
+                                            {"tokenizer-unigram", "tokenizer.json"},
+                                            {"older-wordpiece", "vocab.txt"}};
+    (void)state;
+    for (size_t m = 0; m < sizeof models / sizeof *models; m++) {
+        char path[512];
+        nb_buf text = {0};
+        size_t refused = 0;
+        snprintf(path, sizeof path, HF "%s/%s", models[m][0], models[m][1]);
+        assert_int_equal(nb_file_read(path, 1 << 24, &text, &err), NB_OK);
+        link_files(models[m][0]);
+        for (size_t n = 0; n < text.len; n += 1 + text.len / 60) {
+            nb_source *s = NULL;
+            unlink(nb_folder_path(models[m][1]));
+            write_file(models[m][1], text.data, n);
+            refused += nb_hf_open(nb_folder, &s, &err) != NB_OK;
+            nb_source_free(s);
+        }
+        assert_true(refused > 0 || strcmp(models[m][1], "vocab.txt") == 0);
+        nb_buf_free(&text);
+        unlink_files();
+    }
+}
+
+/* ---- the permutation of rotary halves and its way back ---- */
+
+static void test_permutation(void **state)
+{
+    (void)state;
+    for (uint64_t head = 2; head <= 32; head += 2)
+        for (uint64_t r = 0; r < head * 3; r++) {
+            uint64_t i = r % head, want = r - i + (i % 2 ? head / 2 : 0) + i / 2;
+            assert_int_equal(nb_hf_permuted(r, head), want);
+            assert_int_equal(nb_hf_unpermuted(nb_hf_permuted(r, head), head), r);
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_metadata), cmocka_unit_test(test_rope_styles), cmocka_unit_test(test_no_tokenizer),
+        cmocka_unit_test(test_refused),  cmocka_unit_test(test_cut),         cmocka_unit_test(test_permutation),
+    };
+    return cmocka_run_group_tests(tests, nb_folder_make, nb_folder_remove);
+}
