@@ -38,7 +38,7 @@ nb_axis nb_axis_linear(const char *label, double lo, double hi)
 static void log_ticks(nb_axis *a)
 {
     static const double nice[] = {1, 2, 5};
-    double decades = log10(a->hi / a->lo);
+    double decades = log10(a->hi) - log10(a->lo);
     int every = decades > 2.5 ? 3 : 1, skip = decades > 12 ? (int)ceil(decades / 12) : 1;
     for (int power = (int)floor(log10(a->lo) - 1e-9); power <= (int)ceil(log10(a->hi)); power += skip)
         for (int i = 0; i < 3; i += every) {
@@ -87,7 +87,7 @@ nb_axis nb_axis_names(const char *label, const char *const *names, size_t count)
 double nb_axis_at(const nb_axis *a, double value)
 {
     value = fmin(fmax(value, a->lo), a->hi);
-    double share = a->log ? log(value / a->lo) / log(a->hi / a->lo) : (value - a->lo) / (a->hi - a->lo);
+    double share = a->log ? (log(value) - log(a->lo)) / (log(a->hi) - log(a->lo)) : (value - a->lo) / (a->hi - a->lo);
     return a->from + share * (a->to - a->from);
 }
 
@@ -97,7 +97,7 @@ void nb_axis_format(const nb_axis *a, double value, char text[32])
     if (a->names)
         snprintf(text, 32, "%.31s", a->names[(size_t)value]);
     else if (size > 0 && (size < 1e-3 || size >= 1e6))
-        snprintf(text, 32, "%.0e", value);
+        snprintf(text, 32, "%.0fe%.0f", value / pow(10, floor(log10(size) + 1e-9)), floor(log10(size) + 1e-9));
     else
         snprintf(text, 32, "%.6g", value);
 }
@@ -254,9 +254,9 @@ void nb_chart_label(nb_chart *c, double x, double y, const char *text)
     if (!shown(c, x, y))
         return;
     double px = nb_axis_at(&c->x, x), py = nb_axis_at(&c->y, y), width = CHARACTER * (double)strlen(text);
-    const double left[] = {px + 8, px + 5, px + 5, px - 8 - width, px - 5 - width, px - 5 - width, px - width / 2,
+    const double left[] = {px + 5, px + 8, px + 5, px - 5 - width, px - 8 - width, px - 5 - width, px - width / 2,
                            px - width / 2};
-    const double middle[] = {py, py - 12, py + 12, py, py - 12, py + 12, py - 16, py + 16};
+    const double middle[] = {py - 12, py, py + 12, py - 12, py, py + 12, py - 16, py + 16};
     double box[4] = {0};
     for (size_t i = 0; i < sizeof left / sizeof *left; i++) {
         double candidate[4] = {left[i], middle[i] - LABEL_HEIGHT / 2.0, left[i] + width, middle[i] + LABEL_HEIGHT / 2.0};

@@ -39,8 +39,8 @@ static void widen(double value, double *lo, double *hi)
 
 static void put_divergence(nb_buf *b, const nb_evaluation *e)
 {
-    nb_page_number(b, "%.5f ± %.5f", e->kl_mean, e->kl_error);
-    nb_page_number(b, "%.5f", e->kl_99);
+    nb_page_number(b, "%.4g ± %.2g", e->kl_mean, e->kl_error);
+    nb_page_number(b, "%.3g", e->kl_99);
     nb_page_number(b, "%.4f ± %.4f", e->ratio, e->ratio_error);
     nb_page_number(b, "%.2f", 100 * e->same_top);
     nb_page_number(b, "%.2f", 100 * e->agree[NB_AGREE_KS - 1]);
@@ -65,18 +65,17 @@ static void put_row(const nb_report *r, nb_buf *b, size_t i)
 
 static void cost_table(const nb_report *r, nb_buf *b)
 {
-    const char *heads[16] = {"file", "size, MB", "bits a weight", "squared error of the weights, relative"};
+    const char *heads[16] = {"file", "size, MB", "bits a weight", "error of the weights"};
     size_t n = 4;
     if (r->params->weights)
-        heads[n++] = "the same, weighed by the importance matrix";
+        heads[n++] = "the same, by importance";
     if (has_text(r)) {
-        static const char *const more[] = {"KL divergence, mean",  "99 %",
-                                           "perplexity, ratio",    "same top token, %",
-                                           "top 10 kept, %", "RMS change in p, %"};
+        static const char *const more[] = {"KL divergence",    "99 % of it",     "ratio of perplexities",
+                                           "same top token, %", "top 10 kept, %", "RMS change in p, %"};
         for (size_t i = 0; i < 6; i++)
             heads[n++] = more[i];
     }
-    heads[n++] = "on the frontier";
+    heads[n++] = "frontier";
     nb_page_table_begin(b, heads, n);
     for (size_t i = 0; i < r->params->count; i++)
         put_row(r, b, i);
@@ -95,13 +94,17 @@ static void introduction(const nb_report *r, nb_buf *b)
     if (has_text(r))
         nb_page_paragraph(b,
                           "The Kullback-Leibler divergence says how far a file's predictions are from the source's, in nats "
-                          "a token: 0 is the same. Measured on %zu tokens of %s, the second halves of %zu windows of %zu; "
+                          "a token: 0 is the same. Measured on %zu tokens of %s, the second halves of %zu window%s of %zu; "
                           "± is a standard error. The source's own perplexity there is %.4f.",
-                          r->files[0].found.scored, r->params->text_name, r->files[0].found.windows, r->params->window,
+                          r->files[0].found.scored, r->params->text_name, r->files[0].found.windows,
+                          r->files[0].found.windows == 1 ? "" : "s", r->params->window,
                           r->files[0].found.base_perplexity);
     else
         nb_page_paragraph(b, "Without a text only the weights are compared, not what the models predict.");
     cost_table(r, b);
+    nb_page_paragraph(b, "Error of the weights: squared differences of all matrices over the squares of the source's%s. Top 10 "
+                         "kept: the share of the source's ten likeliest tokens that are among the file's ten.",
+                      r->params->weights ? "; by importance: each column weighed by the importance matrix" : "");
 }
 
 /* ---- size against loss ---- */
@@ -311,7 +314,7 @@ static void histogram(nb_buf *b, const char *title, const nb_report_values *v, s
     for (size_t i = 0; i < NB_REPORT_BINS; i++)
         most = fmax(most, v->bins[i]);
     nb_page_figure_begin(b);
-    nb_chart_begin(&c, b, title, 400, 200, nb_axis_linear("value", -v->limit, v->limit),
+    nb_chart_begin(&c, b, title, 300, 190, nb_axis_linear("value", -v->limit, v->limit),
                    nb_axis_linear("share, %", 0, most));
     nb_chart_bars(&c, -v->limit, v->limit, v->bins, NB_REPORT_BINS, series);
     nb_chart_end(&c);
