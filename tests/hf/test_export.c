@@ -39,7 +39,7 @@ static void export_to(const nb_source *s, const char *dir, const char *type)
 
 static void remove_model(const char *dir)
 {
-    char path[512];
+    char path[1024];
     for (size_t i = 0; i < 4; i++) {
         snprintf(path, sizeof path, "%s/%s", dir, files[i]);
         unlink(path);
@@ -105,7 +105,7 @@ static void same_keys(const nb_source *a, const nb_source *b)
 static void same_files(const char *a, const char *b)
 {
     for (size_t i = 0; i < 4; i++) {
-        char path[512];
+        char path[1024];
         nb_map x, y;
         nb_error err = {0};
         snprintf(path, sizeof path, "%s/%s", a, files[i]);
@@ -150,7 +150,7 @@ static void there_and_back(void **state)
 
 static nb_str text_of(const char *dir, const char *name, nb_buf *b)
 {
-    char path[512];
+    char path[1024];
     nb_error err = {0};
     snprintf(path, sizeof path, "%s/%s", dir, name);
     nb_buf_clear(b);
@@ -213,7 +213,7 @@ static void refused(const nb_source *s, const char *type, const char *says)
     assert_int_not_equal(nb_hf_export(s, dir, &p, NULL, NULL, NULL, &err), NB_OK);
     if (!strstr(err.message, says))
         fail_msg("'%s' wanted, got: %s", says, err.message);
-    char config[512];
+    char config[1024];
     snprintf(config, sizeof config, "%s/config.json", dir);
     assert_int_not_equal(stat(config, &st), 0);
     remove_model(dir);

@@ -1,0 +1,13 @@
+/* convert_export.h - nibble convert FILE.gguf DIR: the way back, a directory that transformers loads. */
+#ifndef NB_CLI_CONVERT_EXPORT_H
+#define NB_CLI_CONVERT_EXPORT_H
+
+#include "cli/cli.h"
+
+/* True when convert's arguments ask for this direction: a file, and a name that is no GGUF file's. */
+bool nb_convert_exports(const char *in, const char *out);
+
+/* type: "COPY" chooses by the file. shard_bytes 0: one file. Prints what became of it; returns the exit code. */
+int nb_convert_export(const char *in, const char *dir, const char *type, uint64_t shard_bytes);
+
+#endif
