@@ -110,7 +110,8 @@ int nb_cmd_report(int argc, char **argv)
         {"text", 0, NB_OPTION_STRING, &o.text, "FILE", "measure the divergence on this text"},
         {"chunks", 0, NB_OPTION_I64, &o.chunks, "N", "windows of the text (default: 16; 0: all)"},
         {"tensor", 0, NB_OPTION_STRING, &o.tensor, "NAME", "draw this one (default: ffn_down of the middle layer)"},
-        {"imatrix", 0, NB_OPTION_STRING, &o.imatrix, "FILE", "weigh the weights' errors by this importance matrix, too"},
+        {"imatrix", 0, NB_OPTION_STRING, &o.imatrix, "FILE",
+         "weigh the weights' errors by this importance matrix, too"},
         NB_MODEL_OPTION_ROWS(o.model),
         {.name = ""},
     };

@@ -114,7 +114,10 @@ void nb_page_cell(nb_buf *out, const char *format, ...) { PUT_BETWEEN("<td>", "<
 void nb_page_number(nb_buf *out, const char *format, ...) { PUT_BETWEEN("<td class=\"n\">", "</td>"); }
 
 void nb_page_figure_begin(nb_buf *out) { nb_buf_z(out, "<figure>\n"); }
-void nb_page_figure_end(nb_buf *out, const char *format, ...) { PUT_BETWEEN("<figcaption>", "</figcaption>\n</figure>\n"); }
+void nb_page_figure_end(nb_buf *out, const char *format, ...)
+{
+    PUT_BETWEEN("<figcaption>", "</figcaption>\n</figure>\n");
+}
 
 void nb_page_code(nb_buf *out, nb_str text)
 {

@@ -133,8 +133,8 @@ static void draw_x(nb_chart *c, bool slanted)
     for (size_t i = 0; i < c->x.tick_count; i++) {
         double at = nb_axis_at(&c->x, c->x.ticks[i]);
         nb_axis_format(&c->x, c->x.ticks[i], text);
-        nb_buf_printf(c->out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"grid\"/>\n", at, c->y.to, at,
-                      bottom);
+        nb_buf_printf(c->out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"grid\"/>\n", at, c->y.to,
+                      at, bottom);
         if (slanted) {
             nb_buf_printf(c->out, "<g transform=\"translate(%.1f %.1f) rotate(-35)\">", at + 4, bottom + 14);
             put_text(c->out, 0, 0, "end", "tick", text);
@@ -254,12 +254,13 @@ void nb_chart_label(nb_chart *c, double x, double y, const char *text)
     if (!shown(c, x, y))
         return;
     double px = nb_axis_at(&c->x, x), py = nb_axis_at(&c->y, y), width = CHARACTER * (double)strlen(text);
-    const double left[] = {px + 5, px + 8, px + 5, px - 5 - width, px - 8 - width, px - 5 - width, px - width / 2,
-                           px - width / 2};
+    const double left[] = {px + 5,         px + 8,         px + 5,         px - 5 - width,
+                           px - 8 - width, px - 5 - width, px - width / 2, px - width / 2};
     const double middle[] = {py - 12, py, py + 12, py - 12, py, py + 12, py - 16, py + 16};
     double box[4] = {0};
     for (size_t i = 0; i < sizeof left / sizeof *left; i++) {
-        double candidate[4] = {left[i], middle[i] - LABEL_HEIGHT / 2.0, left[i] + width, middle[i] + LABEL_HEIGHT / 2.0};
+        double candidate[4] = {left[i], middle[i] - LABEL_HEIGHT / 2.0, left[i] + width,
+                               middle[i] + LABEL_HEIGHT / 2.0};
         if (i == 0 || is_free(c, candidate))
             memcpy(box, candidate, sizeof box);
         if (is_free(c, candidate))
@@ -288,8 +289,9 @@ void nb_legend(nb_buf *out, const char *const *names, size_t count)
 {
     nb_buf_z(out, "<p class=\"legend\">");
     for (size_t i = 0; i < count; i++) {
-        nb_buf_printf(out, "<span><svg width=\"12\" height=\"12\"><circle cx=\"6\" cy=\"6\" r=\"5\" class=\"dot s%zu\"/></svg> ",
-                      i % NB_SERIES);
+        nb_buf_printf(
+            out, "<span><svg width=\"12\" height=\"12\"><circle cx=\"6\" cy=\"6\" r=\"5\" class=\"dot s%zu\"/></svg> ",
+            i % NB_SERIES);
         nb_svg_text(out, nb_str_of(names[i]));
         nb_buf_z(out, "</span>\n");
     }

@@ -91,8 +91,7 @@ nb_status nb_imatrix_add(nb_imatrix *m, nb_str name, size_t columns, size_t matr
         e->sum = NB_ARRAY(&m->arena, float, values);
         e->count = NB_ARRAY(&m->arena, float, matrices);
     }
-    if (!e || !e->name.p || !e->sum || !e->count ||
-        !grow((void **)&m->entries, m->count, &m->cap, sizeof *m->entries))
+    if (!e || !e->name.p || !e->sum || !e->count || !grow((void **)&m->entries, m->count, &m->cap, sizeof *m->entries))
         return nb_fail_memory(err, "an importance matrix", values * sizeof(float));
     e->columns = columns;
     e->matrices = matrices;

@@ -115,8 +115,7 @@ static nb_status read_gguf(const nb_gguf *g, nb_imatrix *m, nb_error *err)
         if (strip(&name, sum_suffix))
             NB_TRY(read_pair(g, name, t, m, err));
         else if (strip(&name, count_suffix) && !partner(g, name, sum_suffix))
-            return nb_fail(err, NB_ERR_FORMAT, "%s: '%.*s.counts' has no '.in_sum2' beside it", path,
-                           NB_STR_ARG(name));
+            return nb_fail(err, NB_ERR_FORMAT, "%s: '%.*s.counts' has no '.in_sum2' beside it", path, NB_STR_ARG(name));
     }
     return NB_OK;
 }

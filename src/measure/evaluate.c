@@ -126,8 +126,7 @@ static nb_status take_file_windows(evaluation *e, nb_str text, nb_error *err)
         return nb_fail_memory(err, p->base_file, ids.count * sizeof *ids.id);
     for (size_t i = 0; i < s.windows; i++)
         nb_logits_file_tokens(e->file, i, ids.id + i * s.window);
-    bool same = !text.p ||
-                (w->count == s.windows && memcmp(w->ids.id, ids.id, ids.count * sizeof *ids.id) == 0);
+    bool same = !text.p || (w->count == s.windows && memcmp(w->ids.id, ids.id, ids.count * sizeof *ids.id) == 0);
     nb_ids_free(&w->ids);
     *w = (nb_windows){.ids = ids, .window = s.window, .count = s.windows, .bos = vocab->add_bos ? vocab->bos : -1};
     if (!same)
@@ -229,11 +228,7 @@ nb_status nb_evaluate(nb_model *model, nb_model *base, nb_str text, size_t windo
                       const nb_session_params *options, nb_evaluate_fn *progress, void *user, nb_evaluation *out,
                       nb_error *err)
 {
-    nb_evaluate_params p = {.window = window,
-                            .windows = windows,
-                            .options = options,
-                            .base = base,
-                            .progress = progress,
-                            .user = user};
+    nb_evaluate_params p = {
+        .window = window, .windows = windows, .options = options, .base = base, .progress = progress, .user = user};
     return nb_evaluate_models(&model, 1, text, &p, out, err);
 }

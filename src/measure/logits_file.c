@@ -137,8 +137,9 @@ nb_status nb_logits_file_row(const nb_logits_file *f, size_t window, size_t row,
     memcpy(head, f->map.data + at, sizeof head);
     double greatest = (double)head[0] * CODES + (double)head[1];
     if (!(head[0] >= 0) || !(head[1] > -1e6F) || !(greatest < 1e-2))
-        return nb_fail(err, NB_ERR_FORMAT, "%s: byte %zu: log-probabilities from %g in steps of %g: the file is damaged",
-                       f->name, at, (double)head[1], (double)head[0]);
+        return nb_fail(err, NB_ERR_FORMAT,
+                       "%s: byte %zu: log-probabilities from %g in steps of %g: the file is damaged", f->name, at,
+                       (double)head[1], (double)head[0]);
     const unsigned char *codes = f->map.data + at + ROW_HEADER;
     for (size_t i = 0; i < s->vocabulary; i++) {
         uint16_t code;

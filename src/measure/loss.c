@@ -186,8 +186,8 @@ static void add_sizes(const nb_source *quantized, nb_loss *out)
     }
 }
 
-nb_status nb_loss_measure(const nb_source *base, const nb_source *quantized, const nb_imatrix *importance, nb_team *team,
-                          nb_arena *arena, nb_loss *out, nb_error *err)
+nb_status nb_loss_measure(const nb_source *base, const nb_source *quantized, const nb_imatrix *importance,
+                          nb_team *team, nb_arena *arena, nb_loss *out, nb_error *err)
 {
     *out = (nb_loss){.tensors = NB_ARRAY(arena, nb_tensor_loss, base->tensor_count + 1)};
     if (!out->tensors)

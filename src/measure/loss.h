@@ -24,8 +24,8 @@ typedef struct nb_loss {
 
 /* Every matrix of base has to be in quantized, in its shape; names point into base. importance: NULL, or of this model.
  * What is found does not depend on the number of threads. The arena holds *out. */
-nb_status nb_loss_measure(const nb_source *base, const nb_source *quantized, const nb_imatrix *importance, nb_team *team,
-                          nb_arena *arena, nb_loss *out, nb_error *err);
+nb_status nb_loss_measure(const nb_source *base, const nb_source *quantized, const nb_imatrix *importance,
+                          nb_team *team, nb_arena *arena, nb_loss *out, nb_error *err);
 
 /* Relative squared errors: of one tensor, of a layer (kind.p NULL), of a kind (layer -2: all layers). NaN: none, or no
  * importance matrix where weighted. */

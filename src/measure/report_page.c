@@ -70,7 +70,7 @@ static void cost_table(const nb_report *r, nb_buf *b)
     if (r->params->weights)
         heads[n++] = "the same, by importance";
     if (has_text(r)) {
-        static const char *const more[] = {"KL divergence",    "99 % of it",     "ratio of perplexities",
+        static const char *const more[] = {"KL divergence",     "99 % of it",     "ratio of perplexities",
                                            "same top token, %", "top 10 kept, %", "RMS change in p, %"};
         for (size_t i = 0; i < 6; i++)
             heads[n++] = more[i];
@@ -92,19 +92,21 @@ static void introduction(const nb_report *r, nb_buf *b)
                       megabytes(r->base_bytes), r->params->count,
                       r->params->count == 1 ? "quantized file" : "quantized files");
     if (has_text(r))
-        nb_page_paragraph(b,
-                          "The Kullback-Leibler divergence says how far a file's predictions are from the source's, in nats "
-                          "a token: 0 is the same. Measured on %zu tokens of %s, the second halves of %zu window%s of %zu; "
-                          "± is a standard error. The source's own perplexity there is %.4f.",
-                          r->files[0].found.scored, r->params->text_name, r->files[0].found.windows,
-                          r->files[0].found.windows == 1 ? "" : "s", r->params->window,
-                          r->files[0].found.base_perplexity);
+        nb_page_paragraph(
+            b,
+            "The Kullback-Leibler divergence says how far a file's predictions are from the source's, in nats "
+            "a token: 0 is the same. Measured on %zu tokens of %s, the second halves of %zu window%s of %zu; "
+            "± is a standard error. The source's own perplexity there is %.4f.",
+            r->files[0].found.scored, r->params->text_name, r->files[0].found.windows,
+            r->files[0].found.windows == 1 ? "" : "s", r->params->window, r->files[0].found.base_perplexity);
     else
         nb_page_paragraph(b, "Without a text only the weights are compared, not what the models predict.");
     cost_table(r, b);
-    nb_page_paragraph(b, "Error of the weights: squared differences of all matrices over the squares of the source's%s. Top 10 "
-                         "kept: the share of the source's ten likeliest tokens that are among the file's ten.",
-                      r->params->weights ? "; by importance: each column weighed by the importance matrix" : "");
+    nb_page_paragraph(
+        b,
+        "Error of the weights: squared differences of all matrices over the squares of the source's%s. Top 10 "
+        "kept: the share of the source's ten likeliest tokens that are among the file's ten.",
+        r->params->weights ? "; by importance: each column weighed by the importance matrix" : "");
 }
 
 /* ---- size against loss ---- */
@@ -152,8 +154,9 @@ static void frontier(const nb_report *r, nb_buf *b)
     for (size_t i = 0; i < files_of(r); i++)
         nb_chart_label(&c, megabytes(r->files[i].file_bytes), nb_report_loss(r, &r->files[i]), r->files[i].name);
     nb_chart_end(&c);
-    nb_page_figure_end(b, "Lower and further left is better. The dashed line is the frontier: for a file above it there is "
-                          "another that is no larger and loses no more.");
+    nb_page_figure_end(
+        b, "Lower and further left is better. The dashed line is the frontier: for a file above it there is "
+           "another that is no larger and loses no more.");
 }
 
 /* ---- types ---- */
@@ -233,9 +236,9 @@ static void by_layer(const nb_report *r, nb_buf *b, bool weighted)
         nb_chart_line(&c, x, y, layers, i);
     }
     nb_chart_end(&c);
-    nb_page_figure_end(b, "Squared differences of a layer's weights, over the squares of the source's%s.",
-                       weighted ? "; each column weighed by the importance matrix, so that what is rarely met counts little"
-                                : "");
+    nb_page_figure_end(
+        b, "Squared differences of a layer's weights, over the squares of the source's%s.",
+        weighted ? "; each column weighed by the importance matrix, so that what is rarely met counts little" : "");
 }
 
 static size_t find_kinds(const nb_report *r, nb_str kinds[MAX_KINDS])
@@ -298,8 +301,9 @@ static void where_it_lies(const nb_report *r, nb_buf *b)
     if (!r->params->weights)
         return;
     nb_page_section(b, "Where the loss lies, by importance");
-    nb_page_paragraph(b, "Weighed by %s: a column of a matrix counts as much as the squares of what it meets in the text "
-                         "that the importance matrix was collected on.",
+    nb_page_paragraph(b,
+                      "Weighed by %s: a column of a matrix counts as much as the squares of what it meets in the text "
+                      "that the importance matrix was collected on.",
                       r->params->weights_name);
     by_layer(r, b, true);
     by_kind(r, b, true);
@@ -353,10 +357,11 @@ static void one_tensor(const nb_report *r, nb_buf *b)
     double error_limit = r->files[0].errors->limit, limit = 0.75 * r->original->limit;
     snprintf(caption, sizeof caption, "One tensor: %.*s", NB_STR_ARG(r->tensor));
     nb_page_section(b, caption);
-    nb_page_paragraph(b,
-                      "Histograms of %.2f of its %.2f million values, within four root mean squares; heat maps of its first "
-                      "%zu rows and %zu columns. The scales are the same for all files, so that errors can be compared.",
-                      (double)r->sampled / 1e6, (double)r->tensor_values / 1e6, r->patch_rows, r->patch_columns);
+    nb_page_paragraph(
+        b,
+        "Histograms of %.2f of its %.2f million values, within four root mean squares; heat maps of its first "
+        "%zu rows and %zu columns. The scales are the same for all files, so that errors can be compared.",
+        (double)r->sampled / 1e6, (double)r->tensor_values / 1e6, r->patch_rows, r->patch_columns);
     nb_buf_z(b, "<div class=\"row\">\n");
     snprintf(caption, sizeof caption, "source (%s): root mean square %.3g",
              nb_source_find_tensor(r->base, r->tensor)->type->name, r->original->rms);

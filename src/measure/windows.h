@@ -13,7 +13,8 @@ typedef struct nb_windows {
 } nb_windows;
 
 /* most: windows; 0: all there are. An error when there is not one. */
-nb_status nb_windows_cut(const nb_model *model, nb_str text, size_t window, size_t most, nb_windows *out, nb_error *err);
+nb_status nb_windows_cut(const nb_model *model, nb_str text, size_t window, size_t most, nb_windows *out,
+                         nb_error *err);
 void nb_windows_free(nb_windows *w);
 void nb_windows_get(const nb_windows *w, size_t i, int32_t *tokens); /* [window] */
 

@@ -179,8 +179,9 @@ static void pages(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linear_axes), cmocka_unit_test(log_axes),  cmocka_unit_test(tick_text), cmocka_unit_test(chart),
-        cmocka_unit_test(labels),      cmocka_unit_test(heat_maps), cmocka_unit_test(pages),
+        cmocka_unit_test(linear_axes), cmocka_unit_test(log_axes), cmocka_unit_test(tick_text),
+        cmocka_unit_test(chart),       cmocka_unit_test(labels),   cmocka_unit_test(heat_maps),
+        cmocka_unit_test(pages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

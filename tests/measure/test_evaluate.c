@@ -297,9 +297,9 @@ static void refuses_models(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(perplexities),  cmocka_unit_test(divergences),     cmocka_unit_test(base_model_or_file),
-        cmocka_unit_test(itself),        cmocka_unit_test(pairs),           cmocka_unit_test(writes_the_form),
-        cmocka_unit_test(reads_rows),    cmocka_unit_test(hostile_files),   cmocka_unit_test(refuses_models),
+        cmocka_unit_test(perplexities), cmocka_unit_test(divergences),   cmocka_unit_test(base_model_or_file),
+        cmocka_unit_test(itself),       cmocka_unit_test(pairs),         cmocka_unit_test(writes_the_form),
+        cmocka_unit_test(reads_rows),   cmocka_unit_test(hostile_files), cmocka_unit_test(refuses_models),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

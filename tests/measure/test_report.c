@@ -218,10 +218,8 @@ static void refuses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(losses),
-        cmocka_unit_test(weighted_losses),
-        cmocka_unit_test(page_with_text),
-        cmocka_unit_test(page_without_text),
+        cmocka_unit_test(losses),         cmocka_unit_test(weighted_losses),
+        cmocka_unit_test(page_with_text), cmocka_unit_test(page_without_text),
         cmocka_unit_test(refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
