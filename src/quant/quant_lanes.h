@@ -1,10 +1,8 @@
-/* quant_lanes.h - 16 floats (or 32-bit integers) side by side for the searches
- * of quantizers: lane j belongs to block j, value i of all 16 blocks is one
- * vector, and a sum over a block runs over vectors, so no lane ever meets
- * another. All functions are inlined: no vector is ever passed (-Wno-psabi). A
- * file that includes this is compiled for each instruction-set level; the bytes
- * are the same at each, because every operation here rounds as C's own does (no
- * fused multiply-add, no approximate reciprocal). */
+/* quant_lanes.h - 16 floats (or 32-bit integers) side by side for the searches of quantizers: lane j belongs to
+ * block j, value i of all 16 blocks is one vector, and a sum over a block runs over vectors, so no lane ever meets
+ * another. All functions are inlined: no vector is ever passed (-Wno-psabi). A file that includes this is compiled
+ * for each instruction-set level; the bytes are the same at each, because every operation here rounds as C's own
+ * does (no fused multiply-add, no approximate reciprocal). */
 #ifndef NB_QUANT_QUANT_LANES_H
 #define NB_QUANT_QUANT_LANES_H
 
@@ -77,8 +75,8 @@ QV_INLINE qv qv_max(qv a, qv b)
 /* to low..high; NaN becomes low */
 QV_INLINE qv qv_clamp(qv x, qv low, qv high) { return qv_min(qv_max(x, low), high); }
 QV_INLINE qv qv_abs(qv x) { return (qv)((qi)x & INT32_MAX); }
-/* to the nearest integer, ties to even; |x| < 2^22. The sign of a zero may
- * differ between levels: sums do not see it. */
+/* to the nearest integer, ties to even; |x| < 2^22. The sign of a zero may differ between levels: sums do not see
+ * it. */
 QV_INLINE qv qv_round(qv x)
 {
 #if defined(__AVX512F__)
@@ -101,8 +99,7 @@ QV_INLINE qv qv_ratio(qv a, qv b)
     return (qv)(~zero & (qi)(a / qv_select(zero, qv_set(1), b)));
 }
 
-/* The nearest binary16 number, ties to even, at most 65504 in magnitude. -0
- * stays -0; NaN does not stay NaN. */
+/* The nearest binary16 number, ties to even, at most 65504 in magnitude. -0 stays -0; NaN does not stay NaN. */
 QV_INLINE qv qv_to_f16(qv x)
 {
     qi sign = (qi)x & INT32_MIN;
@@ -113,8 +110,8 @@ QV_INLINE qv qv_to_f16(qv x)
     return (qv)((qi)qv_select((qi)(a < 0x1p-14f), subnormal, normal) | sign);
 }
 
-/* 2^-e for the e with 2^e <= x < 2^(e+1), so that x times it is in [1, 2);
- * within 2^-126..2^126, where subnormals end. 1 for 0. x >= 0 and finite */
+/* 2^-e for the e with 2^e <= x < 2^(e+1), so that x times it is in [1, 2); within 2^-126..2^126, where subnormals
+ * end. 1 for 0. x >= 0 and finite */
 QV_INLINE qv qv_inverse_power(qv x)
 {
     qi e = (qi)x >> 23; /* biased */
@@ -124,8 +121,7 @@ QV_INLINE qv qv_inverse_power(qv x)
     return qv_select((qi)(x == 0), qv_set(1), (qv)((254 - e) << 23));
 }
 
-/* Value i of the 16 blocks at x, `stride` floats apart, as vector i; lanes from
- * `blocks` on become `fill`. */
+/* Value i of the 16 blocks at x, `stride` floats apart, as vector i; lanes from `blocks` on become `fill`. */
 QV_INLINE void qv_gather_blocks(const float *x, size_t stride, size_t values, size_t blocks, float fill, qv *out)
 {
     for (size_t i = 0; i < values; i++) {

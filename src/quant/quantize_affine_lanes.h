@@ -1,6 +1,5 @@
-/* quantize_affine_lanes.h - x = scale l + offset with l = 0..levels in 16
- * (sub-)blocks side by side: errors, sums, least squares, and the search over
- * both ends of the range. */
+/* quantize_affine_lanes.h - x = scale l + offset with l = 0..levels in 16 (sub-)blocks side by side: errors, sums,
+ * least squares, and the search over both ends of the range. */
 #ifndef NB_QUANT_QUANTIZE_AFFINE_LANES_H
 #define NB_QUANT_QUANTIZE_AFFINE_LANES_H
 
@@ -24,8 +23,7 @@ typedef struct qv_affine_sums {
     qv l, ll, xl;
 } qv_affine_sums;
 
-/* the least-squares scale and offset of codes, and what they explain of the sum
- * of w (x - mean)^2 */
+/* the least-squares scale and offset of codes, and what they explain of the sum of w (x - mean)^2 */
 typedef struct qv_affine_best {
     qv_affine at;
     qv explained;
@@ -83,20 +81,20 @@ QV_INLINE qv_affine_best qv_affine_fit(const qv_affine_facts *f, qv_affine_sums 
     return best;
 }
 
-/* The best scale and offset found: both ends of the range moved in by fractions
- * of a step, least squares for the codes that gives, and from the best of them
- * codes and least squares in turn. */
+/* The best scale and offset found: both ends of the range moved in by fractions of a step, least squares for the
+ * codes that gives, and from the best of them codes and least squares in turn. */
 static inline qv_affine qv_affine_search(const qv_blocks *b, size_t n, const qv_affine_facts *f, float levels, qv low,
                                          qv high)
 {
-    /* moves of -0.25, -0.05 ... 1.35 steps, both large ones left out; coarser or
-   * fewer ones cost 0.5 to 1 % of error */
-    enum { MOVES = 9, MOVES_BOTH = 10, TURNS = 3 };
+    /* in steps; not both large. Coarser or fewer small ones cost 0.5 to 1 % of the error; the large ones are for ends that
+     * weigh little. */
+    static const float moves[] = {-0.25f, -0.05f, 0.15f, 0.35f, 0.55f, 0.75f, 0.95f, 1.15f, 1.35f, 1.8f, 2.5f};
+    enum { MOVES = sizeof moves / sizeof *moves, MOVES_BOTH = 10, TURNS = 3 };
     qv_affine_best best = {{qv_set(0), f->mean}, qv_set(0)};
     for (int i = 0; i < MOVES * MOVES; i++) {
         if (i / MOVES + i % MOVES > MOVES_BOTH)
             continue;
-        float in = -0.25f + 0.2f * (float)(i / MOVES), out = -0.25f + 0.2f * (float)(i % MOVES);
+        float in = moves[i / MOVES], out = moves[i % MOVES];
         qv scale = (high - low) / (levels - in - out);
         qv_affine at = {scale, low + in * scale};
         qv_affine_best now = qv_affine_fit(f, qv_affine_sum(b, n, f, levels, at));

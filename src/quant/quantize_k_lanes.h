@@ -1,10 +1,7 @@
-/* quantize_k_lanes.h - the searches of Q2_K to Q6_K: a block of 256 values is 8
- * or 16 sub-blocks, one a lane, whose integer scales (and minima) multiply the
- * block's d (and dmin). Each sub-block's best scale is found first; then d is
- * searched so that integers come near these, each sub-block tries its
- * neighbouring integers with the codes they give, and d follows from all codes
- * by least squares, in turn. Included by the file of each instruction-set
- * level. */
+/* quantize_k_lanes.h - the searches of Q2_K to Q6_K: a block of 256 values is 8 or 16 sub-blocks, one a lane, whose
+ * integer scales (and minima) multiply the block's d (and dmin). Each sub-block's best scale is found first; then d
+ * is searched so that integers come near these, each sub-block tries its neighbouring integers with the codes they
+ * give, and d follows from all codes by least squares, in turn. Included by the file of each instruction-set level. */
 #ifndef NB_QUANT_QUANTIZE_K_LANES_H
 #define NB_QUANT_QUANTIZE_K_LANES_H
 
@@ -12,22 +9,18 @@
 #include "quant/quantize_affine_lanes.h"
 #include "quant/quantize_pack.h"
 
-/* rounds of integers and codes, then d by least squares; more change less than
- * 0.1 % */
+/* rounds of integers and codes, then d by least squares; more change less than 0.1 % */
 enum { K_TURNS = 4 };
 
-/* sub-blocks of n values, `span` of them a block; codes 0..levels; integer
- * scales and minima 0..scales, 0..mins */
+/* sub-blocks of n values, `span` of them a block; codes 0..levels; integer scales and minima 0..scales, 0..mins */
 typedef struct k_affine_format {
     size_t n, span;
     float levels, scales, mins;
-    int d_steps;                            /* d tried: largest scale / (scales + 1 .. scales - d_steps / 2)
-                */
+    int d_steps;                            /* d tried: largest scale / (scales + 1), / (scales + 0.5) ... */
     int coarse, coarse_min, fine, fine_min; /* neighbours on either side tried for each d, and at last */
 } k_affine_format;
 
-/* a choice for each block; d and dmin are the same in its lanes, scale and min
- * are integers */
+/* a choice for each block; d and dmin are the same in its lanes, scale and min are integers */
 typedef struct k_affine {
     qv d, dmin, scale, min;
 } k_affine;
@@ -40,9 +33,8 @@ QV_INLINE k_affine k_affine_select(qi mask, k_affine yes, k_affine no)
 
 QV_INLINE qv_affine k_affine_at(k_affine c) { return (qv_affine){c.d * c.scale, -c.dmin * c.min}; }
 
-/* The best integers within `reach` of those nearest to `wanted`, for d and dmin
- * of *c; lean: the mean code, with which a minimum follows a scale. Returns the
- * error of each sub-block. */
+/* The best integers within `reach` of those nearest to `wanted`, for d and dmin of *c; lean: the mean code, with
+ * which a minimum follows a scale. Returns the error of each sub-block. */
 static inline qv k_affine_choose(const qv_blocks *b, const qv_affine_facts *f, const k_affine_format *k, qv wanted,
                                  qv lean, int reach, int min_reach, k_affine *c)
 {
@@ -66,8 +58,7 @@ static inline qv k_affine_choose(const qv_blocks *b, const qv_affine_facts *f, c
     return best;
 }
 
-/* d and dmin by least squares for the codes and integers of *c: x = d (scale l)
- * - dmin min. *lean follows. */
+/* d and dmin by least squares for the codes and integers of *c: x = d (scale l) - dmin min. *lean follows. */
 static inline k_affine k_affine_refit(const qv_blocks *b, const qv_affine_facts *f, const k_affine_format *k,
                                       k_affine c, qv *lean)
 {
@@ -86,8 +77,7 @@ static inline k_affine k_affine_refit(const qv_blocks *b, const qv_affine_facts 
     return c;
 }
 
-/* Searches d and dmin along lines: the largest sub-block's scale gets each of
- * the integers near the last. */
+/* Searches d and dmin along lines: the largest sub-block's scale gets each of the integers near the last. */
 static inline k_affine k_affine_start(const qv_blocks *b, const qv_affine_facts *f, const k_affine_format *k,
                                       qv_affine at, qv lean, qv *least)
 {
@@ -143,8 +133,8 @@ static inline k_affine k_affine_settle(const qv_blocks *b, const qv_affine_facts
     return best;
 }
 
-/* Values as they are and, with d and dmin negative, in a mirror: minima are
- * then above. The better of both; *b is left as that sees it. */
+/* Values as they are and, with d and dmin negative, in a mirror: minima are then above. The better of both; *b is
+ * left as that sees it. */
 static inline k_affine k_affine_search(qv_blocks *b, const k_affine_format *k)
 {
     qv_affine_facts f = qv_affine_measure(b, k->n);
@@ -161,8 +151,8 @@ static inline k_affine k_affine_search(qv_blocks *b, const k_affine_format *k)
     return k_affine_select(mirrored, found[1], found[0]);
 }
 
-/* The plain formula: the range of each sub-block (0 included) in even steps,
- * the largest scale and minimum get the last integers. */
+/* The plain formula: the range of each sub-block (0 included) in even steps, the largest scale and minimum get the
+ * last integers. */
 static inline k_affine k_affine_plain(const qv_blocks *b, const k_affine_format *k)
 {
     qv_affine_facts f = qv_affine_measure(b, k->n);
@@ -226,8 +216,7 @@ K_ROW(q2_k, k_affine_run, format_q2_k, 16, K_AFFINE_PACK(nb_pack_q2_k))
 K_ROW(q4_k, k_affine_run, format_q4_k, 8, K_AFFINE_PACK(nb_pack_q4_k))
 K_ROW(q5_k, k_affine_run, format_q5_k, 8, K_AFFINE_PACK(nb_pack_q5_k))
 
-/* 16 sub-blocks of 16: codes low..high, integer scales scale_low..scale_high,
- * of either sign */
+/* 16 sub-blocks of 16: codes low..high, integer scales scale_low..scale_high, of either sign */
 typedef struct k_signed_format {
     float low, high, scale_low, scale_high;
     float from, ratio; /* scales tried: largest / t, t from `from` on, each
@@ -276,8 +265,7 @@ QV_INLINE qv k_extreme(qv v)
     return qv_set(most);
 }
 
-/* Completes c with the best integers; *best becomes c in the blocks where that
- * leaves less than *error. */
+/* Completes c with the best integers; *best becomes c in the blocks where that leaves less than *error. */
 static inline void k_signed_try(const qv_blocks *b, const k_signed_format *k, qv all, const qv *wanted, int sides,
                                 int reach, k_signed *c, k_signed *best, qv *error)
 {
@@ -314,8 +302,8 @@ static inline k_signed k_signed_search(const qv_blocks *b, const k_signed_format
     return best;
 }
 
-/* The plain formula: the largest magnitude of each sub-block gets the lowest
- * code, the largest scale the lowest integer. */
+/* The plain formula: the largest magnitude of each sub-block gets the lowest code, the largest scale the lowest
+ * integer. */
 static inline k_signed k_signed_plain(const qv_blocks *b, const k_signed_format *k)
 {
     qv most = qv_set(0);
@@ -346,8 +334,8 @@ QV_INLINE void pack_q3_k(const uint8_t *codes, uint8_t *scales, nb_block_q3_k *b
     nb_pack_q3_k(codes, scales, b);
 }
 
-static const k_signed_format format_q3_k = {-4, 3, -32, 31, 2.0f, 1.03f, 32, 24, 2, 0, 2};
-static const k_signed_format format_q6_k = {-32, 31, -128, 127, 26.0f, 1.008f, 32, 16, 1, 0, 2};
+static const k_signed_format format_q3_k = {-4, 3, -32, 31, 2.0f, 1.04f, 40, 24, 2, 0, 2};
+static const k_signed_format format_q6_k = {-32, 31, -128, 127, 24.0f, 1.014f, 40, 16, 1, 0, 2};
 K_ROW(q3_k, k_signed_run, format_q3_k, 16, pack_q3_k(codes, r.scales + at, &b))
 K_ROW(q6_k, k_signed_run, format_q6_k, 16, nb_pack_q6_k(codes, (const int8_t *)r.scales + at, &b))
 

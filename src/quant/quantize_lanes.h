@@ -1,10 +1,9 @@
-/* quantize_lanes.h - 16 (sub-)blocks of a row side by side, with weights, and
- * the best scale of each: what the searches of all types with one multiplier a
- * (sub-)block share. Compiled for each instruction-set level (quant_lanes.h).
+/* quantize_lanes.h - 16 (sub-)blocks of a row side by side, with weights, and the best scale of each: what the
+ * searches of all types with one multiplier a (sub-)block share. Compiled for each instruction-set level
+ * (quant_lanes.h).
  *
- * Everything is measured in units of a power of two near the block's largest
- * value, so that squares neither overflow nor vanish; the power is exact and
- * goes back in before a scale is rounded to binary16. */
+ * Everything is measured in units of a power of two near the block's largest value, so that squares neither
+ * overflow nor vanish; the power is exact and goes back in before a scale is rounded to binary16. */
 #ifndef NB_QUANT_QUANTIZE_LANES_H
 #define NB_QUANT_QUANTIZE_LANES_H
 
@@ -17,8 +16,7 @@ typedef struct qv_blocks {
     qv x[256], w[256];
 } qv_blocks;
 
-/* a where it is larger in any lane of the group of `span` lanes, in all of them
- */
+/* the largest of the `span` lanes of each group, in all of them */
 QV_INLINE qv qv_span_max(qv v, size_t span)
 {
     for (size_t j = 0; j < QV_LANES; j += span) {
@@ -44,9 +42,8 @@ QV_INLINE qv qv_span_sum(qv v, size_t span)
     return v;
 }
 
-/* Loads `blocks` <= 16 blocks of n values; `span` neighbours share a unit. No
- * weights, or none but 0 in a group: all 1; a block of zero weights among
- * others: all so small that they decide nothing beyond the block. */
+/* Loads `blocks` <= 16 blocks of n values; `span` neighbours share a unit. No weights, or none but 0 in a group:
+ * all 1; a block of zero weights among others: all so small that they decide nothing beyond the block. */
 static inline void qv_load_blocks(qv_blocks *b, const float *x, const float *weight, size_t n, size_t blocks,
                                   size_t span)
 {
@@ -81,8 +78,7 @@ static inline void qv_load_blocks(qv_blocks *b, const float *x, const float *wei
 /* the nearest scale that binary16 can hold, in units */
 QV_INLINE qv qv_storable(const qv_blocks *b, qv d) { return qv_to_f16(d * b->unit) * b->inverse_unit; }
 
-/* x = d l: sums over the codes that belong to a scale, l = round(inverse x)
- * within low..high */
+/* x = d l: sums over the codes that belong to a scale, l = round(inverse x) within low..high */
 typedef struct qv_scale_sums {
     qv xl, ll; /* w x l, w l l */
 } qv_scale_sums;
@@ -98,8 +94,7 @@ QV_INLINE qv_scale_sums qv_sum_scale(const qv_blocks *b, size_t n, qv inverse, f
     return s;
 }
 
-/* the error that scale d leaves: the sum of w (x - d l)^2; all is that of d = 0
- */
+/* the error that scale d leaves: the sum of w (x - d l)^2; all is that of d = 0 */
 QV_INLINE qv qv_scale_error(const qv_blocks *b, size_t n, qv all, qv d, float low, float high)
 {
     qv sum = qv_set(0), inverse = qv_ratio(qv_set(1), d);
@@ -119,9 +114,8 @@ QV_INLINE qv qv_energy(const qv_blocks *b, size_t n)
     return sum;
 }
 
-/* Tries 1 / d = t / largest value for `steps` t from `from` on, each `ratio`
- * times the last, with the sign of `sign`; keeps in *best the d that explains
- * most, which is the least-squares one of its codes. *explained: what it
+/* Tries 1 / d = t / largest value for `steps` t from `from` on, each `ratio` times the last, with the sign of
+ * `sign`; keeps in *best the d that explains most, which is the least-squares one of its codes. *explained: what it
  * explains. */
 QV_INLINE void qv_try_scales(const qv_blocks *b, size_t n, qv most, float low, float high, float from, float ratio,
                              int steps, qv *best, qv *explained)
@@ -144,8 +138,7 @@ QV_INLINE qv qv_largest(const qv_blocks *b, size_t n)
     return most;
 }
 
-/* codes of scale d, counted from low, of the first `blocks` blocks one after
- * the other */
+/* codes of scale d, counted from low, of the first `blocks` blocks one after the other */
 QV_INLINE void qv_scale_codes(const qv_blocks *b, size_t n, qv d, float low, float high, size_t blocks, uint8_t *codes)
 {
     qv inverse = qv_ratio(qv_set(1), d);

@@ -1,5 +1,6 @@
-/* quantize_q8_0_lanes.h - Q8_0 at the speed of memory: the largest magnitude gets 127; the codes are those of the scale as
- * it is stored; and the least-squares scale of these codes is taken where it is better. A block is two vectors. */
+/* quantize_q8_0_lanes.h - Q8_0 at the speed of memory: the largest magnitude gets 127; the codes are those of the
+ * scale as it is stored; and the least-squares scale of these codes is taken where it is better. A block is two
+ * vectors. */
 #ifndef NB_QUANT_QUANTIZE_Q8_0_LANES_H
 #define NB_QUANT_QUANTIZE_Q8_0_LANES_H
 

@@ -108,10 +108,11 @@ static void test_search_is_no_worse(void **state)
     const char *kinds[] = {"even", "small", "wide", "half", "sparse"};
     float x[1024];
     rows one = {x, NULL, 1, 1024};
-    for (uint32_t id = 0; id < NB_TYPE_LIMIT; id++) {
-        const nb_type_info *type = nb_type_get(id);
-        if (!type || !type->quantize || type->block_values == 1 || strncmp(type->name, "IQ", 2) == 0)
-            continue;
+    const nb_type types[] = {NB_TYPE_Q4_0, NB_TYPE_Q4_1, NB_TYPE_Q5_0,  NB_TYPE_Q5_1, NB_TYPE_Q8_0,
+                             NB_TYPE_Q2_K, NB_TYPE_Q3_K, NB_TYPE_Q4_K,  NB_TYPE_Q5_K, NB_TYPE_Q6_K,
+                             NB_TYPE_Q1_0, NB_TYPE_Q2_0, NB_TYPE_TQ1_0, NB_TYPE_TQ2_0};
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
+        const nb_type_info *type = nb_type_get(types[t]);
         for (size_t k = 0; k < 2 * sizeof kinds / sizeof *kinds; k++) {
             nb_input_values(kinds[k / 2], 1000 + k, x, 1024);
             if (k / 2 == 2) /* scales that binary16 holds */
