@@ -8,7 +8,7 @@
 #include "base/cpu.h"
 #include "num/half.h"
 
-enum { COARSE = 14, STEPS = 96, CANDIDATES = 6, REFITS = 2 };
+enum { COARSE = 8, STEPS = 96, CANDIDATES = 4, REFITS = 1 };
 
 typedef struct search {
     const iq_format *f;
@@ -17,6 +17,7 @@ typedef struct search {
     iq_choose_fn *choose;
     int lanes; /* of a super-block */
     float most[IQ_LANES], energy[IQ_LANES], ideal[IQ_LANES];
+    float inverse[IQ_LANES]; /* of the ideal scales */
 } search;
 
 static iq_choose_fn *choose_of_level(void)
@@ -73,32 +74,53 @@ uint16_t nb_iq_entry(const iq_format *f, uint32_t code)
     return (uint16_t)(half_byte(f, code & 127) | half_byte(f, code >> 7 & 127) << 8);
 }
 
-float nb_iq_level(const iq_format *f, uint32_t code, int i)
+/* What eight values are, in units of the scale; magnitudes where entries hold magnitudes. */
+static void levels_of_eight(const iq_format *f, const uint32_t code[IQ_ENTRIES][IQ_LANES], int lane, int eight,
+                            float q[8])
 {
-    uint16_t entry = nb_iq_entry(f, code);
-    if (f->levels == 8)
-        return f->level[entry >> i * 4 & 7];
-    float q = f->level[entry >> i * 2 & 3];
+    uint16_t entry = nb_iq_entry(f, code[f->levels == 8 ? eight * 2 : eight][lane]);
+    if (f->levels == 8) {
+        uint16_t second = nb_iq_entry(f, code[eight * 2 + 1][lane]);
+        for (int i = 0; i < 4; i++) {
+            q[i] = f->level[entry >> i * 4 & 7];
+            q[i + 4] = f->level[second >> i * 4 & 7];
+        }
+        return;
+    }
+    float move = 0;
     if (f->signs == IQ_SIGNS_IN_ENTRY || f->signs == IQ_SIGNS_IN_ENTRY_8)
-        q += code & IQ_CODE_DOWN ? -0.125f : 0.125f;
-    return q;
+        move = code[eight][lane] & IQ_CODE_DOWN ? -0.125f : 0.125f;
+    for (int i = 0; i < 8; i++)
+        q[i] = f->level[entry >> i * 2 & 3] + move;
 }
 
-int nb_iq_turned(const iq_format *f, const iq_batch *b, const uint32_t code[IQ_ENTRIES][IQ_LANES], int lane, int eight)
+/* Of eight values at those levels the one whose sign does least harm when turned. */
+static int cheapest_turn(const iq_batch *b, int lane, int eight, const float q[8])
 {
-    int best = -1, size = f->levels == 8 ? 4 : 8;
-    float least = 0;
-    if (f->signs != IQ_SIGNS_EVEN || b->odd[eight][lane] == 0)
-        return -1;
+    int best = 0;
+    float least = INFINITY;
     for (int i = 0; i < 8; i++) {
-        int at = eight * 8 + i;
-        float cost = b->w[at][lane] * b->x[at][lane] * nb_iq_level(f, code[at / size][lane], at % size);
-        if (best < 0 || cost < least) {
+        float cost = b->w[eight * 8 + i][lane] * b->x[eight * 8 + i][lane] * q[i];
+        if (cost < least) {
             best = i;
             least = cost;
         }
     }
     return best;
+}
+
+static bool must_turn(const iq_format *f, const iq_batch *b, int lane, int eight)
+{
+    return f->signs == IQ_SIGNS_EVEN && b->odd[eight][lane] > 0;
+}
+
+int nb_iq_turned(const iq_format *f, const iq_batch *b, const uint32_t code[IQ_ENTRIES][IQ_LANES], int lane, int eight)
+{
+    float q[8];
+    if (!must_turn(f, b, lane, eight))
+        return -1;
+    levels_of_eight(f, code, lane, eight, q);
+    return cheapest_turn(b, lane, eight, q);
 }
 
 /* ---- the search ---- */
@@ -111,12 +133,10 @@ static void fill(float *x, float value)
 
 static float odd_number(int l) { return (float)(2 * l + 1); }
 
-/* the l with d (2 l + 1) nearest to s */
-static int nearest_l(const search *s, float scale, float d)
+/* the l with 2 l + 1 nearest to scale / d */
+static int nearest_l(const search *s, float scale_by_d)
 {
-    if (!(d > 0))
-        return 0;
-    float l = 0.5f * (scale / d - 1) + 0.5f;
+    float l = 0.5f * scale_by_d;
     return l < 1 ? 0 : l >= (float)s->f->top ? s->f->top : (int)l;
 }
 
@@ -148,15 +168,18 @@ static void find_ideal_scales(search *s)
                 s->ideal[lane] = scale[lane];
             }
     }
+    for (int lane = 0; lane < IQ_LANES; lane++)
+        s->inverse[lane] = s->ideal[lane] > 0 ? 1 / s->ideal[lane] : 0;
 }
 
 /* Multiples of d for all lanes of a super-block: the error added to the ideal scales', to second order. */
 static float harm(const search *s, int first, float d)
 {
-    float sum = 0;
+    float sum = 0, inverse = d > 0 ? 1 / d : 0;
     for (int lane = first; lane < first + s->lanes; lane++) {
         if (s->ideal[lane] > 0) {
-            float off = d * odd_number(nearest_l(s, s->ideal[lane], d)) / s->ideal[lane] - 1;
+            float wanted = s->ideal[lane] * inverse;
+            float off = d * odd_number(nearest_l(s, wanted)) * s->inverse[lane] - 1;
             sum += s->energy[lane] * off * off;
         }
     }
@@ -192,7 +215,8 @@ static void try_d(const search *s, const float d[IQ_LANES], const float aim[IQ_L
     for (int k = 0; k <= around; k++) {
         int l[IQ_LANES];
         for (int lane = 0; lane < IQ_LANES; lane++) {
-            int middle = nearest_l(s, aim[lane], d[lane]), up = aim[lane] > d[lane] * odd_number(middle) ? 1 : -1;
+            int middle = nearest_l(s, d[lane] > 0 ? aim[lane] / d[lane] : 0),
+                up = aim[lane] > d[lane] * odd_number(middle) ? 1 : -1;
             l[lane] = middle + (k == 0 ? 0 : k == 1 ? up : -up);
             l[lane] = l[lane] < 0 ? 0 : l[lane] > s->f->top ? s->f->top : l[lane];
             scale[lane] = d[lane] * odd_number(l[lane]);
@@ -222,16 +246,22 @@ static void try_d(const search *s, const float d[IQ_LANES], const float aim[IQ_L
 /* The d of least squares for what was found. */
 static float refit(const search *s, int first, const iq_found *found)
 {
-    float xq = 0, qq = 0;
-    int size = s->f->levels == 8 ? 4 : 8;
-    for (int lane = first; lane < first + s->lanes; lane++)
-        for (int i = 0; i < s->f->values; i++) {
-            float q = odd_number(found->l[lane]) * nb_iq_level(s->f, found->code[i / size][lane], i % size);
-            if (i % 8 == nb_iq_turned(s->f, s->b, found->code, lane, i / 8))
-                q = -q;
-            xq += s->b->w[i][lane] * q * s->b->x[i][lane];
-            qq += s->b->w[i][lane] * q * q;
+    float xq = 0, qq = 0, q[8];
+    for (int lane = first; lane < first + s->lanes; lane++) {
+        float l = odd_number(found->l[lane]);
+        for (int eight = 0; eight < s->f->values / 8; eight++) {
+            levels_of_eight(s->f, found->code, lane, eight, q);
+            if (must_turn(s->f, s->b, lane, eight)) {
+                int turned = cheapest_turn(s->b, lane, eight, q);
+                q[turned] = -q[turned];
+            }
+            for (int i = 0; i < 8; i++) {
+                float wq = s->b->w[eight * 8 + i][lane] * q[i] * l;
+                xq += wq * s->b->x[eight * 8 + i][lane];
+                qq += wq * q[i] * l;
+            }
         }
+    }
     return xq > 0 && qq > 0 ? f16_of(xq / qq) : found->d[first];
 }
 

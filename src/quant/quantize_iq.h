@@ -72,8 +72,6 @@ void nb_iq_book_make(const iq_format *f, iq_book *book);
 void nb_iq_search(const iq_format *f, const iq_book *book, const iq_batch *b, nb_rounding rounding, iq_found *found);
 /* The entry's packed levels as in the grid, from a code. */
 uint16_t nb_iq_entry(const iq_format *f, uint32_t code);
-/* What value i of the entry is, in units of the scale; a magnitude where entries hold magnitudes. */
-float nb_iq_level(const iq_format *f, uint32_t code, int i);
 /* IQ_SIGNS_EVEN: which of eight values takes the wrong sign for the number of signs to be even; -1: none. */
 int nb_iq_turned(const iq_format *f, const iq_batch *b, const uint32_t code[IQ_ENTRIES][IQ_LANES], int lane, int eight);
 

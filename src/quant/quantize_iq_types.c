@@ -197,14 +197,14 @@ static void pack_iq1_m(const iq_format *f, const iq_batch *b, const iq_found *fo
         1, 25 / 8.0f, 43 / 8.0f                                                                                        \
     }
 
-static const iq_format iq2_xxs = {iq2_xxs_grid, 256, IQ_SIGNS_EVEN, 3, IQ2_LEVELS, 32, 15, 0.6f, 1.4f};
-static const iq_format iq2_xs = {iq2_xs_grid, 512, IQ_SIGNS_EVEN, 3, IQ2_LEVELS, 16, 15, 0.6f, 1.4f};
-static const iq_format iq2_s = {iq2_s_grid, 1024, IQ_SIGNS_FREE, 3, IQ2_LEVELS, 16, 15, 0.6f, 1.4f};
-static const iq_format iq3_xxs = {iq3_xxs_grid, 256, IQ_SIGNS_EVEN, 8,   {1, 3, 5, 7, 9, 11, 13, 15.5f},
-                                  32,           15,  0.6f,          1.4f};
-static const iq_format iq3_s = {iq3_s_grid, 512, IQ_SIGNS_FREE, 8, {1, 3, 5, 7, 9, 11, 13, 15}, 32, 15, 0.6f, 1.4f};
-static const iq_format iq1_s = {iq1_grid, 2048, IQ_SIGNS_IN_ENTRY, 3, {-1, 0, 1}, 32, 7, 0.3f, 1.1f};
-static const iq_format iq1_m = {iq1_grid, 2048, IQ_SIGNS_IN_ENTRY_8, 3, {-1, 0, 1}, 16, 7, 0.3f, 1.1f};
+static const iq_format iq2_xxs = {iq2_xxs_grid, 256, IQ_SIGNS_EVEN, 3, IQ2_LEVELS, 32, 15, 0.65f, 1.25f};
+static const iq_format iq2_xs = {iq2_xs_grid, 512, IQ_SIGNS_EVEN, 3, IQ2_LEVELS, 16, 15, 0.65f, 1.25f};
+static const iq_format iq2_s = {iq2_s_grid, 1024, IQ_SIGNS_FREE, 3, IQ2_LEVELS, 16, 15, 0.65f, 1.25f};
+static const iq_format iq3_xxs = {iq3_xxs_grid, 256, IQ_SIGNS_EVEN, 8,    {1, 3, 5, 7, 9, 11, 13, 15.5f},
+                                  32,           15,  0.65f,         1.25f};
+static const iq_format iq3_s = {iq3_s_grid, 512, IQ_SIGNS_FREE, 8, {1, 3, 5, 7, 9, 11, 13, 15}, 32, 15, 0.65f, 1.25f};
+static const iq_format iq1_s = {iq1_grid, 2048, IQ_SIGNS_IN_ENTRY, 3, {-1, 0, 1}, 32, 7, 0.35f, 0.95f};
+static const iq_format iq1_m = {iq1_grid, 2048, IQ_SIGNS_IN_ENTRY_8, 3, {-1, 0, 1}, 16, 7, 0.35f, 0.95f};
 
 const iq_format *nb_iq_format_of(nb_type type)
 {
