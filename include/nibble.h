@@ -286,7 +286,9 @@ NB_API nb_status nb_bnb_nest(const float *absmax, size_t count, uint8_t *codes, 
 NB_API nb_status nb_bnb_unnest(const uint8_t *codes, const float *nested_absmax, const float *map, float offset, size_t block,
                                size_t count, float *absmax, nb_error *err);
 
-/* y = W x + bias for one token, W in 4 bits: sums in float32, their order fixed by the instruction-set level. */
+/* y = W x + bias for one token, W in 4 bits: sums in float32, their order fixed by the instruction-set level. With 16-bit
+ * types AVX-512 takes x and map as 15-bit integers (x at the largest magnitude of each 128 values), which is
+ * finer than those types: well below what a map in BF16 is off by. */
 typedef struct nb_weight_4bit {
     const uint8_t *packed; /* rows * columns values as nb_bnb_quantize_4bit packs them */
     const float *absmax;   /* one a block (not nested) */

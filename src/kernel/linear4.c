@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/cpu.h"
+#include "num/half.h"
 
 static const nb_linear4_kernel *kernel_now(void)
 {
@@ -34,11 +35,42 @@ void nb_linear4_prepare(const float *x, size_t columns, size_t lanes, float *pre
             }
 }
 
+float nb_linear4_most(const float *map) { return nb_f32_of_bits(nb_bnb_loops_now()->largest(map, 16)); }
+
+static bool group16(const float *x, size_t n, float most_of_map, int16_t *prepared, float *scale)
+{
+    float most = nb_f32_of_bits(nb_bnb_loops_now()->largest(x, n)), factor = most > 0 ? NB_LINEAR4_X / most : 0.0f;
+    if (most > 0 && !(most > 1e-30f && most < 1e30f))
+        return false;
+    *scale = most / NB_LINEAR4_X * (most_of_map / NB_LINEAR4_MAP);
+    for (size_t k = 0; k < 4; k++)
+        for (size_t j = 0; j < 32; j++) {
+            size_t i = 4 * j + (k ^ 1);
+            float v = i < n ? x[i] * factor : 0.0f;
+            prepared[k * 32 + j] = (int16_t)(int32_t)(v + 0x1.8p23f - 0x1.8p23f); /* the nearest integer */
+        }
+    return true;
+}
+
+bool nb_linear4_prepare16(const float *x, const float *map, size_t columns, int16_t *prepared, float *scale)
+{
+    float most = nb_linear4_most(map);
+    if (!(most > 1e-6f && most < 1e6f))
+        return false;
+    for (size_t at = 0; at < columns; at += NB_LINEAR4_GROUP)
+        if (!group16(x + at, nb_min_size(NB_LINEAR4_GROUP, columns - at), most, prepared + at,
+                     scale + at / NB_LINEAR4_GROUP))
+            return false;
+    return true;
+}
+
 typedef struct job {
     const nb_weight_4bit *w;
     const nb_linear4_kernel *kernel;
     const nb_bnb_loops *loops;
-    const float *x; /* prepared */
+    const float *x;     /* prepared, or, where these are set: */
+    const int16_t *x16; /* in integers */
+    const float *scale;
     const void *bias;
     float *sums; /* [rows]: y itself when that is float */
     void *y;
@@ -48,7 +80,10 @@ typedef struct job {
 static bool run_rows(void *context, size_t begin, size_t end)
 {
     const job *j = context;
-    j->kernel->rows(j->w, j->x, j->sums, begin, end);
+    if (j->x16)
+        j->kernel->rows16(j->w, j->x16, j->scale, j->sums, begin, end);
+    else
+        j->kernel->rows(j->w, j->x, j->sums, begin, end);
     float room[256];
     for (size_t at = begin; j->bias && at < end; at += 256) {
         size_t n = nb_min_size(256, end - at);
@@ -72,13 +107,18 @@ nb_status nb_linear_4bit(const nb_weight_4bit *w, const void *x, const void *bia
     float *room = malloc(bytes);
     if (!room)
         return nb_fail_memory(err, "a token's values", bytes);
-    job j = {w, kernel_now(), nb_bnb_loops_now(), room, bias, room + 2 * padded, y, type};
+    job j = {.w = w, .kernel = kernel_now(), .loops = nb_bnb_loops_now(), .bias = bias, .y = y, .type = type};
+    j.sums = type == NB_FLOAT_F32 ? y : room + 2 * padded;
     if (w->columns % w->block != 0) /* blocks cross rows: only plain C follows them */
         j.kernel = &nb_linear4_ref;
-    if (type == NB_FLOAT_F32)
-        j.sums = y;
-    nb_linear4_prepare(nb_bnb_floats(j.loops, x, type, 0, w->columns, room + padded), w->columns, j.kernel->lanes,
-                       room);
+    const float *values = nb_bnb_floats(j.loops, x, type, 0, w->columns, room + padded);
+    int16_t *x16 = (int16_t *)(void *)room;
+    float *scale = room + padded / 2;
+    if (type != NB_FLOAT_F32 && j.kernel->rows16 && nb_linear4_prepare16(values, w->map, w->columns, x16, scale))
+        j.x16 = x16, j.scale = scale;
+    else
+        nb_linear4_prepare(values, w->columns, j.kernel->lanes, room);
+    j.x = room;
     nb_bnb_share(team, w->rows, 16, run_rows, &j);
     free(room);
     return NB_OK;

@@ -131,29 +131,49 @@ static void test_shapes(void **state)
     }
 }
 
-/* 16-bit x, bias and y are the float32 result of the same values, rounded once */
+/* 16-bit x, bias and y: within half a step of the exact sum, and what 15-bit integers for x and the map may be off by */
+static void check_half(layer *l, nb_float type, float size)
+{
+    size_t n = l->w.columns, rows = l->w.rows;
+    uint16_t *x = malloc(n * 2), *bias = malloc(rows * 2), *y = malloc(rows * 2);
+    assert_true(x && bias && y);
+    for (size_t i = 0; i < n; i++)
+        x[i] = type == NB_FLOAT_BF16 ? nb_f32_to_bf16(l->x[i] * size) : nb_f32_to_f16(l->x[i] * size);
+    for (size_t i = 0; i < rows; i++)
+        bias[i] = type == NB_FLOAT_BF16 ? nb_f32_to_bf16(l->bias[i]) : nb_f32_to_f16(l->bias[i]);
+    assert_int_equal(nb_linear_4bit(&l->w, x, bias, y, type, team, NULL), NB_OK);
+    for (size_t r = 0; r < rows; r++) {
+        double sum = (double)(type == NB_FLOAT_BF16 ? nb_bf16_to_f32(bias[r]) : nb_f16_to_f32(bias[r])),
+               magnitude = fabs(sum);
+        for (size_t i = 0; i < n; i++) {
+            double v = (double)(type == NB_FLOAT_BF16 ? nb_bf16_to_f32(x[i]) : nb_f16_to_f32(x[i]));
+            sum += (double)l->dense[r * n + i] * v;
+            magnitude += fabs((double)l->dense[r * n + i] * v);
+        }
+        double got = (double)(type == NB_FLOAT_BF16 ? nb_bf16_to_f32(y[r]) : nb_f16_to_f32(y[r]));
+        double step = fabs(sum) * (type == NB_FLOAT_BF16 ? 0x1p-8 : 0x1p-11);
+        if (!(fabs(got - sum) <= step + 4e-5 * magnitude + 1e-7))
+            fail_msg("%s, %zu x %zu: row %zu is %g instead of %g (magnitude %g)", nb_cpu_level_name(nb_cpu_current()),
+                     rows, n, r, got, sum, magnitude);
+    }
+    free(x);
+    free(bias);
+    free(y);
+}
+
 static void test_half_types(void **state)
 {
     (void)state;
-    layer l;
-    uint16_t x[448], bias[33], y[33];
-    layer_make(&l, 33, 448, 64, NB_CODE_NF4, 5);
-    for (int k = 0; k < 2; k++) {
-        nb_float type = k ? NB_FLOAT_BF16 : NB_FLOAT_F16;
-        for (size_t i = 0; i < 448; i++) {
-            x[i] = k ? nb_f32_to_bf16(l.x[i]) : nb_f32_to_f16(l.x[i]);
-            l.x[i] = k ? nb_bf16_to_f32(x[i]) : nb_f16_to_f32(x[i]);
-        }
-        for (size_t i = 0; i < 33; i++) {
-            bias[i] = k ? nb_f32_to_bf16(l.bias[i]) : nb_f32_to_f16(l.bias[i]);
-            l.bias[i] = k ? nb_bf16_to_f32(bias[i]) : nb_f16_to_f32(bias[i]);
-        }
-        assert_int_equal(nb_linear_4bit(&l.w, l.x, l.bias, l.y, NB_FLOAT_F32, team, NULL), NB_OK);
-        assert_int_equal(nb_linear_4bit(&l.w, x, bias, y, type, team, NULL), NB_OK);
-        for (size_t i = 0; i < 33; i++)
-            assert_int_equal(y[i], k ? nb_f32_to_bf16(l.y[i]) : nb_f32_to_f16(l.y[i]));
+    static const size_t shapes[][3] = {{33, 448, 64}, {5, 160, 32}, {9, 384, 128}, {4, 4096, 4096}, {3, 100, 64}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        layer l;
+        layer_make(&l, shapes[i][0], shapes[i][1], shapes[i][2], i % 2 ? NB_CODE_FP4 : NB_CODE_NF4, i + 50);
+        memset(l.x, 0, 3 * sizeof *l.x);
+        check_half(&l, NB_FLOAT_F16, 1);
+        check_half(&l, NB_FLOAT_BF16, 1);
+        check_half(&l, NB_FLOAT_BF16, 1e-33f); /* too small for integers: in floats */
+        layer_free(&l);
     }
-    layer_free(&l);
 }
 
 /* one bad scale spoils its own row only, and the number of threads changes nothing */

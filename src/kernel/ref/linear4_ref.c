@@ -23,4 +23,4 @@ static void rows(const nb_weight_4bit *w, const float *x, float *y, size_t begin
         y[row] = row_of(w, x, row);
 }
 
-const nb_linear4_kernel nb_linear4_ref = {0, rows};
+const nb_linear4_kernel nb_linear4_ref = {0, rows, NULL};
