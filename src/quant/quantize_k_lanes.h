@@ -176,7 +176,7 @@ static inline void k_affine_run(const float *x, const float *weight, const k_aff
                                 bool plain, k_result *out)
 {
     qv_blocks b;
-    qv_load_blocks(&b, x, weight, k->n, blocks * k->span, k->span);
+    qv_load_blocks(&b, x, weight, k->n, blocks * k->span, k->span, true);
     k_affine c = plain ? k_affine_plain(&b, k) : k_affine_search(&b, k);
     qv_affine_codes(&b, k->n, k->levels, k_affine_at(c), blocks * k->span, out->codes);
     qv_store(out->d, c.d * b.unit);
@@ -319,7 +319,7 @@ static inline void k_signed_run(const float *x, const float *weight, const k_sig
                                 bool plain, k_result *out)
 {
     qv_blocks b;
-    qv_load_blocks(&b, x, weight, 16, blocks * 16, 16);
+    qv_load_blocks(&b, x, weight, 16, blocks * 16, 16, true);
     k_signed c = plain ? k_signed_plain(&b, k) : k_signed_search(&b, k);
     qv_scale_codes(&b, 16, c.d * c.scale, k->low, k->high, 16, out->codes);
     qv_store(out->d, c.d * b.unit);

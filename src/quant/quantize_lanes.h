@@ -7,6 +7,8 @@
 #ifndef NB_QUANT_QUANTIZE_LANES_H
 #define NB_QUANT_QUANTIZE_LANES_H
 
+#include <stdbool.h>
+
 #include "quant/quant_lanes.h"
 
 /* n values of 16 blocks: x in units of 1 / inverse_unit, weights near 1 */
@@ -42,10 +44,26 @@ QV_INLINE qv qv_span_sum(qv v, size_t span)
     return v;
 }
 
+/* Weighs large values more: the weights times sqrt(mean x^2 of the group + x^2), as ggml's searches do. The mean squared
+ * error is higher so (2 %), but KL divergence lower: SmolLM2 in Q4_0 with importance, 8 windows: 0.172 against 0.199. */
+static inline void qv_weigh_large(qv_blocks *b, size_t span)
+{
+    qv sum = qv_set(0);
+    for (size_t i = 0; i < b->n; i++)
+        sum += b->x[i] * b->x[i];
+    qv mean = qv_span_sum(sum, span) / (float)(b->n * span);
+    for (size_t i = 0; i < b->n; i++) {
+        qv square = mean + b->x[i] * b->x[i];
+        for (size_t j = 0; j < QV_LANES; j++)
+            square[j] = __builtin_sqrtf(square[j]);
+        b->w[i] *= square;
+    }
+}
+
 /* Loads `blocks` <= 16 blocks of n values; `span` neighbours share a unit. No weights, or none but 0 in a group:
  * all 1; a block of zero weights among others: all so small that they decide nothing beyond the block. */
 static inline void qv_load_blocks(qv_blocks *b, const float *x, const float *weight, size_t n, size_t blocks,
-                                  size_t span)
+                                  size_t span, bool large)
 {
     b->n = n;
     qv_gather_blocks(x, n, n, blocks, 0, b->x);
@@ -61,6 +79,8 @@ static inline void qv_load_blocks(qv_blocks *b, const float *x, const float *wei
     if (!weight) {
         for (size_t i = 0; i < n; i++)
             b->w[i] = qv_set(1);
+        if (large)
+            qv_weigh_large(b, span);
         return;
     }
     qv_gather_blocks(weight, n, n, blocks, 1, b->w);
@@ -73,6 +93,8 @@ static inline void qv_load_blocks(qv_blocks *b, const float *x, const float *wei
     qv instead = qv_select((qi)(all == 0), qv_set(1), qv_set(0x1p-20f));
     for (size_t i = 0; i < n; i++)
         b->w[i] = qv_select(none, instead, b->w[i] * factor);
+    if (large)
+        qv_weigh_large(b, span);
 }
 
 /* the nearest scale that binary16 can hold, in units */

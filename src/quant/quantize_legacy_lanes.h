@@ -39,7 +39,7 @@ static inline void search_scale(const float *x, const float *weight, size_t n, s
                                 float *d, uint8_t *codes)
 {
     qv_blocks b;
-    qv_load_blocks(&b, x, weight, n, blocks, 1);
+    qv_load_blocks(&b, x, weight, n, blocks, 1, true);
     qv best = best_scale(&b, n, f);
     qv_scale_codes(&b, n, best, f->low, f->high, blocks, codes);
     qv_store(d, best * b.unit);
@@ -89,7 +89,7 @@ static void search_q1_0(const float *x, const float *weight, size_t n, void *dst
     for (size_t left = n / 128, blocks; left; left -= blocks) {
         qv_blocks b;
         blocks = left < QV_LANES ? left : QV_LANES;
-        qv_load_blocks(&b, x, weight, 128, blocks, 1);
+        qv_load_blocks(&b, x, weight, 128, blocks, 1, false);
         qv sum = qv_set(0), all = qv_set(0);
         for (size_t i = 0; i < 128; i++) {
             sum += b.w[i] * qv_abs(b.x[i]);
@@ -112,7 +112,7 @@ static inline void search_affine(const float *x, const float *weight, float leve
                                  uint8_t *codes)
 {
     qv_blocks b;
-    qv_load_blocks(&b, x, weight, 32, blocks, 1);
+    qv_load_blocks(&b, x, weight, 32, blocks, 1, true);
     qv_affine_facts facts = qv_affine_measure(&b, 32);
     qv_affine a = qv_affine_search(&b, 32, &facts, levels, facts.low, facts.high), best = a;
     qv error = qv_set(__builtin_inff());
