@@ -61,7 +61,8 @@ static inline void qv_weigh_large(qv_blocks *b, size_t span)
 }
 
 /* Loads `blocks` <= 16 blocks of n values; `span` neighbours share a unit. No weights, or none but 0 in a group:
- * all 1; a block of zero weights among others: all so small that they decide nothing beyond the block. */
+ * all 1; a block of zero weights among others: all so small that they decide nothing beyond the block. large: with
+ * qv_weigh_large. */
 static inline void qv_load_blocks(qv_blocks *b, const float *x, const float *weight, size_t n, size_t blocks,
                                   size_t span, bool large)
 {
