@@ -209,7 +209,9 @@ static void refuses_entries(void **state)
     assert_int_equal(nb_imatrix_add(m, NB_STR("y"), 0, 1, &e, &err), NB_ERR_ARGUMENT);
     assert_int_equal(nb_imatrix_add(m, NB_STR(""), 1, 1, &e, &err), NB_ERR_ARGUMENT);
     assert_int_equal(nb_imatrix_add(m, NB_STR("y"), SIZE_MAX, 2, &e, &err), NB_ERR_ARGUMENT);
+#ifndef NB_SANITIZED /* the sanitizer ends a program that asks for so much */
     assert_int_equal(nb_imatrix_add(m, NB_STR("y"), SIZE_MAX / 16, 2, &e, &err), NB_ERR_MEMORY);
+#endif
     assert_int_equal(nb_imatrix_count(m), 1);
     nb_imatrix_free(m);
 }
