@@ -59,8 +59,13 @@ LANES_INLINE void add_group(table t, const uint8_t *const *packed, size_t codes,
     for (int k = 0; k < 8; k++) {
         lanes v = lanes_load(x + k * LANES);
         LANES_UNROLL
-        for (int r = 0; r < count; r++)
-            part[r] = k ? lanes_fma(look_up(t, q[r], k), v, part[r]) : look_up(t, q[r], k) * v;
+        for (int r = 0; r < count; r++) {
+            lanes values = look_up(t, q[r], k);
+            if (k == 0)
+                part[r] = values * v;
+            else
+                part[r] = lanes_fma(values, v, part[r]);
+        }
     }
     LANES_UNROLL
     for (int r = 0; r < count; r++)
