@@ -80,11 +80,11 @@ static void read_model(model *m, const char *line)
 
 static void read_tensor(model *m, const char *line)
 {
-    char name[80];
+    char name[64];
     struct stem *s = &m->stems[m->stem_count++];
     assert_true(m->stem_count <= MAX_STEMS);
     s->dims[0] = s->dims[1] = s->dims[2] = s->dims[3] = 1;
-    int n = sscanf(line, "tensor %79s %lu %lu %lu %lu", name, &s->dims[0], &s->dims[1], &s->dims[2], &s->dims[3]);
+    int n = sscanf(line, "tensor %63s %lu %lu %lu %lu", name, &s->dims[0], &s->dims[1], &s->dims[2], &s->dims[3]);
     assert_true(n >= 2);
     s->n_dims = (uint32_t)n - 1;
     s->layered = strncmp(name, "blk.*.", 6) == 0;
