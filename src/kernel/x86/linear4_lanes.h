@@ -155,13 +155,12 @@ LANES_INLINE void add_group16(__m512i t, const uint8_t *const *packed, size_t co
         total[r] = lanes_fma(_mm512_cvtepi32_ps(sum[r]) * scale, scales(absmax[r] + block, per), total[r]);
 }
 
-LANES_INLINE void some_rows16(const nb_weight_4bit *w, const int16_t *x, const float *scale, float *y, size_t row,
-                              int per, int count)
+LANES_INLINE void some_rows16(__m512i t, const nb_weight_4bit *w, const int16_t *x, const float *scale, float *y,
+                              size_t row, int per, int count)
 {
     const uint8_t *packed[ROWS];
     const float *absmax[ROWS];
     lanes total[ROWS];
-    __m512i t = table16_of(w->map);
     for (int r = 0; r < count; r++) {
         packed[r] = w->packed + (row + r) * (w->columns / 2);
         absmax[r] = w->absmax + (row + r) * (w->columns / w->block);
@@ -187,10 +186,11 @@ LANES_INLINE void some_rows16(const nb_weight_4bit *w, const int16_t *x, const f
 LANES_INLINE void rows16_of(const nb_weight_4bit *w, const int16_t *x, const float *scale, float *y, size_t begin,
                             size_t end, int per)
 {
+    __m512i t = table16_of(w->map);
     for (; begin + ROWS <= end; begin += ROWS)
-        some_rows16(w, x, scale, y, begin, per, ROWS);
+        some_rows16(t, w, x, scale, y, begin, per, ROWS);
     for (; begin < end; begin++)
-        some_rows16(w, x, scale, y, begin, per, 1);
+        some_rows16(t, w, x, scale, y, begin, per, 1);
 }
 
 static void rows16(const nb_weight_4bit *w, const int16_t *x, const float *scale, float *y, size_t begin, size_t end)
