@@ -160,7 +160,11 @@ static void bench_linear(size_t rows, size_t columns)
     for (size_t i = 0; i < columns; i++)
         in[i] = nb_f32_to_bf16(x[i]);
     linear l = {{packed, scale, nb_bnb_map4(NB_CODE_NF4), rows, columns, 64}, in, out};
-    double read = nb_ceiling_read(team, packed, bytes, 9);
+    double read = 0;
+    for (int i = 0; i < 25; i++) { /* the best, as of the others */
+        double once = nb_ceiling_read(team, packed, bytes, 1);
+        read = once > read ? once : read;
+    }
     snprintf(name, sizeof name, "linear nf4 %zux%zu", rows, columns);
     tell(name, best_of(25, run_linear, &l), (double)bytes, read, "read");
     printf("  (its kernel for AVX512-BF16 in use: %s)\n", strstr(peer, "\"linear packed\": true") ? "yes" : "no");
