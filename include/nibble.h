@@ -56,12 +56,27 @@ NB_API const char *nb_version(void);
 
 typedef struct nb_model nb_model;
 
+/* How the linear layers of a model are quantized while they are read, as bitsandbytes does: each block of 64 values in 4 bits,
+ * or rows in 8 bits (LLM.int8()). Embeddings, norms and biases stay. */
+typedef enum nb_load_form { NB_LOAD_NF4, NB_LOAD_FP4, NB_LOAD_INT8 } nb_load_form;
+
+typedef struct nb_load_params {
+    nb_load_form form;
+    bool double_quant;       /* 4 bits: the scales of blocks in 8 bits, too */
+    float int8_threshold;    /* 8 bits: activations from here on are multiplied in float; 0: none */
+    const char *const *skip; /* names of modules that stay, as transformers takes them: "lm_head", "mlp.fc1", "layers.0" */
+    size_t skip_count;       /* 0: the output head and what is tied to it stay */
+} nb_load_params;
+
+NB_API nb_load_params nb_load_defaults(nb_load_form form); /* no double quantization, a threshold of 6 */
+
 typedef struct nb_model_params {
     int threads;               /* 1..256; 0: one a processor */
     bool pin_threads;          /* bind threads to processors: for programs that do nothing else */
     bool repack;               /* copy weights into a faster layout where that pays (default) */
     bool exact;                /* dequantize weights to float32 and add in float32: slow, the reference */
     const char *pre_tokenizer; /* overrides the file's tokenizer.ggml.pre; NULL: the file's */
+    const nb_load_params *load; /* quantizes while reading; NULL: weights are used as they are stored */
 } nb_model_params;
 
 NB_API nb_model_params nb_model_defaults(void);

@@ -2,12 +2,15 @@
 #ifndef NB_CONVERT_OPEN_H
 #define NB_CONVERT_OPEN_H
 
-#include "format/source.h"
+#include "hf/hf.h"
 
 nb_status nb_source_open(const char *path, nb_source **out, nb_error *err);
 
 /* As a GGUF: a file is mapped; of a directory, what is to be run as it lies in its files is mapped too, the rest is made in
  * memory, in the checkpoint's own types. threads: 0, one a processor. */
 nb_status nb_gguf_open_model(const char *path, int threads, nb_gguf **out, nb_error *err);
+/* The same with weights quantized on the way. A GGUF file has to hold them as floats then; its tensors are quantized row by
+ * row, without double quantization. */
+nb_status nb_gguf_open_model_as(const char *path, const nb_hf_params *params, nb_gguf **out, nb_error *err);
 
 #endif

@@ -38,7 +38,8 @@ static nb_status load_template(nb_model *m, nb_error *err)
 static nb_status look(nb_model *m, const char *path, const nb_model_params *params, nb_error *err)
 {
     NB_TRY(nb_cpu_check_env(err));
-    NB_TRY(nb_gguf_open_model(path, params->threads, &m->gguf, err));
+    nb_hf_params source = {.load = params->load, .packed = !params->exact, .as_cpu = params->exact, .threads = params->threads};
+    NB_TRY(nb_gguf_open_model_as(path, &source, &m->gguf, err));
     NB_TRY(nb_model_def_new(m->gguf, &m->def, err));
     NB_TRY(nb_plan_build(m->def, &m->plan, err));
     NB_TRY(nb_tokenizer_from_gguf(m->gguf, params->pre_tokenizer, &m->tokenizer, err));

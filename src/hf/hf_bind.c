@@ -46,22 +46,29 @@ static nb_status bad_shape(const nb_checkpoint_tensor *t, nb_error *err, const c
 }
 
 /* rows of a head for the permutations */
-static nb_status head_rows(const nb_hf *h, const nb_checkpoint_tensor *t, nb_hf_change change, uint64_t *rows,
+static nb_status head_rows(const nb_hf *h, const nb_checkpoint_tensor *t, nb_hf_change change, uint64_t all, uint64_t *rows,
                            nb_error *err)
 {
     uint64_t heads = 1;
     NB_TRY(nb_hf_config_u64(h, "num_attention_heads|n_head|n_heads", 1, 1 << 16, &heads, err));
     if (change == NB_HF_PERMUTE_K)
         NB_TRY(nb_hf_config_u64(h, "num_key_value_heads|n_kv_heads", 1, 1 << 16, &heads, err));
-    if (t->dims[0] % (heads * 2) != 0)
+    if (all % (heads * 2) != 0)
         return bad_shape(t, err, "cannot be cut into heads of an even number of rows");
-    *rows = t->dims[0] / heads;
+    *rows = all / heads;
     return NB_OK;
 }
 
 static nb_status set_shape(const nb_hf_made *made, nb_source_tensor *out, nb_error *err)
 {
     const nb_checkpoint_tensor *t = made->from;
+    if (made->linear) {
+        out->n_dims = 2;
+        out->dims[0] = made->linear->columns;
+        out->dims[1] = made->linear->rows;
+        out->dims[2] = out->dims[3] = 1;
+        return NB_OK;
+    }
     if (t->n_dims > 4)
         return bad_shape(t, err, "has more than 4 dimensions");
     if (t->values == 0)
@@ -81,7 +88,7 @@ static const void *mapped(const nb_hf_made *made, const nb_source_tensor *out)
 {
     const nb_checkpoint_tensor *t = made->from;
     size_t size = nb_dtype_bytes(t->dtype);
-    if (!t->contiguous || size != out->type->block_bytes || type_of(t->dtype) != out->type ||
+    if (made->linear || !t->contiguous || size != out->type->block_bytes || type_of(t->dtype) != out->type ||
         (uintptr_t)t->data % size != 0)
         return NULL;
     if (made->change == NB_HF_SKIP_2)
@@ -97,6 +104,11 @@ static nb_status add_tensor(nb_hf *h, nb_str name, const nb_checkpoint_tensor *t
     nb_source_tensor out = {.name = {nb_arena_strdup(&h->arena, name), name.n}, .type = type_of(t->dtype)};
     if (!out.name.p)
         return nb_fail_memory(err, "tensors", name.n);
+    NB_TRY(nb_hf_bnb_find(h, t, &made.linear, err));
+    if (!made.linear)
+        NB_TRY(nb_hf_load_find(h, out.name.p, t, &made.linear, err));
+    if (made.linear)
+        out.type = nb_hf_linear_type(made.linear, h->params.packed);
     if (!out.type)
         return nb_fail(
             err, NB_ERR_UNSUPPORTED,
@@ -104,10 +116,12 @@ static nb_status add_tensor(nb_hf *h, nb_str name, const nb_checkpoint_tensor *t
             "convert the one it was made from",
             t->file, NB_STR_ARG(t->name), nb_dtype_name(t->dtype));
     NB_TRY(set_shape(&made, &out, err));
+    if (made.linear && (f32 || change == NB_HF_ADD_1 || change == NB_HF_SKIP_2))
+        return bad_shape(t, err, "is quantized");
     if (f32 || out.n_dims < 2 || ends_in(name, NB_STR("_norm.weight")) || !ends_in(name, NB_STR(".weight")))
         out.type = nb_type_get(NB_TYPE_F32);
     if (change == NB_HF_PERMUTE_Q || change == NB_HF_PERMUTE_K)
-        NB_TRY(head_rows(h, t, change, &made.head, err));
+        NB_TRY(head_rows(h, t, change, out.n_dims < 2 ? out.dims[0] : out.dims[1], &made.head, err));
     out.data = mapped(&made, &out);
     h->made[h->source.tensor_count] = made;
     h->tensors[h->source.tensor_count++] = out;
@@ -249,7 +263,7 @@ static nb_status check_left_over(const nb_hf *h, nb_error *err)
     for (size_t i = 0; i < nb_checkpoint_count(h->checkpoint) && status == NB_OK; i++) {
         nb_hf_made key = {.from = nb_checkpoint_at(h->checkpoint, i)};
         if (bsearch(&key, used, n, sizeof *used, by_address) || is_ignored(h, key.from->name) ||
-            is_tied(h, key.from->name))
+            is_tied(h, key.from->name) || nb_hf_bnb_is_part(h, key.from->name))
             continue;
         status = nb_fail(
             err, NB_ERR_UNSUPPORTED,

@@ -4,7 +4,9 @@
 
 #include "format/checkpoint.h"
 #include "format/source.h"
+#include "hf/hf.h"
 #include "hf/hf_arch.h"
+#include "hf/hf_linear.h"
 
 enum { NB_HF_CONFIG_BYTES = 16 << 20, NB_HF_TOKENIZER_BYTES = 512 << 20 };
 
@@ -12,10 +14,14 @@ typedef struct nb_hf_made { /* where a tensor's values come from */
     const nb_checkpoint_tensor *from;
     nb_hf_change change;
     uint64_t head; /* rows of a head, for the permutations */
+    const nb_hf_linear *linear; /* NULL: values are those of `from`; else quantized by bitsandbytes, or on the way */
 } nb_hf_made;
 
 struct nb_hf {
     nb_source source; /* the first member: a source is cast to its nb_hf */
+    nb_hf_params params;
+    bool quantized; /* config.json says that bitsandbytes saved the checkpoint */
+    nb_team *team;  /* NULL: not needed */
     nb_arena arena;
     char *dir;
     nb_tree config;
@@ -63,6 +69,12 @@ void nb_hf_arch_classes(nb_buf *out);             /* names of what is known, for
 nb_status nb_hf_keys(nb_hf *h, nb_error *err);    /* keys of the architecture's table */
 nb_status nb_hf_bind(nb_hf *h, nb_error *err);    /* tensors by the architecture's table */
 nb_status nb_hf_card(nb_hf *h, nb_error *err);    /* general.* */
+nb_status nb_hf_bnb_config(nb_hf *h, nb_error *err); /* quantization_config of config.json */
+/* Of a weight of the checkpoint: what bitsandbytes made of it, or what is to be made of it under this name of GGUF's; NULL:
+ * neither. */
+nb_status nb_hf_bnb_find(nb_hf *h, const nb_checkpoint_tensor *weight, const nb_hf_linear **out, nb_error *err);
+nb_status nb_hf_load_find(nb_hf *h, const char *gguf, const nb_checkpoint_tensor *weight, const nb_hf_linear **out, nb_error *err);
+bool nb_hf_bnb_is_part(const nb_hf *h, nb_str name); /* statistics of a quantized weight */
 
 /* tokenizer.*; vocab_size: rows of the embedding, 0 when unknown. */
 nb_status nb_hf_tokenizer(nb_hf *h, uint64_t vocab_size, nb_error *err);

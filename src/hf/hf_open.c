@@ -42,13 +42,7 @@ static nb_status read_config(nb_hf *h, nb_error *err)
     h->text = nb_node_get_kind(h->config.root, "text_config", '{');
     h->text = h->text ? h->text : h->config.root;
     NB_TRY(find_arch(h, err));
-    const nb_node *quantized = nb_node_get(h->config.root, "quantization_config");
-    if (!quantized)
-        return NB_OK;
-    const nb_node *method = nb_node_get_kind(quantized, "quant_method", '"');
-    return nb_tree_bad(&h->config, quantized, err, NB_ERR_UNSUPPORTED,
-                       "is that of %.*s: such a checkpoint is not read; convert the one it was made from",
-                       NB_STR_ARG(method ? method->str : NB_STR("an unnamed method")));
+    return nb_hf_bnb_config(h, err);
 }
 
 /* rows of the embedding: the vocabulary that the files of the tokenizer are padded to */
@@ -75,6 +69,7 @@ static nb_status open_all(nb_hf *h, nb_error *err)
 static void free_hf(nb_source *s)
 {
     nb_hf *h = (nb_hf *)s;
+    nb_team_free(h->team);
     nb_checkpoint_close(h->checkpoint);
     nb_tree_free(&h->config);
     nb_arena_free(&h->arena);
@@ -86,11 +81,17 @@ static void free_hf(nb_source *s)
 
 nb_status nb_hf_open(const char *path, nb_source **out, nb_error *err)
 {
+    return nb_hf_open_as(path, &(nb_hf_params){0}, out, err);
+}
+
+nb_status nb_hf_open_as(const char *path, const nb_hf_params *params, nb_source **out, nb_error *err)
+{
     *out = NULL;
     nb_hf *h = calloc(1, sizeof *h);
     if (!h)
         return nb_fail_memory(err, path, sizeof *h);
     h->source.free = free_hf;
+    h->params = *params;
     nb_hf_set_readers(h);
     h->dir = nb_arena_strdup(&h->arena, nb_str_of(path));
     nb_status status = h->dir ? NB_OK : nb_fail_memory(err, path, strlen(path));

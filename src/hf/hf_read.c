@@ -43,13 +43,26 @@ static void read_values(const nb_source_tensor *out, const nb_hf_made *made, uin
     }
 }
 
+static nb_status read_linear(const nb_source_tensor *out, const nb_hf_made *made, uint64_t row, uint64_t count, char *dst,
+                             nb_error *err)
+{
+    size_t bytes = 0;
+    if (made->change == NB_HF_AS_IS)
+        return nb_hf_linear_read(made->linear, row, count, out->type, dst, err);
+    nb_type_row_bytes(out->type, out->dims[0], &bytes);
+    for (uint64_t r = 0; r < count; r++)
+        NB_TRY(nb_hf_linear_read(made->linear, origin(made, row + r), 1, out->type, dst + r * bytes, err));
+    return NB_OK;
+}
+
 static nb_status read_rows(const nb_source *s, size_t i, uint64_t row, uint64_t count, void *dst, nb_error *err)
 {
     const nb_hf *h = (const nb_hf *)s;
     const nb_source_tensor *out = &h->source.tensors[i];
     const nb_hf_made *made = &h->made[i];
     size_t size = out->type->block_bytes, columns = out->dims[0];
-    (void)err;
+    if (made->linear)
+        return read_linear(out, made, row, count, dst, err);
     if (out->data) {
         memcpy(dst, (const char *)out->data + row * columns * size, count * columns * size);
     } else if (made->change == NB_HF_AS_IS || made->change == NB_HF_ADD_1) {
@@ -68,8 +81,17 @@ static void forget(const nb_source *s, size_t i, uint64_t row, uint64_t count)
 {
     const nb_hf *h = (const nb_hf *)s;
     uint64_t columns = h->source.tensors[i].dims[0];
-    if (h->made[i].from)
-        nb_checkpoint_forget(h->checkpoint, h->made[i].from, row * columns, count * columns);
+    const nb_checkpoint_tensor *from = h->made[i].from;
+    const nb_hf_linear *l = h->made[i].linear;
+    uint64_t first = row * columns, values = count * columns;
+    if (l && !l->made && !l->int8) { /* several of its values are one of the file's */
+        uint64_t each = nb_hf_linear_values(l) / from->values;
+        first /= each;
+        values /= each;
+        values = first < from->values ? values : 0;
+    }
+    if (from)
+        nb_checkpoint_forget(h->checkpoint, from, first, values);
 }
 
 void nb_hf_set_readers(nb_hf *h)
