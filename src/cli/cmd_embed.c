@@ -155,6 +155,7 @@ int nb_cmd_embed(int argc, char **argv)
         {"exact", 0, NB_OPTION_FLAG, &o.model.model.exact, NULL, "float32 throughout: slow, the reference"},
         {"repack", 0, NB_OPTION_FLAG, &o.model.model.repack, NULL,
          "copy weights into a faster layout (default; --no-repack)"},
+        NB_LOAD_OPTION_ROWS(o.model.load),
         {.name = ""},
     };
     nb_error err;

@@ -159,6 +159,7 @@ static nb_status run_eval(const eval_options *o, evaluated *all, nb_error *err)
     nb_buf text = {0};
     nb_model_params base_params = o->model.model;
     base_params.exact |= o->base_exact;
+    base_params.load = NULL; /* the loss of quantizing is what is asked for */
     nb_status status = o->text ? nb_file_read(o->text, (size_t)1 << 30, &text, err) : NB_OK;
     for (size_t i = 0; i < all->count && status == NB_OK; i++)
         status = nb_model_open(all->paths[i], &o->model.model, &all->models[i], err);

@@ -7,7 +7,8 @@
 
 nb_model_options nb_model_options_defaults(void)
 {
-    nb_model_options o = {.model = nb_model_defaults(), .session = nb_session_defaults()};
+    nb_model_options o = {
+        .model = nb_model_defaults(), .session = nb_session_defaults(), .load = nb_load_options_defaults()};
     o.model.pin_threads = true;
     return o;
 }
@@ -19,7 +20,7 @@ int nb_model_options_finish(const char *command, nb_model_options *o)
     if (o->model.threads < 0 || o->model.threads > 256)
         return nb_report_usage(command, "-t %d: give 1 to 256 threads", o->model.threads);
     o->session.context = (size_t)o->context;
-    return -1;
+    return nb_load_options_finish(command, &o->load, false, &o->model.load);
 }
 
 nb_status nb_parse_ids(const char *text, int32_t **ids, size_t *count, nb_error *err)

@@ -2,12 +2,13 @@
 #ifndef NB_CLI_MODEL_OPTIONS_H
 #define NB_CLI_MODEL_OPTIONS_H
 
-#include "cli/cli.h"
+#include "cli/load_options.h"
 
 typedef struct nb_model_options {
     nb_model_params model;
     nb_session_params session;
     int64_t context;
+    nb_load_options load;
 } nb_model_options;
 
 nb_model_options nb_model_options_defaults(void);
@@ -20,7 +21,8 @@ nb_model_options nb_model_options_defaults(void);
     {"kv-type", 0, NB_OPTION_STRING, &(O).session.kv_type, "T", "type of the key-value cache: f32, f16, bf16, q8_0"},  \
     {"exact", 0, NB_OPTION_FLAG, &(O).model.exact, NULL, "float32 throughout: slow, the reference"},                   \
     {"repack", 0, NB_OPTION_FLAG, &(O).model.repack, NULL, "copy weights into a faster layout (default; --no-repack)"}, \
-    {"pre", 0, NB_OPTION_STRING, &(O).model.pre_tokenizer, "NAME", "pre-tokenizer, when the file names none that is known"}
+    {"pre", 0, NB_OPTION_STRING, &(O).model.pre_tokenizer, "NAME", "pre-tokenizer, when the file names none that is known"}, \
+    NB_LOAD_OPTION_ROWS((O).load)
 /* clang-format on */
 
 /* Checks what the parser cannot and fills session.context. Returns -1 to go on, else the exit code. */
