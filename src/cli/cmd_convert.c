@@ -1,5 +1,7 @@
-/* nibble convert DIR OUT.gguf: a checkpoint as a GGUF file, quantized on the way; FILE.gguf DIR: the way back. */
+/* nibble convert DIR OUT.gguf: a checkpoint as a GGUF file, quantized on the way; FILE.gguf DIR: the way back; DIR OUTDIR --to
+ * bitsandbytes-nf4: a checkpoint as bitsandbytes saves it. */
 #include "cli/command.h"
+#include "cli/convert_bnb.h"
 #include "cli/convert_export.h"
 #include "cli/quantize_options.h"
 #include "hf/hf.h"
@@ -7,9 +9,12 @@
 int nb_cmd_convert(int argc, char **argv)
 {
     nb_quantize_options q = {.params = nb_quantize_defaults()};
-    const char *type = "COPY";
+    nb_load_options load = nb_load_options_defaults();
+    const char *type = "", *to = NULL;
     const nb_option options[] = {
-        {"type", 0, NB_OPTION_STRING, &type, "TYPE", "of the matrices (default: the checkpoint's own)"},
+        {"type", 0, NB_OPTION_STRING, &type, "TYPE", "of the matrices (default: the checkpoint's own; Q8_0 of quantized ones)"},
+        {"to", 0, NB_OPTION_STRING, &to, "FORM", "directory of bitsandbytes-nf4, bitsandbytes-fp4, bitsandbytes-int8"},
+        NB_LOAD_OPTION_ROWS(load),
         NB_QUANTIZE_OPTION_ROWS(q),
         {.name = ""},
     };
@@ -19,6 +24,15 @@ int nb_cmd_convert(int argc, char **argv)
         return code;
     if (argc != 3)
         return nb_report_usage("convert", "give a checkpoint's directory and the name of the new file, or a GGUF file and a directory");
+    code = nb_convert_bnb_finish(to, argv[2], &load, &q.load);
+    if (code < 0 && nb_convert_is_bnb(to, argv[2], &load))
+        code = nb_convert_bnb(argv[1], argv[2], type, &load, q.split, q.params.threads);
+    if (code >= 0) {
+        nb_options_free(options);
+        return code;
+    }
+    q.type_is_default = !*type;
+    type = *type ? type : "COPY";
     q.params.mix = nb_quantize_mix(type, &q.params.pure);
     code = q.params.mix ? nb_quantize_options_finish("convert", &q) : nb_quantize_unknown("convert", type);
     if (code < 0 && nb_convert_exports(argv[1], argv[2]))

@@ -11,7 +11,7 @@ static bool is_one_of(const char *given, const char *const *names)
 static int check_names(const char *command, const nb_load_options *o)
 {
     static const char *const types[] = {"fp4", "nf4", NULL}, *const floats[] = {"float32", "float16", "bfloat16", NULL},
-                      *const storages[] = {"uint8", "float32", "float16", "bfloat16", NULL};
+                             *const storages[] = {"uint8", "float32", "float16", "bfloat16", NULL};
     if (o->quant_type && !is_one_of(o->quant_type, types))
         return nb_report_usage(command, "--bnb-4bit-quant-type %s: there are fp4 and nf4", o->quant_type);
     if (o->compute_dtype && !is_one_of(o->compute_dtype, floats))
@@ -43,8 +43,9 @@ static int check_company(const char *command, const nb_load_options *o)
 static void note_what_does_nothing(const nb_load_options *o, bool writes)
 {
     if (o->compute_dtype && !writes)
-        nb_note("--bnb-4bit-compute-dtype: without effect; products are computed in 8 bits and float32, with --exact in "
-                "float32");
+        nb_note(
+            "--bnb-4bit-compute-dtype: without effect; products are computed in 8 bits and float32, with --exact in "
+            "float32");
     if (o->quant_storage && !writes)
         nb_note("--bnb-4bit-quant-storage: without effect; nothing is stored");
     if (o->offload && !writes)

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "cli/command.h"
+#include "convert/source_loss.h"
 
 /* ---- what is asked for ---- */
 
@@ -153,9 +154,38 @@ static nb_status dry_run(const nb_quantize_options *o, const nb_source *s, nb_er
     return status;
 }
 
+/* again: what bitsandbytes has quantized will be quantized once more */
+static nb_status open_source(nb_quantize_options *o, const char *in, nb_source **s, bool *again, nb_error *err)
+{
+    nb_hf_params p = {.load = o->load, .threads = o->params.threads};
+    bool unused;
+    if (!nb_hf_is_model(in))
+        return nb_source_open(in, s, err);
+    NB_TRY(nb_hf_open_as(in, &p, s, err));
+    *again = o->load || nb_hf_is_quantized(*s);
+    if (*again && o->type_is_default)
+        o->params.mix = nb_quantize_mix("Q8_0", &unused);
+    return NB_OK;
+}
+
+/* What the second quantization lost. */
+static nb_status print_loss(const nb_source *s, const char *out, nb_error *err)
+{
+    nb_source *made;
+    double loss = 0;
+    NB_TRY(nb_source_open_gguf(out, &made, err));
+    nb_status status = nb_source_loss(s, made, &loss, err);
+    nb_source_free(made);
+    if (status == NB_OK)
+        printf("loss            %.3g, squared error of the tensors against what bitsandbytes dequantizes to, relative\n",
+               loss);
+    return status;
+}
+
 nb_status nb_quantize_run(nb_quantize_options *o, const char *in, const char *out, nb_error *err)
 {
     nb_source *s = NULL;
+    bool again = false;
     nb_quantize_result result;
     nb_progress *progress = NULL;
     if (o->imatrix_path) {
@@ -163,7 +193,7 @@ nb_status nb_quantize_run(nb_quantize_options *o, const char *in, const char *ou
         o->params.imatrix = o->imatrix;
         o->params.imatrix_name = o->imatrix_path;
     }
-    NB_TRY(nb_source_open(in, &s, err));
+    NB_TRY(open_source(o, in, &s, &again, err));
     nb_status status;
     if (o->params.dry_run) {
         status = dry_run(o, s, err);
@@ -173,6 +203,8 @@ nb_status nb_quantize_run(nb_quantize_options *o, const char *in, const char *ou
         nb_progress_end(progress, status == NB_OK);
         if (status == NB_OK)
             print_result(&result, out, nb_seconds() - start);
+        if (status == NB_OK && again && result.files == 1)
+            status = print_loss(s, out, err);
     }
     nb_source_free(s);
     return status;

@@ -14,6 +14,8 @@ typedef struct nb_quantize_options {
     const char *imatrix_path, *rounding, *output_type, *embedding_type, *split;
     nb_option_list tensor_types, overrides;
     bool merge_shards;
+    const nb_load_params *load; /* NULL, or how a directory is quantized before it is converted */
+    bool type_is_default;       /* then what is quantized already becomes Q8_0 */
 } nb_quantize_options;
 
 /* Rows for an nb_option table; O is an nb_quantize_options. */

@@ -9,18 +9,23 @@
 /* True when path is a directory with a config.json: what nb_hf_open takes. */
 bool nb_hf_is_model(const char *path);
 
+/* load: NULL, or how linears are quantized while they are read; rounds: their floats are rounded to `taken` before that.
+ * packed: quantized linears come as rows of NF4, FP4 and INT8 where their shapes allow, else as what they dequantize to.
+ * as_cpu: 4 bits to the bit as bitsandbytes dequantizes them on a CPU with AVX-512, a slip of its kernel included.
+ * threads: for what has to be seen whole before it can be read; 0: one a processor. */
 typedef struct nb_hf_params {
-    const nb_load_params *load; /* NULL: nothing is quantized while it is read */
-    bool
-        packed; /* quantized linears as rows of NF4, FP4 and INT8 where their shapes allow; else as what they dequantize to */
-    bool
-        as_cpu; /* 4 bits: to the bit what bitsandbytes dequantizes to on a CPU with AVX-512, a slip of its own included */
-    int threads; /* for what has to be seen whole before it can be read; 0: one a processor */
+    const nb_load_params *load; /* needed until nb_hf_open_as returns */
+    bool rounds;
+    nb_float taken;
+    bool packed, as_cpu;
+    int threads;
 } nb_hf_params;
 
 /* Checkpoints that bitsandbytes saved are read, too. */
 nb_status nb_hf_open(const char *path, nb_source **out, nb_error *err);
 nb_status nb_hf_open_as(const char *path, const nb_hf_params *params, nb_source **out, nb_error *err);
+/* True when bitsandbytes quantized what this source, which nb_hf_open gave, reads. */
+bool nb_hf_is_quantized(const nb_source *s);
 
 /* Metadata of a source with rows of INT8, F32: activations from this on are multiplied in float. Files do not have it. */
 #define NB_HF_INT8_THRESHOLD "bitsandbytes.llm_int8_threshold"

@@ -34,6 +34,8 @@ nb_status nb_hf_bnb_config(nb_hf *h, nb_error *err)
     return NB_OK;
 }
 
+bool nb_hf_is_quantized(const nb_source *s) { return ((const nb_hf *)s)->quantized; }
+
 /* ---- what lies beside a weight ---- */
 
 enum { STATE_BYTES = 1 << 16 };

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/team.h"
+#include "num/half.h"
 
 const nb_type_info *nb_hf_linear_type(const nb_hf_linear *l, bool packed)
 {
@@ -34,10 +35,20 @@ static nb_status unnest(const nb_hf_linear *l, size_t begin, size_t blocks, floa
     return NB_OK;
 }
 
+/* The floats that codes are made from. */
+static void read_floats(const nb_hf_linear *l, uint64_t first, size_t n, float *values)
+{
+    nb_checkpoint_read_f32(l->weight, first, n, values);
+    for (size_t i = 0; l->taken == NB_FLOAT_F16 && i < n; i++)
+        values[i] = nb_f16_to_f32(nb_f32_to_f16(values[i]));
+    for (size_t i = 0; l->taken == NB_FLOAT_BF16 && i < n; i++)
+        values[i] = nb_bf16_to_f32(nb_f32_to_bf16(values[i]));
+}
+
 static nb_status make_span(const nb_hf_linear *l, nb_hf_linear_span *s, nb_error *err)
 {
     nb_error why;
-    nb_checkpoint_read_f32(l->weight, s->first, s->values, s->value);
+    read_floats(l, s->first, s->values, s->value);
     nb_status status = nb_bnb_quantize_4bit(s->value, NB_FLOAT_F32, s->values, l->code, l->block, s->packed_room,
                                             s->absmax_room, NULL, &why);
     s->packed = s->packed_room;
@@ -178,7 +189,7 @@ nb_status nb_hf_linear_row8(const nb_hf_linear *l, uint64_t row, float *values, 
         *scale = l->scale[row];
         return NB_OK;
     }
-    nb_checkpoint_read_f32(l->weight, row * n, n, values);
+    read_floats(l, row * n, n, values);
     *codes = room;
     nb_status status = nb_bnb_quantize_int8(values, NB_FLOAT_F32, 1, n, room, scale, NULL, &why);
     return status == NB_OK ? NB_OK : failed(l, row * n, status, &why, err);

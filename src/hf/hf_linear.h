@@ -13,6 +13,7 @@ typedef struct nb_hf_linear {
     uint64_t rows, columns;
     nb_float dtype;     /* that it dequantizes to */
     bool made;          /* from floats */
+    nb_float taken;     /* these are rounded to before anything else */
     bool int8;          /* else 4 bits */
     bool as_cpu;        /* 4 bits: with the scales that bitsandbytes' CPU kernel takes (hf_linear.c) */
     const float *scale; /* int8 that is stored: [rows] */

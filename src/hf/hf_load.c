@@ -107,6 +107,7 @@ nb_status nb_hf_load_find(nb_hf *h, const char *gguf, const nb_checkpoint_tensor
     l->code = p->form == NB_LOAD_FP4 ? NB_CODE_FP4 : NB_CODE_NF4;
     l->block = NB_HF_LINEAR_BLOCK;
     l->as_cpu = h->params.as_cpu;
+    l->taken = h->params.rounds ? h->params.taken : NB_FLOAT_F32;
     l->map = nb_bnb_map4(l->code);
     if (p->double_quant && !l->int8)
         NB_TRY(nest(h, l, err));
