@@ -154,7 +154,7 @@ static nb_status take_int(cursor *c, int32_t least, int32_t most, const char *wh
 static nb_status read_entry(cursor *c, nb_imatrix *m, nb_error *err)
 {
     char name[NB_IMATRIX_MAX_NAME];
-    int32_t bytes, calls, values;
+    int32_t bytes = 0, calls = 0, values = 0;
     nb_imatrix_entry *e;
     NB_TRY(take_int(c, 1, sizeof name, "the length of a name", &bytes, err));
     NB_TRY(take(c, name, (size_t)bytes, "a tensor's name", err));
