@@ -41,7 +41,7 @@ typedef struct layout_input {
     const nb_plan *plan;
     const nb_program *program;
     const nb_context_params *params;
-    bool exact;
+    const nb_weights_params *weights;
     int members;
 } layout_input;
 
@@ -68,7 +68,7 @@ static size_t scratch_bytes(const layout_input *in)
         if (op->kind != NB_OP_MATMUL)
             continue;
         const nb_gguf_tensor *t = in->model->weights[op->weight].tensor;
-        size_t bytes = nb_matmul_scratch((nb_type)t->type->id, nb_cpu_format(in->model, op, in->exact),
+        size_t bytes = nb_matmul_scratch((nb_type)t->type->id, nb_cpu_format(in->model, op, in->weights),
                                          (size_t)t->dims[0], rows_of_buffer(in, op->in));
         most = nb_max_size(most, bytes);
     }
@@ -149,10 +149,10 @@ nb_status nb_cpu_context_memory(const nb_model_def *model, const nb_plan *plan, 
                                 const nb_context_params *params, nb_memory *memory, nb_error *err)
 {
     nb_program program;
-    NB_TRY(nb_cpu_lower(model, plan, weights->exact, &program, err));
+    NB_TRY(nb_cpu_lower(model, plan, weights, &program, err));
     nb_context *x = calloc(1, sizeof *x);
     carver c = {0};
-    layout_input in = {model, plan, &program, params, weights->exact, team_size(weights->threads)};
+    layout_input in = {model, plan, &program, params, weights, team_size(weights->threads)};
     nb_status status = x ? layout(&c, &in, x, memory, err) : nb_fail(err, NB_ERR_MEMORY, "out of memory");
     free(x);
     nb_program_free(&program);
@@ -203,7 +203,7 @@ nb_status nb_cpu_context_new(nb_weights *w, const nb_context_params *params, nb_
         return nb_fail(err, NB_ERR_MEMORY, "out of memory");
     x->weights = w;
     x->params = *params;
-    layout_input in = {w->model, w->plan, &w->program, &x->params, w->params.exact, nb_team_size(w->team)};
+    layout_input in = {w->model, w->plan, &w->program, &x->params, &w->params, nb_team_size(w->team)};
     nb_status status = context_fill(x, &in, err);
     if (status != NB_OK) {
         nb_cpu_context_free(x);

@@ -48,8 +48,9 @@ typedef struct nb_program {
 } nb_program;
 
 /* The activation format a matmul reads. */
-nb_act_format nb_cpu_format(const nb_model_def *model, const nb_op *op, bool exact);
-nb_status nb_cpu_lower(const nb_model_def *model, const nb_plan *plan, bool exact, nb_program *program, nb_error *err);
+nb_act_format nb_cpu_format(const nb_model_def *model, const nb_op *op, const nb_weights_params *params);
+nb_status nb_cpu_lower(const nb_model_def *model, const nb_plan *plan, const nb_weights_params *params, nb_program *program,
+                       nb_error *err);
 void nb_program_free(nb_program *program);
 
 typedef struct nb_cpu_weight {

@@ -15,7 +15,8 @@ typedef struct touch {
 typedef struct lowering {
     const nb_model_def *model;
     const nb_plan *plan;
-    bool exact, failed;
+    const nb_weights_params *params;
+    bool failed;
     nb_program *program;
     size_t step_cap;
     touch buffers[32], panels[MAX_PANELS], cache;
@@ -30,11 +31,14 @@ static bool same_split(nb_split a, nb_split b)
     return a.kind == b.kind && a.kind != NB_SPLIT_OWN && (a.kind != NB_SPLIT_COLUMNS || a.width == b.width);
 }
 
-nb_act_format nb_cpu_format(const nb_model_def *model, const nb_op *op, bool exact)
+nb_act_format nb_cpu_format(const nb_model_def *model, const nb_op *op, const nb_weights_params *params)
 {
-    return exact ? NB_ACT_F32
-                 : nb_matmul_act_format((nb_type)model->weights[op->weight].tensor->type->id,
-                                        (size_t)model->weights[op->weight].tensor->dims[0]);
+    const nb_gguf_tensor *t = model->weights[op->weight].tensor;
+    if (params->exact)
+        return NB_ACT_F32;
+    if (t->type->id == NB_TYPE_INT8 && params->int8_threshold > 0)
+        return NB_ACT_INT8;
+    return nb_matmul_act_format((nb_type)t->type->id, (size_t)t->dims[0]);
 }
 
 static void need_read(lowering *l, touch *t, nb_split split, bool whole)
@@ -149,7 +153,8 @@ static void write_panels(lowering *l, int panels)
 {
     int buffer = l->program->panels[panels].buffer;
     nb_split split = l->last_writer[buffer];
-    if (split.kind == NB_SPLIT_OWN)
+    /* outliers are listed by whole tokens */
+    if (split.kind == NB_SPLIT_OWN || l->program->panels[panels].format == NB_ACT_INT8)
         split = by_rows_of(l, buffer);
     enter_split(l, split);
     need_read(l, &l->buffers[buffer], split, false);
@@ -171,7 +176,7 @@ static void wrote_buffer(lowering *l, int buffer, nb_split split)
 
 static void lower_matmul(lowering *l, const nb_op *op)
 {
-    int panels = find_panels(l, op->in, nb_cpu_format(l->model, op, l->exact));
+    int panels = find_panels(l, op->in, nb_cpu_format(l->model, op, l->params));
     nb_split split = {NB_SPLIT_COLUMNS, l->plan->buffers[op->out].width};
     if (l->failed)
         return;
@@ -227,7 +232,8 @@ static void lower_op(lowering *l, const nb_op *op)
         wrote_buffer(l, op->out, split);
 }
 
-nb_status nb_cpu_lower(const nb_model_def *model, const nb_plan *plan, bool exact, nb_program *program, nb_error *err)
+nb_status nb_cpu_lower(const nb_model_def *model, const nb_plan *plan, const nb_weights_params *params,
+                       nb_program *program, nb_error *err)
 {
     *program = (nb_program){.panels = calloc(MAX_PANELS, sizeof(nb_panels))};
     lowering *l = calloc(1, sizeof *l);
@@ -236,7 +242,7 @@ nb_status nb_cpu_lower(const nb_model_def *model, const nb_plan *plan, bool exac
         nb_program_free(program);
         return nb_fail(err, NB_ERR_MEMORY, "out of memory for the plan");
     }
-    *l = (lowering){.model = model, .plan = plan, .exact = exact, .program = program};
+    *l = (lowering){.model = model, .plan = plan, .params = params, .program = program};
     for (size_t i = 0; i < plan->op_count && !l->failed; i++) {
         if (i == plan->hidden_ops)
             program->hidden_steps = program->step_count;

@@ -157,6 +157,11 @@ static void run_panels(const part *p)
     bool columns = p->step->split.kind == NB_SPLIT_COLUMNS;
     size_t first = columns ? 0 : p->begin / NB_PANEL_TOKENS;
     size_t last = columns ? count : (p->end + NB_PANEL_TOKENS - 1) / NB_PANEL_TOKENS;
+    if (panels->format == NB_ACT_INT8) {
+        nb_act_write_int8(p->x->buffer[panels->buffer], n, p->rows, n, first, last,
+                          p->x->weights->params.int8_threshold, p->x->panels[p->step->panels]);
+        return;
+    }
     nb_act_write(panels->format, p->x->buffer[panels->buffer], n, p->rows, n, first, last, columns ? p->begin : 0,
                  columns ? p->end : n, p->x->panels[p->step->panels]);
 }

@@ -146,7 +146,7 @@ void nb_cpu_weights_free(nb_weights *w)
 static nb_status weights_fill(nb_weights *w, use *uses, nb_error *err)
 {
     find_uses(w->plan, uses);
-    NB_TRY(nb_cpu_lower(w->model, w->plan, w->params.exact, &w->program, err));
+    NB_TRY(nb_cpu_lower(w->model, w->plan, &w->params, &w->program, err));
     NB_TRY(nb_team_new(w->params.threads, w->params.pin, &w->team, err));
     NB_TRY(place_weights(w, uses, err));
     nb_team_run(w->team, pack_member, &(packing){w, uses});

@@ -35,24 +35,33 @@ static nb_status load_template(nb_model *m, nb_error *err)
     return NB_OK;
 }
 
+/* m->gguf: NULL, then it is what lies at path */
 static nb_status look(nb_model *m, const char *path, const nb_model_params *params, nb_error *err)
 {
     NB_TRY(nb_cpu_check_env(err));
     nb_hf_params source = {.load = params->load, .packed = !params->exact, .as_cpu = params->exact, .threads = params->threads};
-    NB_TRY(nb_gguf_open_model_as(path, &source, &m->gguf, err));
+    if (!m->gguf)
+        NB_TRY(nb_gguf_open_model_as(path, &source, &m->gguf, err));
     NB_TRY(nb_model_def_new(m->gguf, &m->def, err));
+    const nb_gguf_value *threshold = nb_gguf_find(m->gguf, NB_HF_INT8_THRESHOLD);
+    if (threshold && threshold->kind == NB_GGUF_F32)
+        m->weights_params.int8_threshold = (float)nb_gguf_elem_f64(threshold, 0);
     NB_TRY(nb_plan_build(m->def, &m->plan, err));
     NB_TRY(nb_tokenizer_from_gguf(m->gguf, params->pre_tokenizer, &m->tokenizer, err));
     NB_TRY(check_vocabulary(m, err));
     return load_template(m, err);
 }
 
-nb_status nb_model_look(const char *path, const nb_model_params *params, nb_model **out, nb_error *err)
+static nb_status look_new(nb_gguf *g, const char *path, const nb_model_params *params, nb_model **out, nb_error *err)
 {
     *out = NULL;
     nb_model *m = calloc(1, sizeof *m);
-    if (!m)
-        return nb_fail(err, NB_ERR_MEMORY, "%s: out of memory", path);
+    if (!m) {
+        nb_status status = nb_fail(err, NB_ERR_MEMORY, "%s: out of memory", path);
+        nb_gguf_close(g);
+        return status;
+    }
+    m->gguf = g;
     pthread_mutex_init(&m->lock, NULL);
     m->backend = &nb_backend_cpu;
     m->weights_params = (nb_weights_params){
@@ -66,12 +75,17 @@ nb_status nb_model_look(const char *path, const nb_model_params *params, nb_mode
     return NB_OK;
 }
 
-nb_status nb_model_open(const char *path, const nb_model_params *params, nb_model **out, nb_error *err)
+nb_status nb_model_look(const char *path, const nb_model_params *params, nb_model **out, nb_error *err)
+{
+    return look_new(NULL, path, params, out, err);
+}
+
+static nb_status open_new(nb_gguf *g, const char *path, const nb_model_params *params, nb_model **out, nb_error *err)
 {
     nb_model_params defaults = nb_model_defaults();
     nb_model *m;
     *out = NULL;
-    NB_TRY(nb_model_look(path, params ? params : &defaults, &m, err));
+    NB_TRY(look_new(g, path, params ? params : &defaults, &m, err));
     nb_status status = m->backend->weights_new(m->def, &m->plan, &m->weights_params, &m->weights, err);
     if (status != NB_OK) {
         nb_model_close(m);
@@ -79,6 +93,16 @@ nb_status nb_model_open(const char *path, const nb_model_params *params, nb_mode
     }
     *out = m;
     return NB_OK;
+}
+
+nb_status nb_model_open(const char *path, const nb_model_params *params, nb_model **out, nb_error *err)
+{
+    return open_new(NULL, path, params, out, err);
+}
+
+nb_status nb_model_open_gguf(nb_gguf *g, const nb_model_params *params, nb_model **out, nb_error *err)
+{
+    return open_new(g, nb_gguf_path(g), params, out, err);
 }
 
 void nb_model_close(nb_model *m)

@@ -4,6 +4,7 @@
 #include <assert.h>
 
 #include "kernel/matmul_tile.h"
+#include "kernel/outliers.h"
 
 /* Measured on Zen 4 (32 KB L1, 1 MB L2). Each tile meets the panels of PANEL_BYTES before the next tile. 8-bit: all of k
  * in one pass, so that sums stay in registers (k = 8960: 68 % of the ceiling, where chunks of 1024 k with sums in memory
@@ -60,9 +61,11 @@ static const nb_matmul_level *current_level(void)
 
 /* ---- activations ---- */
 
+static bool has_blocks(nb_act_format format) { return format == NB_ACT_Q8 || format == NB_ACT_INT8; }
+
 static size_t token_bytes(nb_act_format format, size_t k)
 {
-    return format == NB_ACT_Q8 ? k / 32 * NB_PANEL_Q8_BYTES : k * (format == NB_ACT_BF16 ? 2 : sizeof(float));
+    return has_blocks(format) ? k / 32 * NB_PANEL_Q8_BYTES : k * (format == NB_ACT_BF16 ? 2 : sizeof(float));
 }
 
 /* width of the panel that holds the last 1..7 tokens; 8 for the whole ones */
@@ -79,13 +82,15 @@ size_t nb_act_bytes(nb_act_format format, size_t k, size_t n_tokens)
     size_t whole = n_tokens / NB_PANEL_TOKENS, columns = whole * NB_PANEL_TOKENS;
     if (columns < n_tokens)
         columns += panel_width(n_tokens, whole);
-    return columns * token_bytes(format, k);
+    size_t bytes = columns * token_bytes(format, k);
+    return format == NB_ACT_INT8 ? nb_round_up(bytes, 64) + columns * nb_outliers_bytes(k) : bytes;
 }
 
 void nb_act_write(nb_act_format format, const float *x, size_t x_stride, size_t n_tokens, size_t k, size_t panel_begin,
                   size_t panel_end, size_t k_begin, size_t k_end, void *out)
 {
     const nb_matmul_level *level = current_level();
+    assert(format != NB_ACT_INT8);
     for (size_t p = panel_begin; p < panel_end; p++) {
         size_t first = p * NB_PANEL_TOKENS, n = nb_min_size(n_tokens - first, NB_PANEL_TOKENS);
         size_t width = panel_width(n_tokens, p);
@@ -101,6 +106,29 @@ void nb_act_write(nb_act_format format, const float *x, size_t x_stride, size_t 
 #endif
         else
             level->act_f32(tokens, n, width, k_begin, k_end, (float *)panel);
+    }
+}
+
+void nb_act_write_int8(const float *x, size_t x_stride, size_t n_tokens, size_t k, size_t panel_begin, size_t panel_end,
+                       float threshold, void *out)
+{
+    enum { PIECE = 256 };
+    float rest[NB_PANEL_TOKENS][PIECE];
+    const float *tokens[NB_PANEL_TOKENS];
+    for (size_t p = panel_begin; p < panel_end; p++) {
+        size_t first = p * NB_PANEL_TOKENS, n = nb_min_size(n_tokens - first, NB_PANEL_TOKENS);
+        size_t width = panel_width(n_tokens, p);
+        uint8_t *panel = (uint8_t *)out + first * token_bytes(NB_ACT_INT8, k);
+        for (size_t t = 0; t < n; t++) {
+            nb_outliers_find(x + (first + t) * x_stride, k, threshold, nb_outliers_at(out, k, n_tokens, first + t));
+            tokens[t] = rest[t];
+        }
+        for (size_t k0 = 0; k0 < k; k0 += PIECE) {
+            size_t values = nb_min_size(PIECE, k - k0);
+            for (size_t t = 0; t < n; t++)
+                nb_outliers_leave_out(x + (first + t) * x_stride + k0, values, threshold, rest[t]);
+            current_level()->act_q8(tokens, n, width, 0, values, panel + k0 / 32 * NB_PANEL_Q8_BYTES * width);
+        }
     }
 }
 
@@ -184,7 +212,7 @@ static areas plan_areas(nb_type type, nb_act_format format, size_t k, size_t n_t
     size_t kept = chunk < k ? GROUP_TILES * nb_min_size(nb_act_panels(n_tokens), panels_together(format, chunk)) : 1;
     size_t tile = nb_max_size(row_bytes(type, k), t ? packed_row_bytes(type, k) : 0);
     areas a = {.sums = kept * PANEL_SUMS * sizeof(float), .tile = nb_round_up(16 * tile, 64)};
-    if (format == NB_ACT_Q8)
+    if (has_blocks(format))
         a.codes = k / 32 * nb_codes_bytes(t->subs, nb_tile_has_min(t));
     else if (format == NB_ACT_F32) {
         a.codes = chunk * 64;
@@ -228,7 +256,7 @@ static job make_job(const nb_matmul *m)
         .f32 = &level->types[NB_TYPE_F32],
         .level = level,
         .row_bytes = row_bytes(m->type, m->k),
-        .unpack = m->format == NB_ACT_Q8 && kernels->unpack && m->n_tokens >= UNPACK_PANELS * NB_PANEL_TOKENS,
+        .unpack = has_blocks(m->format) && kernels->unpack && m->n_tokens >= UNPACK_PANELS * NB_PANEL_TOKENS,
         .sums = (float *)s,
         .tile = s + a.sums,
         .codes = s + a.sums + a.tile,
@@ -368,6 +396,9 @@ static void run_tile(const job *j, size_t tile, size_t panel_begin, size_t panel
             w.kernels->dot_codes(w.codes, panel, m->k / 32, acc);
         else
             w.kernels->dot[nb_log2_width(width)](w.w, panel, w.n, acc);
+        for (size_t t = 0; m->format == NB_ACT_INT8 && t < n_tokens; t++)
+            nb_outliers_multiply(w.w, nb_outliers_at(m->act, m->k, m->n_tokens, token + t), m->k,
+                                 acc.at + t * acc.stride);
         if (!direct && k1 == m->k)
             write_out(m, tile, token, n_tokens, sums);
     }
@@ -376,7 +407,8 @@ static void run_tile(const job *j, size_t tile, size_t panel_begin, size_t panel
 void nb_matmul_run(const nb_matmul *m, size_t row_begin, size_t row_end)
 {
     assert(row_begin % NB_TILE_ROWS == 0 &&
-           (m->format == NB_ACT_F32 || m->format == nb_matmul_act_format(m->type, m->k)));
+           (m->format == NB_ACT_F32 || m->format == nb_matmul_act_format(m->type, m->k) ||
+            (m->format == NB_ACT_INT8 && m->type == NB_TYPE_INT8)));
     job j = make_job(m);
     size_t panels = nb_act_panels(m->n_tokens), tile_end = (row_end + NB_TILE_ROWS - 1) / NB_TILE_ROWS;
     size_t chunk = chunk_values(m->format, m->k);

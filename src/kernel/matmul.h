@@ -6,7 +6,9 @@
  * Activations are written into *panels*: whole panels of 8 tokens, then one panel for the 1..7 left over, of width
  * 1, 2, 4 or 8 (the next power of two). NB_ACT_Q8: 8-bit with a scale (absmax / 127) for each 32 values of a token.
  * NB_ACT_BF16: rounded to bfloat16, for weights of that type at the level that multiplies it. NB_ACT_F32: floats. A
- * matrix's natural format is nb_matmul_act_format(); exact mode uses NB_ACT_F32 with every type.
+ * matrix's natural format is nb_matmul_act_format(); exact mode uses NB_ACT_F32 with every type. NB_ACT_INT8, for weights of that
+ * type: as Q8, but a token's values of at least a threshold (outliers: Dettmers et al. 2022, LLM.int8()) are left out, kept as
+ * floats behind the panels, and multiplied with dequantized weights; which they are depends on that token alone.
  *
  * Batch invariance: the floating-point operations that make y[t][r] and their order depend on the type, the activation
  * format and the instruction-set level only: not on the number of tokens, the panel width, rows per call, threads, or
@@ -21,11 +23,12 @@
 #define NB_TILE_ROWS 16
 #define NB_PANEL_TOKENS 8
 
-typedef enum nb_act_format { NB_ACT_F32, NB_ACT_Q8, NB_ACT_BF16 } nb_act_format;
+typedef enum nb_act_format { NB_ACT_F32, NB_ACT_Q8, NB_ACT_BF16, NB_ACT_INT8 } nb_act_format;
 
 /* ---- activations ---- */
 
-/* Bytes of the panels of n_tokens tokens of k values. Linear in the number of whole panels. k: a multiple of 32 for Q8, of 2 for BF16. */
+/* Bytes of the panels of n_tokens tokens of k values. Linear in the number of whole panels. k: a multiple of 32 for Q8 and
+ * INT8, of 2 for BF16. */
 size_t nb_act_bytes(nb_act_format format, size_t k, size_t n_tokens);
 size_t nb_act_panels(size_t n_tokens);
 
@@ -34,6 +37,9 @@ size_t nb_act_panels(size_t n_tokens);
  * panel are written as zeros. Different ranges may be written by different threads. out: 64-byte aligned. */
 void nb_act_write(nb_act_format format, const float *x, size_t x_stride, size_t n_tokens, size_t k, size_t panel_begin,
                   size_t panel_end, size_t k_begin, size_t k_end, void *out);
+/* The same for NB_ACT_INT8, all of k. threshold: above 0. */
+void nb_act_write_int8(const float *x, size_t x_stride, size_t n_tokens, size_t k, size_t panel_begin, size_t panel_end,
+                       float threshold, void *out);
 
 /* ---- weights ---- */
 

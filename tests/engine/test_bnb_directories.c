@@ -234,6 +234,61 @@ static void test_gguf(void **state)
     assert_int_equal(nb_gguf_open_model_as(NB_TEST_DATA "/archs/qwen2.gguf", &p, &g, &err), NB_ERR_UNSUPPORTED);
 }
 
+/* ---- LLM.int8() ---- */
+
+/* logits of 24 ids in steps of `step` */
+static void logits_in_steps(nb_model *model, size_t step, float *out)
+{
+    enum { TOKENS = 24 };
+    nb_session *s;
+    int32_t ids[TOKENS];
+    size_t row = nb_model_vocabulary(model);
+    nb_session_params sp = {.context = TOKENS, .batch = step, .outputs = step};
+    for (int i = 0; i < TOKENS; i++)
+        ids[i] = (i * 37 + 5) % 500;
+    must(nb_session_open(model, &sp, &s, &err));
+    for (size_t t = 0; t < TOKENS; t += step) {
+        must(nb_session_eval(s, ids + t, step, NB_LOGITS_ALL, &err));
+        for (size_t i = 0; i < step; i++)
+            memcpy(out + (t + i) * row, nb_session_row(s, i), row * sizeof *out);
+    }
+    nb_session_close(s);
+}
+
+/* With outliers in every token: what a token gets does not depend on the others of its step, or on threads; and they matter. */
+static void test_outliers(void **state)
+{
+    enum { VALUES = 24 * 512 };
+    (void)state;
+    float *want = malloc(VALUES * sizeof *want), *have = malloc(VALUES * sizeof *have);
+    nb_load_params load = nb_load_defaults(NB_LOAD_INT8);
+    nb_model_params p = nb_model_defaults();
+    assert_true(want && have);
+    p.load = &load;
+    for (int threads = 1; threads <= 2; threads++) {
+        nb_model *m;
+        load.int8_threshold = 1;
+        p.threads = threads;
+        must(nb_model_open(PLAIN "qwen2", &p, &m, &err));
+        assert_int_equal(nb_model_vocabulary(m), 512);
+        if (threads == 1)
+            logits_in_steps(m, 24, want);
+        for (size_t step = 1; step <= 24; step *= step == 3 ? 4 : 3) {
+            logits_in_steps(m, step, have);
+            assert_memory_equal(have, want, VALUES * sizeof *have);
+        }
+        nb_model_close(m);
+    }
+    nb_model *m;
+    load.int8_threshold = 0;
+    must(nb_model_open(PLAIN "qwen2", &p, &m, &err));
+    logits_in_steps(m, 24, have);
+    assert_memory_not_equal(have, want, VALUES * sizeof *have);
+    nb_model_close(m);
+    free(want);
+    free(have);
+}
+
 /* ---- written ---- */
 
 static void compare_member(const struct model *m, const nb_node *want, const nb_node *have)
@@ -399,6 +454,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_fast, nb_folder_make, nb_folder_remove),
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_gguf),
+        cmocka_unit_test(test_outliers),
         cmocka_unit_test_setup_teardown(test_written, nb_folder_make, nb_folder_remove),
         cmocka_unit_test_setup_teardown(test_storage, nb_folder_make, nb_folder_remove),
         cmocka_unit_test_setup_teardown(test_loss, nb_folder_make, nb_folder_remove),
