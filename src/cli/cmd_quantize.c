@@ -1,4 +1,4 @@
-/* nibble quantize IN [OUT] TYPE: the same model in other tensor types. */
+/* nibble quantize IN [OUT] TYPE|--size N|--bpw X|--kld X: the same model in other tensor types. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,12 +47,28 @@ static int take_arguments(quantize_options *o, int argc, char **argv)
     return o->out ? -1 : nb_report_usage("quantize", "give the name of the new file");
 }
 
+/* IN OUT or IN, when a result is asked for. */
+static int take_budget_arguments(quantize_options *o, int argc, char **argv)
+{
+    char name[64];
+    const nb_quantize_budget *b = &o->q.budget;
+    if (argc < 2 || argc > 3)
+        return nb_report_usage("quantize", "with --size, --bpw or --kld give a model and the new file, no type");
+    if (o->q.params.pure)
+        return nb_report_usage("quantize", "--pure leaves --size, --bpw and --kld nothing to choose");
+    o->in = argv[1];
+    nb_quantize_budget_name(b, name);
+    o->out = argc > 2 ? argv[2] : (o->own_out = name_output(o->in, name));
+    return o->out ? -1 : nb_report_usage("quantize", "give the name of the new file");
+}
+
 int nb_cmd_quantize(int argc, char **argv)
 {
     quantize_options o = {.q.params = nb_quantize_defaults()};
     nb_quantize_params *p = &o.q.params;
     const nb_option options[] = {
         NB_QUANTIZE_OPTION_ROWS(o.q),
+        NB_QUANTIZE_BUDGET_ROWS(o.q.budget),
         {"allow-requantize", 0, NB_OPTION_FLAG, &p->allow_requantize, NULL, "also from quantized tensors"},
         {"keep-split", 0, NB_OPTION_FLAG, &p->keep_split, NULL, "shards as the source has them"},
         {"merge-shards", 0, NB_OPTION_FLAG, &o.q.merge_shards, NULL,
@@ -63,7 +79,10 @@ int nb_cmd_quantize(int argc, char **argv)
     int code = nb_options_parse("quantize", options, &argc, argv);
     if (code >= 0)
         return code;
-    code = take_arguments(&o, argc, argv);
+    code = nb_quantize_budget_finish(&o.q.budget);
+    if (code < 0)
+        code = nb_quantize_budget_given(&o.q.budget) ? take_budget_arguments(&o, argc, argv)
+                                                     : take_arguments(&o, argc, argv);
     if (code < 0)
         code = nb_quantize_options_finish("quantize", &o.q);
     if (code < 0) {

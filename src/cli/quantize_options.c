@@ -194,10 +194,12 @@ nb_status nb_quantize_run(nb_quantize_options *o, const char *in, const char *ou
         o->params.imatrix_name = o->imatrix_path;
     }
     NB_TRY(open_source(o, in, &s, &again, err));
-    nb_status status;
-    if (o->params.dry_run) {
+    nb_status status = NB_OK;
+    if (nb_quantize_budget_given(&o->budget))
+        status = nb_quantize_budget_choose(&o->budget, s, in, &o->params, err);
+    if (status == NB_OK && o->params.dry_run) {
         status = dry_run(o, s, err);
-    } else {
+    } else if (status == NB_OK) {
         double start = nb_seconds();
         status = nb_quantize(s, out, &o->params, on_progress, &progress, &result, err);
         nb_progress_end(progress, status == NB_OK);
@@ -213,6 +215,7 @@ nb_status nb_quantize_run(nb_quantize_options *o, const char *in, const char *ou
 void nb_quantize_options_free(nb_quantize_options *o)
 {
     nb_imatrix_free(o->imatrix);
+    nb_quantize_budget_free(&o->budget);
     free(o->patterns);
     free(o->expressions);
 }

@@ -2,7 +2,7 @@
 #ifndef NB_CLI_QUANTIZE_OPTIONS_H
 #define NB_CLI_QUANTIZE_OPTIONS_H
 
-#include "cli/cli.h"
+#include "cli/quantize_budget.h"
 #include "convert/open.h"
 #include "convert/quantize.h"
 
@@ -16,6 +16,7 @@ typedef struct nb_quantize_options {
     bool merge_shards;
     const nb_load_params *load; /* NULL, or how a directory is quantized before it is converted */
     bool type_is_default;       /* then what is quantized already becomes Q8_0 */
+    nb_quantize_budget budget;
 } nb_quantize_options;
 
 /* Rows for an nb_option table; O is an nb_quantize_options. */

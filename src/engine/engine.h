@@ -38,6 +38,9 @@ struct nb_session {
 /* Opens a model without packing its weights: enough for its tokenizer, its plan and its memory. */
 nb_status nb_model_look(const char *path, const nb_model_params *params, nb_model **model, nb_error *err);
 
+/* The same as nb_model_open of a file that is open, or made in memory. Takes g (closes it on failure too). */
+nb_status nb_model_open_gguf(nb_gguf *g, const nb_model_params *params, nb_model **model, nb_error *err);
+
 /* The context that a session with these parameters would make, every default filled in. */
 nb_status nb_session_plan(const nb_model *model, const nb_session_params *params, nb_context_params *out,
                           nb_error *err);
