@@ -20,9 +20,9 @@ void nb_outliers_find(const float *x, size_t k, float threshold, nb_outliers *ou
     for (size_t i = 0; i < k && out->count; i++) {
         bool is = fabsf(x[i]) >= threshold;
         if (out->count == SIZE_MAX)
-            out->values[i] = is ? x[i] : 0.0f;
+            nb_outliers_values(out)[i] = is ? x[i] : 0.0f;
         else if (is)
-            out->pairs[n++] = (nb_outlier){(uint32_t)i, x[i]};
+            nb_outliers_pairs(out)[n++] = (nb_outlier){(uint32_t)i, x[i]};
     }
 }
 
@@ -41,9 +41,9 @@ void nb_outliers_multiply(const void *tile, const nb_outliers *o, size_t k, floa
 {
     if (o->count != SIZE_MAX)
         for (size_t n = 0; n < o->count; n++)
-            multiply_one(tile, o->pairs[n].index, o->pairs[n].value, sums);
+            multiply_one(tile, nb_outliers_pairs(o)[n].index, nb_outliers_pairs(o)[n].value, sums);
     else
         for (size_t i = 0; i < k; i++)
-            if (o->values[i] != 0)
-                multiply_one(tile, i, o->values[i], sums);
+            if (nb_outliers_values(o)[i] != 0)
+                multiply_one(tile, i, nb_outliers_values(o)[i], sums);
 }

@@ -12,12 +12,11 @@ typedef struct nb_outlier {
 } nb_outlier;
 
 typedef struct nb_outliers {
-    size_t count; /* SIZE_MAX: values of all k */
-    union {
-        nb_outlier pairs[1]; /* [count] */
-        float values[2];     /* [k] */
-    };
+    size_t count; /* of the pairs behind it; SIZE_MAX: behind it are the values of all k */
 } nb_outliers;
+
+static inline nb_outlier *nb_outliers_pairs(const nb_outliers *o) { return (nb_outlier *)(uintptr_t)(o + 1); }
+static inline float *nb_outliers_values(const nb_outliers *o) { return (float *)(uintptr_t)(o + 1); }
 
 /* of one token; k even */
 static inline size_t nb_outliers_bytes(size_t k) { return sizeof(size_t) + k * sizeof(float); }
