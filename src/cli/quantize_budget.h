@@ -23,7 +23,7 @@ typedef struct nb_quantize_budget {
     {"kld", 0, NB_OPTION_STRING, &(B).divergence, "X", "choose types: at most this KL divergence on --text"},          \
     {"text", 0, NB_OPTION_STRING, &(B).text_path, "FILE", "to measure on; without it --size and --bpw use a table"},   \
     {"chunks", 0, NB_OPTION_I64, &(B).chunks, "N", "only the first N windows of the text"},                            \
-    {"ctx", 0, NB_OPTION_U64, &(B).window, "N", "tokens a window (default 512)"}
+    {"ctx", 'c', NB_OPTION_U64, &(B).window, "N", "tokens a window (default 512)"}
 /* clang-format on */
 
 bool nb_quantize_budget_given(const nb_quantize_budget *b);

@@ -130,12 +130,58 @@ static void usage(void **state)
         {"quantize a.gguf b.gguf Q4_0 --split-max-size 5Q", "give a size"},
         {"quantize a.gguf b.gguf Q4_0 --keep-split --merge-shards", "exclude each other"},
         {"quantize a.gguf b.gguf Q4_0 -t 1000", "give 1 to 256"},
+        {"quantize a.gguf b.gguf --size 1M --bpw 4", "exclude each other"},
+        {"quantize a.gguf b.gguf --size all", "give a size such as 500M"},
+        {"quantize a.gguf b.gguf --bpw 4bit", "give bits a weight"},
+        {"quantize a.gguf b.gguf --kld -1 --text t", "give a mean KL divergence"},
+        {"quantize a.gguf b.gguf --kld 0.1", "give --text FILE"},
+        {"quantize a.gguf b.gguf --kld 0.1 --text t --chunks 1", "one of which is held back"},
+        {"quantize a.gguf b.gguf Q4_0 --text t", "go with --size, --bpw or --kld"},
+        {"quantize a.gguf b.gguf Q4_0 --size 1M", "no type"},
+        {"quantize a.gguf b.gguf --size 1M --pure", "nothing to choose"},
         {"inspect a.gguf --set a=b", "go together"},
         {"inspect a.gguf -o b.gguf", "go together"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         expect(run(2, "%s", rows[i].arguments), rows[i].part);
     expect(run(1, "quantize none.gguf b.gguf Q4_0"), "none.gguf: cannot open");
+}
+
+static double number_after(const char *text, const char *label)
+{
+    expect(text, label);
+    return strtod(strstr(text, label) + strlen(label), NULL);
+}
+
+/* What is printed is what was asked for, and what `nibble eval` finds of the file. */
+static void takes_budgets(void **state)
+{
+    (void)state;
+    struct stat st;
+    const char *model = "'" NB_TEST_DATA "/archs/qwen2.gguf'",
+               *with = "--text '" NB_TEST_DATA "/measure/text.txt' -c 32";
+    const char *text = run(0, "quantize %s size.gguf --size 150k", model);
+    expect(text, "expected KL ");
+    expect(text, "sensitivities from the table");
+    assert_int_equal(stat(nb_folder_path("size.gguf"), &st), 0);
+    assert_in_range(st.st_size, 148500, 150000);
+    remove_file("size.gguf");
+    text = run(0, "quantize %s --dry-run --bpw 6 %s --tensor-type attn_v=f16", model, with);
+    expect(text, "blk.1.attn_v.weight                      64 x 32              F32 -> F16\n");
+    expect(text, "\n  ffn_down ");
+    expect(text, "sensitivities measured on the text");
+    double bits = number_after(text, " kB, ");
+    assert_true(bits <= 6 && bits >= 5.94);
+    text = run(0, "quantize %s kl.gguf --kld 0.05 --chunks 12 %s", model, with);
+    double found = number_after(text, "\nKL divergence   ");
+    assert_true(found <= 0.05 && found >= 0.045);
+    expect(text, " on 10 windows, after ");
+    expect(text, " on 2 windows of the last tenth of the text\n");
+    double again = number_after(run(0, "eval kl.gguf --base %s --chunks 10 %s", model, with), "\nKL divergence   ");
+    assert_true(again > 0.99 * found && again < 1.01 * found);
+    remove_file("kl.gguf");
+    expect(run(1, "quantize %s no.gguf --size 1k", model), "1000 bytes is out of reach; files of ");
+    expect(run(1, "quantize %s no.gguf --kld 1000 --chunks 3 %s", model, with), "is out of reach; the types that fit");
 }
 
 static void sets_metadata(void **state)
@@ -359,6 +405,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prints),        cmocka_unit_test(names_its_output), cmocka_unit_test(usage),
         cmocka_unit_test(sets_metadata), cmocka_unit_test(little_memory),    cmocka_unit_test(killed),
+        cmocka_unit_test(takes_budgets),
     };
     return cmocka_run_group_tests(tests, nb_folder_make, nb_folder_remove);
 }
