@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "cli/command.h"
+#include "cli/convert_bnb.h"
 #include "cli/quantize_options.h"
 
 typedef struct quantize_options {
@@ -66,7 +67,9 @@ int nb_cmd_quantize(int argc, char **argv)
 {
     quantize_options o = {.q.params = nb_quantize_defaults()};
     nb_quantize_params *p = &o.q.params;
+    const char *linear = NULL;
     const nb_option options[] = {
+        {"linear", 0, NB_OPTION_STRING, &linear, "FORM", "OUT is a directory: linear layers as w8a16, w8a8 or w4g128"},
         NB_QUANTIZE_OPTION_ROWS(o.q),
         NB_QUANTIZE_BUDGET_ROWS(o.q.budget),
         {"allow-requantize", 0, NB_OPTION_FLAG, &p->allow_requantize, NULL, "also from quantized tensors"},
@@ -79,6 +82,12 @@ int nb_cmd_quantize(int argc, char **argv)
     int code = nb_options_parse("quantize", options, &argc, argv);
     if (code >= 0)
         return code;
+    if (linear) {
+        code = argc == 3 ? nb_quantize_linear(argv[1], argv[2], linear, p->threads)
+                         : nb_report_usage("quantize", "--linear takes two directories");
+        nb_options_free(options);
+        return code;
+    }
     code = nb_quantize_budget_finish(&o.q.budget);
     if (code < 0)
         code = nb_quantize_budget_given(&o.q.budget) ? take_budget_arguments(&o, argc, argv)

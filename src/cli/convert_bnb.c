@@ -40,6 +40,24 @@ static int on_progress(void *user, uint64_t done, uint64_t all)
     return nb_interrupted();
 }
 
+static int write_checkpoint(const char *in, const char *out, const nb_bnb_write_params *p)
+{
+    nb_bnb_write_result result;
+    nb_progress *progress = NULL;
+    nb_error err;
+    double start = nb_seconds();
+    char bytes[24];
+    nb_interrupt_watch();
+    nb_status status = nb_bnb_write(in, out, p, on_progress, &progress, &result, &err);
+    nb_progress_end(progress, status == NB_OK);
+    if (status != NB_OK)
+        return nb_report_error(&err);
+    nb_format_bytes(result.bytes, bytes);
+    printf("%s: %zu linear layers quantized, %zu tensors, %s, in %.1f s\n", out, result.quantized, result.tensors,
+           bytes, nb_seconds() - start);
+    return NB_EXIT_OK;
+}
+
 int nb_convert_bnb(const char *in, const char *out, const char *type, const nb_load_options *o, const char *split,
                    int threads)
 {
@@ -59,18 +77,22 @@ int nb_convert_bnb(const char *in, const char *out, const char *type, const nb_l
     if (split && !nb_parse_bytes(split, &p.shard_bytes))
         return nb_report_usage("convert", "--split-max-size %s: give a size such as 500M or 2G", split);
     p.dtype = (nb_float)dtype;
-    nb_bnb_write_result result;
-    nb_progress *progress = NULL;
-    nb_error err;
-    double start = nb_seconds();
-    char bytes[24];
-    nb_interrupt_watch();
-    nb_status status = nb_bnb_write(in, out, &p, on_progress, &progress, &result, &err);
-    nb_progress_end(progress, status == NB_OK);
-    if (status != NB_OK)
-        return nb_report_error(&err);
-    nb_format_bytes(result.bytes, bytes);
-    printf("%s: %zu linear layers quantized, %zu tensors, %s, in %.1f s\n", out, result.quantized, result.tensors,
-           bytes, nb_seconds() - start);
-    return NB_EXIT_OK;
+    return write_checkpoint(in, out, &p);
+}
+
+int nb_quantize_linear(const char *in, const char *out, const char *form, int threads)
+{
+    static const char *const forms[] = {
+        [NB_QUANTO_W8A16] = "w8a16", [NB_QUANTO_W8A8] = "w8a8", [NB_QUANTO_W4G128] = "w4g128"};
+    nb_bnb_write_params p = {.load = nb_load_defaults(NB_LOAD_INT8),
+                             .has_dtype = true,
+                             .dtype = NB_FLOAT_F32,
+                             .storage = "uint8",
+                             .compute_dtype = "float32",
+                             .threads = threads};
+    for (int i = NB_QUANTO_W8A16; i <= NB_QUANTO_W4G128; i++)
+        if (strcmp(form, forms[i]) == 0)
+            p.quanto = (nb_quanto_form)i;
+    return p.quanto ? write_checkpoint(in, out, &p)
+                    : nb_report_usage("quantize", "--linear %s: there are w8a16, w8a8 and w4g128", form);
 }

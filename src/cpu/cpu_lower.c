@@ -36,6 +36,8 @@ nb_act_format nb_cpu_format(const nb_model_def *model, const nb_op *op, const nb
     const nb_gguf_tensor *t = model->weights[op->weight].tensor;
     if (params->exact)
         return NB_ACT_F32;
+    if (t->type->id == NB_TYPE_INT8 && params->int8_threshold < 0)
+        return NB_ACT_F32;
     if (t->type->id == NB_TYPE_INT8 && params->int8_threshold > 0)
         return NB_ACT_INT8;
     return nb_matmul_act_format((nb_type)t->type->id, (size_t)t->dims[0]);

@@ -13,7 +13,7 @@
 
 /* ---- which tensors ---- */
 
-static nb_status add(nb_bnb_writing *w, nb_bnb_part part, const char *end, size_t cut, nb_dtype dtype, uint64_t rows,
+nb_status nb_bnb_add(nb_bnb_writing *w, nb_bnb_part part, const char *end, size_t cut, nb_dtype dtype, uint64_t rows,
                      uint64_t columns, nb_error *err)
 {
     if (w->count == w->capacity) {
@@ -52,20 +52,21 @@ static nb_status add_4bit(nb_bnb_writing *w, nb_error *err)
                        "%s: tensor '%.*s' has %" PRIu64 " bytes of codes, no whole number of %s; give "
                        "--bnb-4bit-quant-storage uint8",
                        w->tensor->file, NB_STR_ARG(w->tensor->name), packed, nb_dtype_name(w->storage));
-    NB_TRY(add(w, NB_BNB_CODES, "", 0, w->storage, packed / size, 1, err));
-    NB_TRY(add(w, NB_BNB_ABSMAX, ".absmax", 0, l->nested_codes ? NB_DTYPE_U8 : plain, blocks, 0, err));
-    NB_TRY(add(w, NB_BNB_MAP, ".quant_map", 0, plain, 16, 0, err));
+    NB_TRY(nb_bnb_add(w, NB_BNB_CODES, "", 0, w->storage, packed / size, 1, err));
+    NB_TRY(nb_bnb_add(w, NB_BNB_ABSMAX, ".absmax", 0, l->nested_codes ? NB_DTYPE_U8 : plain, blocks, 0, err));
+    NB_TRY(nb_bnb_add(w, NB_BNB_MAP, ".quant_map", 0, plain, 16, 0, err));
     if (l->nested_codes) {
-        NB_TRY(
-            add(w, NB_BNB_NESTED_ABSMAX, ".nested_absmax", 0, plain, nb_bnb_blocks(blocks, l->nested_block), 0, err));
-        NB_TRY(add(w, NB_BNB_NESTED_MAP, ".nested_quant_map", 0, plain, 256, 0, err));
+        NB_TRY(nb_bnb_add(w, NB_BNB_NESTED_ABSMAX, ".nested_absmax", 0, plain, nb_bnb_blocks(blocks, l->nested_block),
+                          0, err));
+        NB_TRY(nb_bnb_add(w, NB_BNB_NESTED_MAP, ".nested_quant_map", 0, plain, 256, 0, err));
     }
     nb_bnb_state_text(w, &text);
     nb_status status = text.failed ? nb_fail_memory(err, w->out, text.len) : NB_OK;
     if (status == NB_OK)
-        status = add(w, NB_BNB_STATE,
-                     l->code == NB_CODE_NF4 ? ".quant_state.bitsandbytes__nf4" : ".quant_state.bitsandbytes__fp4", 0,
-                     NB_DTYPE_U8, text.len, 0, err);
+        status = nb_bnb_add(w, NB_BNB_STATE,
+                            l->code == NB_CODE_NF4 ? ".quant_state.bitsandbytes__nf4"
+                                                   : ".quant_state.bitsandbytes__fp4",
+                            0, NB_DTYPE_U8, text.len, 0, err);
     nb_buf_free(&text);
     return status;
 }
@@ -76,7 +77,7 @@ static nb_status add_tensor(nb_bnb_writing *w, nb_error *err)
     const nb_checkpoint_tensor *t = w->tensor;
     const nb_hf_linear *l = w->linear;
     if (!l) {
-        NB_TRY(add(w, NB_BNB_PLAIN, "", 0, nb_bnb_dtype(w, t->dtype), 0, 0, err));
+        NB_TRY(nb_bnb_add(w, NB_BNB_PLAIN, "", 0, nb_bnb_dtype(w, t->dtype), 0, 0, err));
         nb_bnb_item *it = &w->items[w->count - 1];
         it->n_dims = t->n_dims;
         memcpy(it->dims, t->dims, sizeof it->dims);
@@ -84,11 +85,13 @@ static nb_status add_tensor(nb_bnb_writing *w, nb_error *err)
         return NB_OK;
     }
     w->quantized++;
+    if (w->p->quanto)
+        return nb_quanto_add(w, err);
     if (!l->int8)
         return add_4bit(w, err);
-    NB_TRY(add(w, NB_BNB_CODES, "", 0, NB_DTYPE_I8, l->rows, l->columns, err));
-    NB_TRY(add(w, NB_BNB_SCB, ".SCB", WEIGHT, NB_DTYPE_F32, l->rows, 0, err));
-    return add(w, NB_BNB_FORMAT, ".weight_format", WEIGHT, NB_DTYPE_U8, 0, 0, err);
+    NB_TRY(nb_bnb_add(w, NB_BNB_CODES, "", 0, NB_DTYPE_I8, l->rows, l->columns, err));
+    NB_TRY(nb_bnb_add(w, NB_BNB_SCB, ".SCB", WEIGHT, NB_DTYPE_F32, l->rows, 0, err));
+    return nb_bnb_add(w, NB_BNB_FORMAT, ".weight_format", WEIGHT, NB_DTYPE_U8, 0, 0, err);
 }
 
 /* as safetensors orders what it saves: large dtypes first, then by name */
@@ -214,7 +217,25 @@ static nb_status copy_files(const char *from, const char *to, nb_error *err)
     return status;
 }
 
-/* The text of config.json stays as it is; the new member goes behind its last one. */
+/* The text of config.json, with the dtype that floats have been given. */
+static void put_config(const nb_bnb_writing *w, nb_str text, nb_buf *b)
+{
+    static const char *const names[] = {
+        [NB_FLOAT_F32] = "\"float32\"", [NB_FLOAT_F16] = "\"float16\"", [NB_FLOAT_BF16] = "\"bfloat16\""};
+    const nb_hf *h = (const nb_hf *)w->source;
+    const nb_node *n = nb_node_get_kind(h->config.root, "torch_dtype", '"');
+    n = n ? n : nb_node_get_kind(h->config.root, "dtype", '"');
+    size_t end = n ? n->at + n->str.n + 2 : 0; /* its quotes; a name with escapes would be longer, and is none */
+    if (!w->p->has_dtype || !n || end > text.n || text.p[end - 1] != '"') {
+        nb_buf_str(b, text);
+        return;
+    }
+    nb_buf_add(b, text.p, n->at);
+    nb_buf_z(b, names[w->p->dtype]);
+    nb_buf_add(b, text.p + end, text.n - end);
+}
+
+/* The text stays as it is; the new member goes behind its last one. */
 static nb_status write_config(const nb_bnb_writing *w, nb_error *err)
 {
     const nb_hf *h = (const nb_hf *)w->source;
@@ -225,11 +246,23 @@ static nb_status write_config(const nb_bnb_writing *w, nb_error *err)
     text.n -= text.n > 0;
     while (text.n && strchr(" \t\r\n", text.p[text.n - 1]))
         text.n--;
-    nb_buf_str(&b, text);
+    put_config(w, text, &b);
     nb_buf_z(&b, text.n && text.p[text.n - 1] == '{' ? "\n" : ",\n");
-    nb_bnb_config_text(w->p, &b);
+    if (w->p->quanto)
+        nb_quanto_config_text(w->p, &b);
+    else
+        nb_bnb_config_text(w->p, &b);
     nb_buf_z(&b, "}\n");
     nb_status status = b.failed ? nb_fail_memory(err, w->out, b.len) : write_file(w->out, "config.json", &b, err);
+    nb_buf_free(&b);
+    return status;
+}
+
+static nb_status write_map(const nb_bnb_writing *w, nb_error *err)
+{
+    nb_buf b = {0};
+    nb_quanto_map_text(w, &b);
+    nb_status status = b.failed ? nb_fail_memory(err, w->out, b.len) : write_file(w->out, "quanto_qmap.json", &b, err);
     nb_buf_free(&b);
     return status;
 }
@@ -257,6 +290,8 @@ static nb_status write_all(nb_bnb_writing *w, const char *dir, nb_error *err)
     NB_TRY(prepare(w, dir, err));
     NB_TRY(copy_files(dir, w->out, err));
     NB_TRY(write_tensors(w, err));
+    if (w->p->quanto)
+        NB_TRY(write_map(w, err));
     return write_config(w, err);
 }
 

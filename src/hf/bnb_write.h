@@ -6,6 +6,10 @@
 #include "format/checkpoint.h"
 #include "hf/hf.h"
 
+/* In place of bitsandbytes: optimum-quanto's form, floats as F32: 8-bit rows, or 4-bit groups of 128 (or the largest of 96, 64
+ * and 32 that divides). w8a8: config.json says that activations are made 8 bits, too. */
+typedef enum nb_quanto_form { NB_QUANTO_NONE, NB_QUANTO_W8A16, NB_QUANTO_W8A8, NB_QUANTO_W4G128 } nb_quanto_form;
+
 typedef struct nb_bnb_write_params {
     nb_load_params load;
     bool
@@ -14,7 +18,8 @@ typedef struct nb_bnb_write_params {
     const char *storage;       /* of 4-bit codes: "uint8", "float16", "bfloat16", "float32" */
     const char *compute_dtype; /* recorded: "float32", ... */
     bool offload, fp16_weight; /* recorded */
-    uint64_t shard_bytes;      /* 0: one file */
+    nb_quanto_form quanto;
+    uint64_t shard_bytes; /* 0: one file */
     int threads;
 } nb_bnb_write_params;
 

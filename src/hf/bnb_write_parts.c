@@ -98,7 +98,7 @@ void nb_bnb_config_text(const nb_bnb_write_params *p, nb_buf *b)
 
 /* ---- bytes ---- */
 
-static nb_status put(nb_bnb_writing *w, const void *bytes, size_t n, nb_error *err)
+nb_status nb_bnb_put(nb_bnb_writing *w, const void *bytes, size_t n, nb_error *err)
 {
     NB_TRY(nb_safetensors_data(w->file, bytes, n, err));
     w->done += n;
@@ -143,7 +143,7 @@ static nb_status write_plain(nb_bnb_writing *w, const nb_bnb_item *it, nb_error 
             if (it->dtype != NB_DTYPE_F32)
                 NB_TRY(narrow(it, at, values, n, halves, err));
         }
-        NB_TRY(put(w, bytes, n * size, err));
+        NB_TRY(nb_bnb_put(w, bytes, n * size, err));
     }
     return NB_OK;
 }
@@ -158,9 +158,9 @@ static nb_status write_spans(nb_bnb_writing *w, const nb_bnb_item *it, nb_error 
         size_t n = nb_min_size(together, blocks - b);
         NB_TRY(nb_hf_linear_span_load(l, b, n, &s, err));
         if (it->part == NB_BNB_CODES)
-            NB_TRY(put(w, s.packed, (s.values + 1) / 2, err));
+            NB_TRY(nb_bnb_put(w, s.packed, (s.values + 1) / 2, err));
         else
-            NB_TRY(put(w, s.absmax, n * sizeof *s.absmax, err));
+            NB_TRY(nb_bnb_put(w, s.absmax, n * sizeof *s.absmax, err));
     }
     return NB_OK;
 }
@@ -179,7 +179,7 @@ static nb_status write_rows(nb_bnb_writing *w, const nb_bnb_item *it, nb_error *
         float scale;
         status = nb_hf_linear_row8(l, r, values, (int8_t *)(values + n), &codes, &scale, err);
         if (status == NB_OK)
-            status = it->part == NB_BNB_CODES ? put(w, codes, n, err) : put(w, &scale, sizeof scale, err);
+            status = it->part == NB_BNB_CODES ? nb_bnb_put(w, codes, n, err) : nb_bnb_put(w, &scale, sizeof scale, err);
     }
     free(values);
     return status;
@@ -191,7 +191,7 @@ static nb_status write_state(nb_bnb_writing *w, const nb_bnb_item *it, nb_error 
     w->tensor = it->tensor;
     w->linear = it->linear;
     nb_bnb_state_text(w, &text);
-    nb_status status = text.failed ? nb_fail_memory(err, w->out, text.len) : put(w, text.data, text.len, err);
+    nb_status status = text.failed ? nb_fail_memory(err, w->out, text.len) : nb_bnb_put(w, text.data, text.len, err);
     nb_buf_free(&text);
     return status;
 }
@@ -203,12 +203,17 @@ nb_status nb_bnb_write_item(nb_bnb_writing *w, const nb_bnb_item *it, nb_error *
     case NB_BNB_PLAIN: return write_plain(w, it, err);
     case NB_BNB_CODES:
     case NB_BNB_SCB: return l->int8 ? write_rows(w, it, err) : write_spans(w, it, err);
-    case NB_BNB_ABSMAX: return l->nested_codes ? put(w, l->nested_codes, it->bytes, err) : write_spans(w, it, err);
-    case NB_BNB_MAP: return put(w, l->map, it->bytes, err);
-    case NB_BNB_NESTED_ABSMAX: return put(w, l->nested_absmax, it->bytes, err);
-    case NB_BNB_NESTED_MAP: return put(w, l->nested_map, it->bytes, err);
+    case NB_BNB_ABSMAX:
+        return l->nested_codes ? nb_bnb_put(w, l->nested_codes, it->bytes, err) : write_spans(w, it, err);
+    case NB_BNB_MAP: return nb_bnb_put(w, l->map, it->bytes, err);
+    case NB_BNB_NESTED_ABSMAX: return nb_bnb_put(w, l->nested_absmax, it->bytes, err);
+    case NB_BNB_NESTED_MAP: return nb_bnb_put(w, l->nested_map, it->bytes, err);
     case NB_BNB_STATE: return write_state(w, it, err);
-    case NB_BNB_FORMAT: return put(w, "", 1, err);
+    case NB_BNB_FORMAT: return nb_bnb_put(w, "", 1, err);
+    case NB_QUANTO_DATA:
+    case NB_QUANTO_SCALE:
+    case NB_QUANTO_SHIFT:
+    case NB_QUANTO_ONE: return nb_quanto_write_item(w, it, err);
     }
     return NB_OK;
 }

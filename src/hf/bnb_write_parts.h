@@ -15,7 +15,11 @@ typedef enum nb_bnb_part {
     NB_BNB_NESTED_MAP,
     NB_BNB_STATE,
     NB_BNB_SCB,
-    NB_BNB_FORMAT
+    NB_BNB_FORMAT,
+    NB_QUANTO_DATA,
+    NB_QUANTO_SCALE,
+    NB_QUANTO_SHIFT,
+    NB_QUANTO_ONE /* of static activations: not used */
 } nb_bnb_part;
 
 typedef struct nb_bnb_item {
@@ -47,6 +51,16 @@ typedef struct nb_bnb_writing {
 nb_dtype nb_bnb_dtype(const nb_bnb_writing *w, nb_dtype dtype);     /* of what is not quantized */
 void nb_bnb_state_text(const nb_bnb_writing *w, nb_buf *out);       /* quant_state of w->linear */
 void nb_bnb_config_text(const nb_bnb_write_params *p, nb_buf *out); /* "quantization_config": {...} */
+nb_status nb_bnb_add(nb_bnb_writing *w, nb_bnb_part part, const char *end, size_t cut, nb_dtype dtype, uint64_t rows,
+                     uint64_t columns, nb_error *err);
+
+/* ---- quanto (quanto_write.c) ---- */
+nb_status nb_quanto_add(nb_bnb_writing *w, nb_error *err); /* the tensors of w->linear */
+nb_status nb_quanto_write_item(nb_bnb_writing *w, const nb_bnb_item *it, nb_error *err);
+void nb_quanto_config_text(const nb_bnb_write_params *p, nb_buf *out);
+void nb_quanto_map_text(const nb_bnb_writing *w, nb_buf *out); /* quanto_qmap.json */
+
+nb_status nb_bnb_put(nb_bnb_writing *w, const void *bytes, size_t n, nb_error *err);
 nb_status nb_bnb_write_item(nb_bnb_writing *w, const nb_bnb_item *it, nb_error *err);
 
 #endif

@@ -104,7 +104,7 @@ static nb_status add_tensor(nb_hf *h, nb_str name, const nb_checkpoint_tensor *t
     nb_source_tensor out = {.name = {nb_arena_strdup(&h->arena, name), name.n}, .type = type_of(t->dtype)};
     if (!out.name.p)
         return nb_fail_memory(err, "tensors", name.n);
-    NB_TRY(nb_hf_bnb_find(h, t, &made.linear, err));
+    NB_TRY(h->quanto ? nb_hf_quanto_find(h, t, &made.linear, err) : nb_hf_bnb_find(h, t, &made.linear, err));
     if (!made.linear)
         NB_TRY(nb_hf_load_find(h, out.name.p, t, &made.linear, err));
     if (made.linear)
@@ -177,6 +177,10 @@ static const nb_checkpoint_tensor *find(const nb_hf *h, const char *hf, int bloc
 static const nb_checkpoint_tensor *find_part(const nb_hf *h, const char *hf, int block, bool bias)
 {
     const nb_checkpoint_tensor *t = find(h, hf, block, bias ? ".bias" : ".weight");
+    if (!t && h->quanto && !bias)
+        t = find(h, hf, block, ".weight._data");
+    if (!t && h->quanto && !bias)
+        t = find(h, hf, block, ".weight._data._data");
     return t ? t : find(h, hf, block, bias ? ".beta" : ".gamma");
 }
 
@@ -263,7 +267,8 @@ static nb_status check_left_over(const nb_hf *h, nb_error *err)
     for (size_t i = 0; i < nb_checkpoint_count(h->checkpoint) && status == NB_OK; i++) {
         nb_hf_made key = {.from = nb_checkpoint_at(h->checkpoint, i)};
         if (bsearch(&key, used, n, sizeof *used, by_address) || is_ignored(h, key.from->name) ||
-            is_tied(h, key.from->name) || nb_hf_bnb_is_part(h, key.from->name))
+            is_tied(h, key.from->name) || nb_hf_bnb_is_part(h, key.from->name) ||
+            nb_hf_quanto_is_part(h, key.from->name))
             continue;
         status = nb_fail(
             err, NB_ERR_UNSUPPORTED,

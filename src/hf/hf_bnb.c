@@ -15,6 +15,8 @@ nb_status nb_hf_bnb_config(nb_hf *h, nb_error *err)
     if (!q)
         return NB_OK;
     const nb_node *method = nb_node_get_kind(q, "quant_method", '"'), *n;
+    if (method && nb_str_eqz(method->str, "quanto"))
+        return nb_hf_quanto_config(h, q, err);
     bool ours = method ? nb_str_eqz(method->str, "bitsandbytes")
                        : nb_node_flag(q, "load_in_4bit", false) || nb_node_flag(q, "load_in_8bit", false);
     if (!ours)

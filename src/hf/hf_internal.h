@@ -20,6 +20,8 @@ typedef struct nb_hf_made { /* where a tensor's values come from */
 struct nb_hf {
     nb_source source; /* the first member: a source is cast to its nb_hf */
     nb_hf_params params;
+    bool quanto;    /* config.json says that the checkpoint is optimum-quanto's */
+    nb_tree qmap;   /* its quanto_qmap.json */
     bool quantized; /* config.json says that bitsandbytes saved the checkpoint */
     nb_team *team;  /* NULL: not needed */
     nb_arena arena;
@@ -74,6 +76,9 @@ nb_status nb_hf_bnb_config(nb_hf *h, nb_error *err); /* quantization_config of c
  * neither. */
 nb_status nb_hf_bnb_find(nb_hf *h, const nb_checkpoint_tensor *weight, const nb_hf_linear **out, nb_error *err);
 nb_status nb_hf_load_find(nb_hf *h, const char *gguf, const nb_checkpoint_tensor *weight, const nb_hf_linear **out, nb_error *err);
+nb_status nb_hf_quanto_config(nb_hf *h, const nb_node *q, nb_error *err);
+nb_status nb_hf_quanto_find(nb_hf *h, const nb_checkpoint_tensor *data, const nb_hf_linear **out, nb_error *err);
+bool nb_hf_quanto_is_part(const nb_hf *h, nb_str name);
 bool nb_hf_bnb_is_part(const nb_hf *h, nb_str name); /* statistics of a quantized weight */
 
 /* tokenizer.*; vocab_size: rows of the embedding, 0 when unknown. */

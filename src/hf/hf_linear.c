@@ -11,6 +11,8 @@ const nb_type_info *nb_hf_linear_type(const nb_hf_linear *l, bool packed)
         [NB_FLOAT_F32] = NB_TYPE_F32, [NB_FLOAT_F16] = NB_TYPE_F16, [NB_FLOAT_BF16] = NB_TYPE_BF16};
     if (packed && l->int8 && l->columns % 32 == 0)
         return nb_type_get(NB_TYPE_INT8);
+    if (l->quanto)
+        return nb_type_get(plain[l->dtype]);
     /* each 64 values of a row then lie in one block, and the engine has these two maps only */
     if (packed && !l->int8 && l->columns % 64 == 0 && l->block % 64 == 0 &&
         memcmp(l->map, nb_bnb_map4(l->code), 16 * sizeof(float)) == 0)
@@ -199,10 +201,12 @@ static nb_status put_row8(const nb_hf_linear *l, const int8_t *codes, float scal
                           nb_error *err)
 {
     size_t n = (size_t)l->columns;
+    if (type->block_values == 1 && l->quanto)
+        return nb_hf_quanto_row8(l, codes, scale, dst);
     if (type->block_values == 1)
         return nb_bnb_dequantize_int8(codes, &scale, 1, n, dst, l->dtype, NULL, err);
     for (size_t i = 0; i < n; i += 32, dst += sizeof(nb_block_int8)) {
-        nb_block_int8 b = {.d = scale / 127.0f};
+        nb_block_int8 b = {.d = l->quanto ? scale : scale / 127.0f};
         memcpy(b.qs, codes + i, sizeof b.qs);
         memcpy(dst, &b, sizeof b);
     }
@@ -235,6 +239,8 @@ nb_status nb_hf_linear_read(const nb_hf_linear *l, uint64_t row, uint64_t count,
         return NB_OK;
     if (l->int8)
         return read_8bit(l, row, count, type, dst, err);
+    if (l->quanto)
+        return nb_hf_quanto_rows4(l, row, count, dst);
     for (uint64_t r = 0; has_other_scales(l) && r < count; r++)
         NB_TRY(read_as_cpu(l, row + r, type, (char *)dst + r * l->columns * type->block_bytes, err));
     if (has_other_scales(l))

@@ -17,7 +17,11 @@ typedef struct nb_hf_linear {
     bool int8;          /* else 4 bits */
     bool as_cpu;        /* 4 bits: with the scales that bitsandbytes' CPU kernel takes (hf_linear.c) */
     const float *scale; /* int8 that is stored: [rows] */
-    /* 4 bits */
+    /* quanto's: symmetric rows of 8 bits (int8, scale as it is), or groups of `group` values of a row in 4 bits with a shift */
+    bool quanto;
+    size_t group;
+    const float *shift; /* [values / group], as is scale then */
+    /* bitsandbytes' 4 bits */
     nb_code4 code;
     size_t block;                /* values, blocks cross rows */
     const float *map;            /* [16] */
@@ -57,6 +61,10 @@ nb_status nb_hf_linear_span_load(const nb_hf_linear *l, size_t begin, size_t blo
 /* One row of 8-bit codes and its scale (bitsandbytes' SCB). room: [columns], for a row that is made. */
 nb_status nb_hf_linear_row8(const nb_hf_linear *l, uint64_t row, float *values, int8_t *room, const int8_t **codes,
                             float *scale, nb_error *err);
+
+/* Rows of quanto's (hf_quanto.c), as l->dtype. */
+nb_status nb_hf_quanto_row8(const nb_hf_linear *l, const int8_t *codes, float scale, void *dst);
+nb_status nb_hf_quanto_rows4(const nb_hf_linear *l, uint64_t row, uint64_t count, void *dst);
 
 /* Fills nested_* of a weight that is made: absmax of all blocks, in 8 bits. room for the results is the caller's. */
 nb_status nb_hf_linear_nest(nb_hf_linear *l, uint8_t *codes, float *nested_absmax, nb_team *team, nb_error *err);

@@ -72,6 +72,7 @@ static void free_hf(nb_source *s)
     nb_team_free(h->team);
     nb_checkpoint_close(h->checkpoint);
     nb_tree_free(&h->config);
+    nb_tree_free(&h->qmap);
     nb_arena_free(&h->arena);
     free(h->values);
     free(h->tensors);

@@ -15,7 +15,7 @@ typedef struct nb_weights_params {
     bool pin;    /* bind threads to processors */
     bool repack; /* copy weights into a faster layout where that pays */
     bool exact;  /* float32 throughout: the oracle's mode */
-    float int8_threshold; /* weights of INT8: activations from here on are multiplied in float; 0: none */
+    float int8_threshold; /* weights of INT8: activations from here on are multiplied in float; 0: none, below 0: all */
 } nb_weights_params;
 
 typedef struct nb_context_params {
