@@ -99,7 +99,7 @@ static void print_sensitivities(const nb_budget_result *r)
 static nb_status choose(nb_quantize_budget *b, const nb_source *s, const char *in, const nb_quantize_params *p,
                         nb_str text, nb_error *err)
 {
-    shown shown = {0};
+    shown display = {0};
     nb_budget_result result;
     nb_budget_params budget = {
         .in = in,
@@ -113,11 +113,11 @@ static nb_status choose(nb_quantize_budget *b, const nb_source *s, const char *i
         .model = nb_model_defaults(),
         .session = nb_session_defaults(),
         .progress = on_progress,
-        .user = &shown,
+        .user = &display,
     };
     budget.model.threads = p->threads;
     nb_status status = nb_budget_types(s, &budget, b->types, &result, err);
-    nb_progress_end(shown.progress, status == NB_OK);
+    nb_progress_end(display.progress, status == NB_OK);
     if (status == NB_OK && p->dry_run && b->text_path)
         print_sensitivities(&result);
     if (status == NB_OK)
