@@ -5,8 +5,9 @@
 
 #include "measure/budget_internal.h"
 
-/* A file may be so much smaller than asked; a divergence so much less, where the search stops, and at all. */
-static const double size_below = 0.01, divergence_aim = 0.97, divergence_enough = 0.93, divergence_below = 0.9;
+/* A file may be so much smaller than asked, the loss that a search tries so much less; a divergence so much less, where the search stops, and at all. */
+static const double size_below = 0.01, loss_below = 0.03, divergence_aim = 0.97, divergence_enough = 0.93,
+                    divergence_below = 0.9;
 enum { MOST_ROUNDS = 12, SIZE_ROUNDS = 8 };
 
 nb_status nb_budget_progress(const nb_budget *b, const char *what, size_t done, size_t all, nb_error *err)
@@ -104,7 +105,7 @@ typedef struct search {
 static nb_status judge_loss(search *s, double expected, double *found, nb_budget_result *out, nb_error *err)
 {
     nb_budget *b = s->budget;
-    nb_budget_table_by_loss(s->table, expected);
+    nb_budget_table_by_loss(s->table, expected * (1 - loss_below), expected);
     NB_TRY(nb_budget_judge_types(s->judge, b->types, false, 0, "measuring divergence", found, err));
     out->rounds++;
     if (*found <= b->params->divergence && *found > s->best_found) {
@@ -166,9 +167,9 @@ static nb_status choose_divergence(nb_budget *b, const nb_budget_table *t, nb_bu
                 .best_found = -1};
     if (!s.best)
         return nb_fail_memory(err, b->source->path, b->source->tensor_count * sizeof *s.best);
-    nb_budget_table_by_loss(t, 0);
+    nb_budget_table_by_loss(t, 0, 0);
     s.least = nb_budget_loss(b);
-    nb_budget_table_by_loss(t, INFINITY);
+    nb_budget_table_by_loss(t, 0, INFINITY);
     s.most = nb_budget_loss(b);
     NB_TRY(run_search(&s, out, err));
     memcpy(b->types, s.best, b->source->tensor_count * sizeof *s.best);

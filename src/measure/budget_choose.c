@@ -100,16 +100,14 @@ bool nb_budget_table_by_bytes(const nb_budget_table *t, uint64_t low, uint64_t h
     return false;
 }
 
-void nb_budget_table_by_loss(const nb_budget_table *t, double loss)
+void nb_budget_table_by_loss(const nb_budget_table *t, double low, double high)
 {
-    size_t best = 0;
-    for (size_t i = 0; i < t->cells; i++) {
-        if (t->loss[i] < t->loss[best])
-            best = i;
-        if (t->loss[best] <= loss)
-            break;
-    }
-    take(t, best);
+    size_t least = 0, i = 0;
+    while (i < t->cells && !(t->loss[i] >= low && t->loss[i] <= high))
+        i++;
+    for (size_t k = 0; k < t->cells && t->loss[least] > high; k++)
+        least = t->loss[k] < t->loss[least] ? k : least;
+    take(t, i < t->cells ? i : least);
 }
 
 double nb_budget_loss(const nb_budget *b)

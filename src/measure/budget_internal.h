@@ -50,8 +50,8 @@ typedef struct nb_budget_table {
 nb_status nb_budget_table_make(const nb_budget *b, nb_arena *arena, nb_budget_table *out, nb_error *err);
 /* Sets b->types to the least loss whose free tensors have low..high bytes; false: there is nothing. */
 bool nb_budget_table_by_bytes(const nb_budget_table *t, uint64_t low, uint64_t high);
-/* The fewest bytes whose loss is at most this. */
-void nb_budget_table_by_loss(const nb_budget_table *t, double loss);
+/* The fewest bytes whose loss is low..high; where there is none, at most high. */
+void nb_budget_table_by_loss(const nb_budget_table *t, double low, double high);
 /* Of the types as they are set. */
 double nb_budget_loss(const nb_budget *b);
 

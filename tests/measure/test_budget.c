@@ -162,7 +162,7 @@ static void is_the_best_of_all(void **state)
                 assert_in_range(chosen_bytes(&b), low, high);
                 assert_true(nb_budget_loss(&b) <= least * (1 + slack) + 1e-12);
             }
-            nb_budget_table_by_loss(&t, least); /* no more bytes than that needs */
+            nb_budget_table_by_loss(&t, 0, least); /* no more bytes than that needs */
             if (isfinite(least)) {
                 assert_true(nb_budget_loss(&b) <= least * (1 + 1e-9));
                 assert_true(!exact || chosen_bytes(&b) <= high);
