@@ -135,7 +135,7 @@ static void test_shapes(void **state)
 static void check_half(layer *l, nb_float type, float size)
 {
     size_t n = l->w.columns, rows = l->w.rows;
-    uint16_t *x = malloc(n * 2), *bias = malloc(rows * 2), *y = malloc(rows * 2);
+    uint16_t *x = calloc(n, 2), *bias = calloc(rows, 2), *y = calloc(rows, 2);
     assert_true(x && bias && y);
     for (size_t i = 0; i < n; i++)
         x[i] = type == NB_FLOAT_BF16 ? nb_f32_to_bf16(l->x[i] * size) : nb_f32_to_f16(l->x[i] * size);
