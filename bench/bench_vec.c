@@ -22,7 +22,7 @@ static void run_silu_mul(void) { nb_vec_silu_mul(x, w, n, y); }
 static void run_gelu_tanh_mul(void) { nb_vec_gelu_tanh_mul(x, w, n, y); }
 static void run_gelu_erf_mul(void) { nb_vec_gelu_erf_mul(x, w, n, y); }
 static void run_relu_mul(void) { nb_vec_relu_mul(x, w, n, y); }
-static void run_add(void) { nb_vec_add(x, w, n, y); }
+static void run_add(void) { nb_vec_add_scaled(x, w, 1, n, y); }
 static void run_scale(void) { nb_vec_scale(x, 0.5f, n, y); }
 static void run_softcap(void) { nb_vec_softcap(x, 30.0f, n, y); }
 static void run_dot(void) { result += nb_vec_dot(x, w, n); }

@@ -198,7 +198,8 @@ static nb_split natural_split(const lowering *l, const nb_op *op)
 {
     switch (op->kind) {
     case NB_OP_GATED:
-    case NB_OP_SOFTCAP: return (nb_split){NB_SPLIT_COLUMNS, l->plan->buffers[op->out].width};
+    case NB_OP_SOFTCAP:
+    case NB_OP_SCALE: return (nb_split){NB_SPLIT_COLUMNS, l->plan->buffers[op->out].width};
     case NB_OP_ATTENTION: return (nb_split){NB_SPLIT_OWN, 0};
     case NB_OP_KV_STORE: return by_rows_of(l, op->in);
     default: return by_rows_of(l, op->out);

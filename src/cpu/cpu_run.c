@@ -47,7 +47,7 @@ static void run_rmsnorm(const part *p)
     size_t n = width(p, op->in);
     for (size_t i = p->begin; i < p->end; i++)
         for (size_t g = 0; g < n; g += op->group)
-            nb_vec_rmsnorm(row(p, op->in, i) + g, w, op->group, op->scale, row(p, op->out, i) + g);
+            nb_vec_rmsnorm(row(p, op->in, i) + g, w + (op->each ? g : 0), op->group, op->scale, row(p, op->out, i) + g);
 }
 
 static void run_layernorm(const part *p)
@@ -57,7 +57,8 @@ static void run_layernorm(const part *p)
     size_t n = width(p, op->in);
     for (size_t i = p->begin; i < p->end; i++)
         for (size_t g = 0; g < n; g += op->group)
-            nb_vec_layernorm(row(p, op->in, i) + g, w, b, op->group, op->scale, row(p, op->out, i) + g);
+            nb_vec_layernorm(row(p, op->in, i) + g, w + (op->each ? g : 0), b ? b + (op->each ? g : 0) : NULL, op->group,
+                             op->scale, row(p, op->out, i) + g);
 }
 
 static void run_matmul(const part *p)
@@ -133,7 +134,7 @@ static void run_add(const part *p)
 {
     const nb_op *op = p->step->op;
     for (size_t i = p->begin; i < p->end; i++)
-        nb_vec_add(row(p, op->in, i), row(p, op->in2, i), width(p, op->out), row(p, op->out, i));
+        nb_vec_add_scaled(row(p, op->in, i), row(p, op->in2, i), op->scale, width(p, op->out), row(p, op->out, i));
 }
 
 static void run_gather(const part *p)
@@ -148,6 +149,13 @@ static void run_softcap(const part *p)
     const nb_op *op = p->step->op;
     for (size_t i = 0; i < p->rows; i++)
         nb_vec_softcap(row(p, op->in, i) + p->begin, op->scale, p->end - p->begin, row(p, op->out, i) + p->begin);
+}
+
+static void run_scale(const part *p)
+{
+    const nb_op *op = p->step->op;
+    for (size_t i = 0; i < p->rows; i++)
+        nb_vec_scale(row(p, op->in, i) + p->begin, op->scale, p->end - p->begin, row(p, op->out, i) + p->begin);
 }
 
 static void run_panels(const part *p)
@@ -172,7 +180,7 @@ static run_fn *const run_op[NB_OP_KINDS] = {
     [NB_OP_EMBED] = run_embed,         [NB_OP_RMSNORM] = run_rmsnorm, [NB_OP_LAYERNORM] = run_layernorm,
     [NB_OP_MATMUL] = run_matmul,       [NB_OP_ROPE] = run_rope,       [NB_OP_KV_STORE] = run_kv_store,
     [NB_OP_ATTENTION] = run_attention, [NB_OP_GATED] = run_gated,     [NB_OP_ADD] = run_add,
-    [NB_OP_GATHER] = run_gather,       [NB_OP_SOFTCAP] = run_softcap,
+    [NB_OP_GATHER] = run_gather,       [NB_OP_SOFTCAP] = run_softcap, [NB_OP_SCALE] = run_scale,
 };
 
 /* ---- a step ---- */

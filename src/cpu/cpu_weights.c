@@ -26,6 +26,7 @@ static void find_uses(const nb_plan *plan, use *uses)
 }
 
 static size_t rows_of(const nb_gguf_tensor *t) { return (size_t)(t->dims[1] * t->dims[2] * t->dims[3]); }
+static size_t values_of(const nb_gguf_tensor *t) { return (size_t)t->dims[0] * rows_of(t); }
 
 static bool is_packed(const nb_gguf_tensor *t, const use *u, const nb_weights_params *params)
 {
@@ -39,7 +40,7 @@ static bool copy_bytes(const nb_model_def *m, size_t i, const use *u, const nb_w
     const nb_gguf_tensor *t = m->weights[i].tensor;
     *bytes = 0;
     if (u->vector)
-        *bytes = nb_round_up((size_t)t->dims[0] * sizeof(float), 64);
+        *bytes = nb_round_up(values_of(t) * sizeof(float), 64);
     else if (is_packed(t, u, params)) {
         if (!nb_packed_bytes((nb_type)t->type->id, rows_of(t), (size_t)t->dims[0], bytes) || *bytes > SIZE_MAX - 64)
             return false;
@@ -90,7 +91,7 @@ static void pack_member(void *context, int member, int members)
         const nb_cpu_weight *w = &p->w->weight[i];
         if (p->uses[i].vector) {
             if (member == (int)(i % (size_t)members))
-                t->type->dequantize(t->data, (float *)(uintptr_t)w->data, (size_t)t->dims[0]);
+                t->type->dequantize(t->data, (float *)(uintptr_t)w->data, values_of(t));
         } else if (w->packed) {
             size_t tiles = (rows_of(t) + NB_TILE_ROWS - 1) / NB_TILE_ROWS, begin, end;
             nb_team_share(tiles, 1, member, members, &begin, &end);

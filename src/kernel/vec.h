@@ -14,7 +14,7 @@ void nb_vec_silu_mul(const float *gate, const float *up, size_t n, float *y);
 void nb_vec_gelu_tanh_mul(const float *gate, const float *up, size_t n, float *y);
 void nb_vec_gelu_erf_mul(const float *gate, const float *up, size_t n, float *y);
 void nb_vec_relu_mul(const float *gate, const float *up, size_t n, float *y);
-void nb_vec_add(const float *a, const float *b, size_t n, float *y); /* y = a + b */
+void nb_vec_add_scaled(const float *a, const float *b, float s, size_t n, float *y); /* y = a + s b */
 void nb_vec_scale(const float *x, float s, size_t n, float *y);      /* y = s x */
 void nb_vec_softcap(const float *x, float cap, size_t n, float *y);  /* y = cap tanh(x / cap) */
 float nb_vec_dot(const float *a, const float *b, size_t n);

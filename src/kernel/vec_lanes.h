@@ -108,9 +108,9 @@ VEC_GATED(gelu_tanh_mul, gelu_tanh(x))
 VEC_GATED(gelu_erf_mul, x *lanes_normal_cdf(x))
 VEC_GATED(relu_mul, lanes_max(lanes_set(0.0f), x))
 
-static void vec_add(const float *a, const float *b, size_t n, float *y)
+static void vec_add_scaled(const float *a, const float *b, float s, size_t n, float *y)
 {
-    VEC_EACH(n) store(y + i, load(a + i, count) + load(b + i, count), count);
+    VEC_EACH(n) store(y + i, lanes_fma(load(b + i, count), lanes_set(s), load(a + i, count)), count);
 }
 
 static void vec_scale(const float *x, float s, size_t n, float *y)

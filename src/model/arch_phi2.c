@@ -30,10 +30,11 @@ static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
 {
     (void)g, (void)err;
     h->activation = NB_GELU_TANH;
+    h->parallel = true;
     h->rope.neox = true;
     return NB_OK;
 }
 
-static void build(const nb_model_def *m, nb_plan *p) { nb_build_transformer(m, p, (nb_block_flags){.parallel = true}); }
+static void build(const nb_model_def *m, nb_plan *p) { nb_build_transformer(m, p, (nb_block_flags){0}); }
 
 const nb_arch nb_arch_phi2 = {"phi2", tensors, read, build, NB_ARCH_LAYER_NORM};

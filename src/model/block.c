@@ -36,7 +36,7 @@ static void emit_attention(transformer *t, int layer, int in)
         nb_emit_norm(t->p, t->m, layer, NB_ATTN_Q_NORM, NB_ROLES, t->q, t->q, head);
     if (has(t, layer, NB_ATTN_K_NORM))
         nb_emit_norm(t->p, t->m, layer, NB_ATTN_K_NORM, NB_ROLES, t->k, t->k, head);
-    if (t->m->h.rope.dim > 0) {
+    if (nb_model_layer_rotates(t->m, layer)) {
         nb_emit_rope(t->p, t->m, layer, t->q, head);
         nb_emit_rope(t->p, t->m, layer, t->k, head);
     }
@@ -44,17 +44,27 @@ static void emit_attention(transformer *t, int layer, int in)
     nb_emit_op(t->p, op_of(NB_OP_ATTENTION, layer, t->q, -1, t->all.heads));
 }
 
-/* x += weight in (+ bias), through a norm of the branch where the family has one */
+/* x += scale * branch */
+static void emit_add(transformer *t, int layer, float scale, const rows *r)
+{
+    nb_op add = op_of(NB_OP_ADD, layer, r->x, r->branch, r->x);
+    add.scale = scale;
+    nb_emit_op(t->p, add);
+}
+
+/* x += scale (weight in (+ bias)), through a norm of the branch where the family has one */
 static void emit_residual(transformer *t, int layer, nb_role weight, nb_role bias, nb_role post_norm, int in,
                           const rows *r)
 {
-    if (!has(t, layer, post_norm)) {
+    bool post = has(t, layer, post_norm);
+    if (!post && t->m->h.residual_scale == 1) {
         nb_emit_matmul(t->p, t->m, layer, weight, bias, in, r->x, true);
         return;
     }
     nb_emit_matmul(t->p, t->m, layer, weight, bias, in, r->branch, false);
-    emit_norm(t, layer, post_norm, NB_ROLES, r->branch, r->branch);
-    nb_emit_op(t->p, op_of(NB_OP_ADD, layer, r->x, r->branch, r->x));
+    if (post)
+        emit_norm(t, layer, post_norm, NB_ROLES, r->branch, r->branch);
+    emit_add(t, layer, t->m->h.residual_scale, r);
 }
 
 /* x += down (activation(gate in) * up in), or without a gate down (activation(up in)) */
@@ -73,28 +83,38 @@ static void emit_mlp(transformer *t, int layer, int in, const rows *r)
 
 static void emit_gather(transformer *t, int in, int out) { nb_emit_op(t->p, op_of(NB_OP_GATHER, -1, in, -1, out)); }
 
+/* the buffer that a branch reads: the norm of x, or x itself where there is none before the branch */
+static int emit_branch_norm(transformer *t, int layer, nb_role weight, nb_role bias, const rows *r)
+{
+    if (!t->m->h.norm_first || !has(t, layer, weight))
+        return r->x;
+    emit_norm(t, layer, weight, bias, r->x, r->normed);
+    return r->normed;
+}
+
 static void emit_layer(transformer *t, int layer)
 {
-    bool first = t->m->h.norm_first, own_norm = has(t, layer, NB_FFN_NORM), parallel = t->flags.parallel;
+    bool first = t->m->h.norm_first, parallel = t->m->h.parallel;
+    bool shared = parallel && first && !has(t, layer, NB_FFN_NORM); /* one norm for both branches */
     rows *r = &t->all;
-    if (first)
-        emit_norm(t, layer, NB_ATTN_NORM, NB_ATTN_NORM_BIAS, r->x, r->normed);
-    emit_attention(t, layer, first ? r->normed : r->x);
+    int in = emit_branch_norm(t, layer, NB_ATTN_NORM, NB_ATTN_NORM_BIAS, r);
+    emit_attention(t, layer, in);
     if (layer == t->m->h.layers - 1) { /* from here on only the wanted outputs matter */
         r = &t->wanted;
         emit_gather(t, t->all.x, r->x);
         emit_gather(t, t->all.heads, r->heads);
-        if (parallel && !own_norm)
+        if (shared)
             emit_gather(t, t->all.normed, r->normed);
     }
-    if (parallel && own_norm)
-        emit_norm(t, layer, NB_FFN_NORM, NB_FFN_NORM_BIAS, r->x, r->normed);
+    in = shared ? r->normed : r->x;
+    if (parallel && !shared)
+        in = emit_branch_norm(t, layer, NB_FFN_NORM, NB_FFN_NORM_BIAS, r);
     emit_residual(t, layer, NB_ATTN_O, NB_ATTN_O_BIAS, NB_ATTN_POST_NORM, r->heads, r);
     if (!first)
         emit_norm(t, layer, NB_ATTN_NORM, NB_ATTN_NORM_BIAS, r->x, r->x);
-    else if (!parallel)
-        emit_norm(t, layer, NB_FFN_NORM, NB_FFN_NORM_BIAS, r->x, r->normed);
-    emit_mlp(t, layer, first ? r->normed : r->x, r);
+    if (!parallel)
+        in = emit_branch_norm(t, layer, NB_FFN_NORM, NB_FFN_NORM_BIAS, r);
+    emit_mlp(t, layer, in, r);
     if (!first)
         emit_norm(t, layer, NB_FFN_NORM, NB_FFN_NORM_BIAS, r->x, r->x);
 }
@@ -105,7 +125,7 @@ static void emit_embed_more(transformer *t, nb_role role, nb_embed_row row)
     if (!has(t, -1, role))
         return;
     nb_emit_embed(t->p, t->m, role, row, 1, t->all.branch);
-    nb_emit_op(t->p, op_of(NB_OP_ADD, -1, t->all.x, t->all.branch, t->all.x));
+    emit_add(t, -1, 1, &t->all);
 }
 
 static void emit_embedding(transformer *t)
@@ -138,6 +158,11 @@ static void emit_end(transformer *t)
     p->logits = nb_plan_buffer_new(p, "logits", t->m->h.vocab, true);
     nb_emit_matmul(p, t->m, -1, has(t, -1, NB_OUTPUT) ? NB_OUTPUT : NB_TOKEN_EMBD, NB_OUTPUT_BIAS, p->hidden, p->logits,
                    false);
+    if (t->m->h.logit_scale != 1) {
+        nb_op scale = op_of(NB_OP_SCALE, -1, p->logits, -1, p->logits);
+        scale.scale = t->m->h.logit_scale;
+        nb_emit_op(p, scale);
+    }
     if (t->m->h.output_softcap > 0) {
         nb_op softcap = op_of(NB_OP_SOFTCAP, -1, p->logits, -1, p->logits);
         softcap.scale = t->m->h.output_softcap;

@@ -198,7 +198,7 @@ static nb_status read_embedding(const nb_gguf *g, nb_hparams *h, nb_error *err)
 nb_status nb_hparams_read(const nb_gguf *g, const nb_arch *arch, nb_hparams *h, nb_error *err)
 {
     *h = (nb_hparams){
-        .embd_scale = 1, .norm_first = true, .causal = !(arch->traits & NB_ARCH_BIDIRECTIONAL), .normalize = true};
+        .embd_scale = 1, .residual_scale = 1, .logit_scale = 1, .norm_first = true, .causal = !(arch->traits & NB_ARCH_BIDIRECTIONAL), .normalize = true};
     const char *epsilon = arch->traits & NB_ARCH_LAYER_NORM ? "attention.layer_norm_epsilon"
                                                             : "attention.layer_norm_rms_epsilon";
     double eps = 0, scale = 0;

@@ -71,6 +71,8 @@ static uint64_t dim_size(const nb_hparams *h, nb_dim dim)
     case NB_DIM_V: return (uint64_t)h->kv_heads * (uint64_t)h->v_dim;
     case NB_DIM_O: return (uint64_t)h->heads * (uint64_t)h->v_dim;
     case NB_DIM_K_HEAD: return (uint64_t)h->k_dim;
+    case NB_DIM_HEADS: return (uint64_t)h->heads;
+    case NB_DIM_KV_HEADS: return (uint64_t)h->kv_heads;
     case NB_DIM_ROPE: return h->rope.dim / 2;
     case NB_DIM_VOCAB: return h->vocab;
     case NB_DIM_TOKEN: return (uint64_t)h->token_width;
@@ -270,6 +272,11 @@ bool nb_model_layer_is_local(const nb_model_def *m, int layer)
     if (m->h.window == 0)
         return false;
     return m->h.window_pattern == 0 || (layer + 1) % m->h.window_pattern != 0;
+}
+
+bool nb_model_layer_rotates(const nb_model_def *m, int layer)
+{
+    return m->h.rope.dim > 0 && (m->h.rope_skip == 0 || (layer + 1) % m->h.rope_skip != 0);
 }
 
 nb_attention_spec nb_model_attention(const nb_model_def *m, int layer)

@@ -19,6 +19,8 @@ typedef enum nb_dim {
     NB_DIM_V,      /* kv heads * v_dim */
     NB_DIM_O,      /* heads * v_dim */
     NB_DIM_K_HEAD, /* k_dim */
+    NB_DIM_HEADS,
+    NB_DIM_KV_HEADS,
     NB_DIM_ROPE,   /* rotated pairs of a head */
     NB_DIM_VOCAB,
     NB_DIM_TOKEN,     /* columns of the token embedding: EMBD unless the file says otherwise */
@@ -122,8 +124,11 @@ typedef struct nb_hparams {
     int token_width;       /* columns of the token embedding; embd */
     float norm_eps;
     bool norm_first; /* norms before attention and MLP; else after the sum with what went in */
+    bool parallel;   /* attention and MLP both read what the layer is given, and are added to it together */
     nb_activation activation;
     float embd_scale;                        /* of the embedding; 1 */
+    float residual_scale;                    /* of what attention and MLP add; 1 */
+    float logit_scale;                       /* of the logits; 1 */
     float attention_scale;                   /* of q.k */
     float attention_softcap, output_softcap; /* 0: none */
     bool causal;                             /* false: every token sees the whole text, in one step */
@@ -133,6 +138,7 @@ typedef struct nb_hparams {
     int window_pattern; /* layer i is global when (i + 1) % pattern == 0; 0: all layers have the window */
     nb_rope rope;       /* of global layers; dim 0: nothing is rotated */
     nb_rope rope_local; /* of window layers */
+    int rope_skip;      /* nothing is rotated in layer i when (i + 1) % rope_skip == 0; 0: in all layers it is */
 } nb_hparams;
 
 typedef struct nb_model_def nb_model_def;
@@ -184,6 +190,7 @@ void nb_model_def_free(nb_model_def *m);
 /* The id of a tensor, -1 when the file has none. layer -1: of the whole model. */
 int nb_model_weight(const nb_model_def *m, int layer, nb_role role);
 bool nb_model_layer_is_local(const nb_model_def *m, int layer);
+bool nb_model_layer_rotates(const nb_model_def *m, int layer); /* queries and keys turn with their position */
 nb_attention_spec nb_model_attention(const nb_model_def *m, int layer);
 
 /* Helpers of arch files: typed keys "ARCH.NAME"; a missing one keeps *out. */

@@ -9,16 +9,17 @@
 
 typedef enum nb_op_kind {
     NB_OP_EMBED,     /* out = scale * row of weight, one a token: the row of its id, of its position, or the first */
-    NB_OP_RMSNORM,   /* out = rmsnorm(in) * weight, over groups of `group` values */
-    NB_OP_LAYERNORM, /* out = layernorm(in) * weight + bias, over groups of `group` values */
+    NB_OP_RMSNORM,   /* out = rmsnorm(in) * weight, over groups of `group` values, which have one weight or each its own */
+    NB_OP_LAYERNORM, /* out = layernorm(in) * weight + bias, likewise */
     NB_OP_MATMUL,    /* out (+)= in weight^T + bias */
     NB_OP_ROPE,      /* rotates in = out in place, heads of `group` values; local: the local frequencies */
     NB_OP_KV_STORE,  /* in (keys) and in2 (values) into the layer's cache */
     NB_OP_ATTENTION, /* out = attention of in (queries) over the layer's cache */
     NB_OP_GATED,     /* out = activation(in) * in2; in2 -1: activation(in) */
-    NB_OP_ADD,       /* out = in + in2 */
+    NB_OP_ADD,       /* out = in + scale * in2 */
     NB_OP_GATHER,    /* out = the rows of in whose outputs are wanted */
     NB_OP_SOFTCAP,   /* out = scale * tanh(in / scale) */
+    NB_OP_SCALE,     /* out = scale * in */
     NB_OP_KINDS
 } nb_op_kind;
 
@@ -31,10 +32,11 @@ typedef struct nb_op {
     int weight, bias; /* weights of the model; -1: none */
     bool add;         /* MATMUL: out += */
     bool local;       /* ROPE: of a window layer */
+    bool each;        /* RMSNORM, LAYERNORM: each group has weights of its own */
     nb_activation activation;
     nb_embed_row row;
     size_t group;
-    float scale; /* EMBED, SOFTCAP; RMSNORM, LAYERNORM: epsilon */
+    float scale; /* EMBED, ADD, SOFTCAP, SCALE; RMSNORM, LAYERNORM: epsilon */
 } nb_op;
 
 typedef struct nb_plan_buffer {
@@ -71,7 +73,6 @@ void nb_emit_op(nb_plan *p, nb_op op);
 
 /* What families differ in that neither tensors nor hyperparameters tell; the block itself is written once (block.c). */
 typedef struct nb_block_flags {
-    bool parallel; /* attention and MLP read the same norm's result and are added together */
     bool headless; /* no logits: the last layer's result is the model's */
 } nb_block_flags;
 

@@ -145,7 +145,7 @@ static void check_relu_mul(void)
     check_extremes(nb_vec_relu_mul, 0);
 }
 
-static void check_add(void)
+static void check_add_scaled(void)
 {
     static float a[MOST], b[MOST], y[MOST + 1];
     for (int s = 0; s < N_SIZES; s++) {
@@ -153,11 +153,14 @@ static void check_add(void)
         fill(a, n, 1);
         fill(b, n, 1);
         y[n] = 12345;
-        nb_vec_add(a, b, n, y);
+        nb_vec_add_scaled(a, b, 1, n, y);
         for (size_t i = 0; i < n; i++)
             assert_true(y[i] == a[i] + b[i]);
+        nb_vec_add_scaled(a, b, 0.22f, n, y);
+        for (size_t i = 0; i < n; i++) /* one rounding where the level has fused multiply-add, else two */
+            assert_true(fabsf(y[i] - fmaf(b[i], 0.22f, a[i])) <= 1.2e-7f * (fabsf(a[i]) + fabsf(b[i])));
         assert_true(y[n] == 12345);
-        nb_vec_add(a, b, n, a);
+        nb_vec_add_scaled(a, b, 0.22f, n, a);
         assert_memory_equal(a, y, n * sizeof *y);
     }
 }

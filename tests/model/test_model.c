@@ -157,6 +157,8 @@ static uint64_t size_of(nb_dim dim)
     case NB_DIM_K:
     case NB_DIM_V: return KV_HEADS * HEAD;
     case NB_DIM_K_HEAD: return HEAD;
+    case NB_DIM_HEADS: return HEADS;
+    case NB_DIM_KV_HEADS: return KV_HEADS;
     case NB_DIM_ROPE: return HEAD / 2;
     case NB_DIM_VOCAB: return VOCAB;
     case NB_DIM_TOKEN: return EMBD / 2;
