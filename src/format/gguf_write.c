@@ -361,12 +361,11 @@ nb_status nb_gguf_writer_data(nb_gguf_writer *w, const void *bytes, size_t n, nb
 
 nb_status nb_gguf_writer_begin(nb_gguf_writer *w, nb_error *err)
 {
-    static const char zeros[MAX_ALIGNMENT];
     NB_TRY(start(w, err));
     const declared *last = w->tensor_count ? &w->tensors[w->tensor_count - 1] : NULL;
     size_t padding = last ? nb_round_up(last->bytes, w->alignment) - last->bytes : 0;
-    /* The padding between tensors is what a file has where nothing was written; the last one gives the file its size. */
-    return padding ? nb_writer_patch(w->file, w->data_start + last->offset + last->bytes, zeros, padding, err) : NB_OK;
+    /* A file has zeros where nothing was written, so padding needs no writing; the last byte gives the file its size. */
+    return padding ? nb_writer_patch(w->file, w->data_start + last->offset + last->bytes + padding - 1, "", 1, err) : NB_OK;
 }
 
 nb_status nb_gguf_writer_place(nb_gguf_writer *w, size_t tensor, size_t offset, const void *bytes, size_t n,
