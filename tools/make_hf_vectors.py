@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Makes tests/data/hf: directories as the hub lays them out, and what other programs make of their texts.
 
-  make_hf_vectors.py CHECKPOINTS OUT
+  make_hf_vectors.py CHECKPOINTS OUT [NAME...]
 
-CHECKPOINTS: folder with the tiny checkpoints that tools/make_test_models.py reads; those of ARCHS are copied without what is
-computed from them (tests/data/archs has that). Then, for each kind of tokenizer, a directory with a tokenizer trained here on
+CHECKPOINTS: folder with the tiny checkpoints that tools/make_test_models.py reads; all (or those named, and nothing else is made)
+are copied without what is computed from them (tests/data/archs has that). Then, for each kind of tokenizer, a directory with a tokenizer trained here on
 TEXT by `tokenizers`, a checkpoint of one small layer around it, and cases.json: texts with the ids that `tokenizers` gives, with
 and without special tokens. "older-*": the same in older files; tokenizer.model by `sentencepiece`. Needs: tokenizers,
 sentencepiece, protobuf, safetensors, numpy."""
@@ -20,8 +20,6 @@ from safetensors.numpy import save_file
 from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors,
                         trainers)
 
-ARCHS = ["llama-2-mha", "llama-3.2-rope-scaled", "llama-mqa-wide-head", "mistral-sliding", "qwen2", "gemma-3",
-         "opt-125m", "opt-350m-post-norm", "phi-2", "bert"]
 KEPT = ("config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.txt")
 
 TEXT = """The quick brown fox jumps over the lazy dog. She sells sea shells; he sold 1234567 of them in 1999!
@@ -221,13 +219,15 @@ def write_older(out):
 
 
 def main():
-    checkpoints, out = sys.argv[1:]
-    for name in ARCHS:
+    checkpoints, out = sys.argv[1:3]
+    for name in sys.argv[3:] or sorted(os.listdir(checkpoints)):
         source, folder = os.path.join(checkpoints, name), os.path.join(out, name)
         os.makedirs(folder, exist_ok=True)
         for f in sorted(os.listdir(source)):
             if f in KEPT or (f.startswith("model") and "safetensors" in f):
                 shutil.copyfile(os.path.join(source, f), os.path.join(folder, f))
+    if len(sys.argv) > 3:
+        return
     for name, t, config in kinds(out):
         write_kind(out, name, t, config)
     write_older(out)

@@ -2,10 +2,10 @@
 """Writes the tiny GGUF models of tests/data: archs/NAME.gguf with NAME.logits.bin and
 NAME.tokens.json, and types/TYPE.gguf.
 
-usage: make_test_models.py archs CHECKPOINTS OUT
+usage: make_test_models.py archs CHECKPOINTS OUT [NAME...]
        make_test_models.py types OUT LLAMA_QUANTIZE
 
-archs: CHECKPOINTS/NAME is a Hugging Face checkpoint with expected.safetensors {input_ids, logits} and expected.json
+archs: each CHECKPOINTS/NAME (or those named) is a Hugging Face checkpoint with expected.safetensors {input_ids, logits} and expected.json
        {tokenizer} from transformers in float32 (tests/data/README.md says how they were made). Keys, tensor names, the order of q and k rows and the +1
        of Gemma's norms are those that llama.cpp's converter gives.
 types: a random llama model for each weight type. gguf-py quantizes the types it can; LLAMA_QUANTIZE (llama.cpp's
@@ -26,21 +26,28 @@ from gguf import LlamaFileType, quants
 from safetensors import safe_open
 from sentencepiece import SentencePieceProcessor
 
-# The checkpoints' weights are bfloat16 numbers, so both are exact; half of the files have each.
-ARCHS = {
-    "llama-2-mha": Type.BF16, "llama-3.2-rope-scaled": Type.F32, "llama-mqa-wide-head": Type.BF16,
-    "qwen2": Type.F32, "gemma-3": Type.BF16, "mistral-sliding": Type.F32,
-    "opt-125m": Type.BF16, "opt-350m-post-norm": Type.F32, "phi-2": Type.BF16, "bert": Type.F32,
-    "qwen3": Type.F32, "gemma": Type.BF16, "gemma-2": Type.F32, "gpt2": Type.BF16, "phi-3-longrope": Type.BF16,
-    "phi-3-sliding": Type.F32,
+# Files in another type than their checkpoint's: bfloat16 numbers are exact in float32 too, and both are to be read.
+IN_F32 = {
+    "llama-3.2-rope-scaled", "qwen2", "mistral-sliding", "opt-350m-post-norm", "bert", "qwen3", "gemma-2",
+    "phi-3-sliding",
 }
-GGUF_ARCH = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "gemma3_text": "gemma3", "opt": "opt",
-             "phi": "phi2", "bert": "bert", "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2", "gpt2": "gpt2",
-             "phi3": "phi3"}
-# Of no use to who reads the logits: tokenizers of these kinds have tests of their own.
-WITHOUT_TOKENS = {"gemma-3",  # puts a space in front, which the converter denies for every Gemma
-                   "opt-125m", "opt-350m-post-norm", "phi-2", "bert", "qwen3", "gemma", "gemma-2",
-                  "gpt2", "phi-3-longrope", "phi-3-sliding"}
+# model_type of config.json, and llama.cpp's name
+GGUF_ARCH = {
+    "llama": "llama",
+    "mistral": "llama",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "gemma": "gemma",
+    "gemma2": "gemma2",
+    "gemma3_text": "gemma3",
+    "gpt2": "gpt2",
+    "opt": "opt",
+    "phi": "phi2",
+    "phi3": "phi3",
+    "bert": "bert",
+}
+# Who reads the logits has no use for them: the tokenizers have tests of their own.
+WITH_TOKENS = {"llama-2-mha", "llama-3.2-rope-scaled", "llama-mqa-wide-head", "qwen2", "mistral-sliding"}
 # llama.cpp has no opt; docs/gguf-keys.md
 OPT_NAMES = {
     "embed_tokens": "token_embd", "project_in": "token_embd_proj_in", "project_out": "output_proj",
@@ -58,26 +65,34 @@ FILE_TYPE = {Type.F32: LlamaFileType.ALL_F32, Type.F16: LlamaFileType.MOSTLY_F16
 # ---- the checkpoint ----
 
 
-def bf16_to_f32(raw, shape):
-    return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
+DTYPES = {"BF16": Type.BF16, "F16": Type.F16, "F32": Type.F32}
+
+
+def to_f32(raw, dtype, shape):
+    """numpy has no bfloat16"""
+    if dtype == "BF16":
+        return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
+    return np.frombuffer(raw, {"F16": "<f2", "F32": "<f4"}[dtype]).astype(np.float32).reshape(shape)
 
 
 def read_safetensors(path):
-    """All tensors of a file as float32: numpy has no bfloat16, so the bytes are read here."""
+    """All tensors of a file: name, type, and values as float32."""
     with open(path, "rb") as f:
         (size,) = struct.unpack("<Q", f.read(8))
         header = json.loads(f.read(size))
         data = f.read()
     for name, info in header.items():
         if name != "__metadata__":
-            assert info["dtype"] == "BF16", name
             begin, end = info["data_offsets"]
-            yield name, bf16_to_f32(data[begin:end], info["shape"])
+            yield name, DTYPES[info["dtype"]], to_f32(data[begin:end], info["dtype"], info["shape"])
 
 
 def checkpoint_tensors(folder):
+    """tensors by name, and the type that they all have"""
     files = sorted(f for f in os.listdir(folder) if f.startswith("model") and f.endswith(".safetensors"))
-    return dict(item for f in files for item in read_safetensors(os.path.join(folder, f)))
+    items = [item for f in files for item in read_safetensors(os.path.join(folder, f))]
+    (kind,) = {kind for _, kind, _ in items}
+    return {name: x for name, _, x in items}, kind
 
 
 # ---- metadata ----
@@ -279,7 +294,7 @@ def finish(w, kind):
     w.close()
 
 
-def write_arch(folder, out, name, kind):
+def write_arch(folder, out, name):
     with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
         config = json.load(f)
     if config["model_type"] == "gpt2":  # its own words for the same things
@@ -293,7 +308,10 @@ def write_arch(folder, out, name, kind):
     w.add_name(name)
     add_hyperparameters(w, config, arch)
     add_tokenizer(w, folder, config, arch)
-    for tensor, x in converted(config, arch, checkpoint_tensors(folder)):
+    tensors, kind = checkpoint_tensors(folder)
+    if name in IN_F32:
+        kind = Type.F32
+    for tensor, x in converted(config, arch, tensors):
         add_tensor(w, tensor, x, kind)
     finish(w, kind)
 
@@ -381,17 +399,18 @@ def write_types(out, llama_quantize):
 
 
 def main():
-    if len(sys.argv) != 4 or sys.argv[1] not in ("archs", "types"):
+    if len(sys.argv) < 4 or sys.argv[1] not in ("archs", "types"):
         sys.exit(__doc__)
     if sys.argv[1] == "types":
         write_types(sys.argv[2], sys.argv[3])
         return
-    for name, kind in ARCHS.items():
-        folder = os.path.join(sys.argv[2], name)
-        write_arch(folder, sys.argv[3], name, kind)
-        write_logits(folder, os.path.join(sys.argv[3], name + ".logits.bin"))
-        if name not in WITHOUT_TOKENS:
-            write_tokens(folder, os.path.join(sys.argv[3], name + ".tokens.json"))
+    checkpoints, out = sys.argv[2:4]
+    for name in sys.argv[4:] or sorted(os.listdir(checkpoints)):
+        folder = os.path.join(checkpoints, name)
+        write_arch(folder, out, name)
+        write_logits(folder, os.path.join(out, name + ".logits.bin"))
+        if name in WITH_TOKENS:
+            write_tokens(folder, os.path.join(out, name + ".tokens.json"))
 
 
 main()

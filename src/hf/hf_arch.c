@@ -31,6 +31,8 @@ const nb_hf_arch *nb_hf_arch_of_gguf(nb_str name)
     return NULL;
 }
 
+const nb_hf_arch *nb_hf_arch_at(size_t i) { return i < ARCHS ? archs[i] : NULL; }
+
 void nb_hf_arch_classes(nb_buf *out)
 {
     for (int i = 0; i < ARCHS; i++)

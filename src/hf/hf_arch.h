@@ -14,7 +14,9 @@ typedef enum nb_hf_change {
     NB_HF_PERMUTE_Q, /* rows of each head: halves (i, i + half) become neighbours (2i, 2i + 1); attention.head_count heads */
     NB_HF_PERMUTE_K, /* the same with attention.head_count_kv heads */
     NB_HF_ADD_1,     /* norms that multiply by 1 + weight; float32 */
-    NB_HF_SKIP_2     /* without its first two rows */
+    NB_HF_SKIP_2,    /* without its first two rows */
+    NB_HF_GROUPED    /* queries, keys and values in one: each key head's queries, then it, then its values; in GGUF all
+                        queries, then all keys, then all values */
 } nb_hf_change;
 
 typedef enum nb_hf_tensor_flags {
@@ -58,12 +60,20 @@ typedef struct nb_hf_arch {
 
 const nb_hf_arch *nb_hf_arch_of_class(nb_str name); /* "LlamaForCausalLM"; NULL when unknown */
 const nb_hf_arch *nb_hf_arch_of_gguf(nb_str name);  /* "llama"; NULL when unknown */
+const nb_hf_arch *nb_hf_arch_at(size_t i);          /* in the order of the rows; NULL past the end */
 
 /* Row r of a GGUF tensor is this row of the checkpoint's, heads of `head` rows each; and the way back. */
 static inline uint64_t nb_hf_permuted(uint64_t r, uint64_t head)
 {
     uint64_t i = r % head;
     return r - i + i % 2 * (head / 2) + i / 2;
+}
+/* The same for NB_HF_GROUPED: so many groups of so many queries, a key and a value, each `head` rows. */
+static inline uint64_t nb_hf_ungrouped(uint64_t r, uint64_t head, uint64_t queries, uint64_t groups)
+{
+    uint64_t at = r / head, of = at / groups; /* keys: queries; values: queries + 1 */
+    return of < queries ? (at / queries * (queries + 2) + at % queries) * head + r % head
+                        : (at % groups * (queries + 2) + of) * head + r % head;
 }
 static inline uint64_t nb_hf_unpermuted(uint64_t r, uint64_t head)
 {

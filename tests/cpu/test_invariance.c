@@ -11,9 +11,9 @@
 #include <math.h>
 
 #include "base/cpu.h"
-#include "runner.h"
 #include "support/allocations.h"
 #include "support/logits_file.h"
+#include "support/runner.h"
 
 enum { TOKENS = 70 };
 

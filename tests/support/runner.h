@@ -32,13 +32,13 @@ static inline void runner_die(const nb_error *err)
     abort();
 }
 
-static inline void runner_open(runner *r, const char *path, runner_options o)
+/* takes gguf */
+static inline void runner_open_gguf(runner *r, nb_gguf *gguf, runner_options o)
 {
     nb_error err;
-    *r = (runner){0};
+    *r = (runner){.gguf = gguf};
     nb_weights_params w = {.threads = o.threads, .repack = o.repack, .exact = o.exact};
-    if (nb_gguf_open(path, &r->gguf, &err) != NB_OK || nb_model_def_new(r->gguf, &r->model, &err) != NB_OK ||
-        nb_plan_build(r->model, &r->plan, &err) != NB_OK ||
+    if (nb_model_def_new(r->gguf, &r->model, &err) != NB_OK || nb_plan_build(r->model, &r->plan, &err) != NB_OK ||
         nb_backend_cpu.weights_new(r->model, &r->plan, &w, &r->weights, &err) != NB_OK)
         runner_die(&err);
     for (uint32_t i = 0; i < 64; i++)
@@ -56,6 +56,15 @@ static inline void runner_open(runner *r, const char *path, runner_options o)
     r->width = r->plan.buffers[p.hidden ? r->plan.hidden : r->plan.logits].width;
     if (nb_backend_cpu.context_new(r->weights, &p, &r->context, &err) != NB_OK)
         runner_die(&err);
+}
+
+static inline void runner_open(runner *r, const char *path, runner_options o)
+{
+    nb_error err;
+    nb_gguf *gguf;
+    if (nb_gguf_open(path, &gguf, &err) != NB_OK)
+        runner_die(&err);
+    runner_open_gguf(r, gguf, o);
 }
 
 static inline void runner_close(runner *r)
