@@ -17,6 +17,8 @@ CASES = [
     (2, 2, 16, 16, 3, 1, 8, 0.0, 0, 0, 0),
     (4, 1, 8, 4, 3, 3, 6, 0.0, 0, 1, 1),
     (2, 1, 4, 4, 3, 4, 10, 1.0, 3, 0, 1),
+    (2, 2, 6, 4, 12, 0, 12, 0.0, 4, 0, 0),
+    (3, 1, 4, 5, 4, 2, 9, 0.0, 1, 0, 0),
 ]
 
 
@@ -33,7 +35,7 @@ def attention(q, k, v, position, scale, softcap, window, causal, sinks):
     if causal:
         seen &= j <= i
     if window:
-        seen &= i - j < window
+        seen &= abs(i - j) < window
     s = np.where(seen, s, -np.inf)
     if sinks is not None:
         s = np.concatenate([s, np.broadcast_to(sinks[:, None, None], (heads, queries, 1))], axis=2)

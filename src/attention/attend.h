@@ -81,7 +81,9 @@ static inline void nb_attend_seen(const nb_attention_spec *spec, const nb_attent
                                   int64_t *begin, int64_t *end)
 {
     int64_t first = spec->window > 0 ? position - spec->window + 1 : 0;
-    int64_t last = spec->causal && position + 1 < span->n_positions ? position + 1 : span->n_positions;
+    int64_t last = span->n_positions, after = spec->causal ? 1 : spec->window;
+    if (after > 0 && after < last - position)
+        last = position + after;
     *begin = first > 0 ? first : 0;
     *end = last > *begin ? last : *begin;
 }

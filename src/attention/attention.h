@@ -25,8 +25,8 @@ typedef struct nb_attention_spec {
     int k_dim, v_dim;    /* 1..1024 each */
     float scale;         /* of q.k */
     float softcap;       /* scores = cap tanh(scores / cap); 0: none */
-    int64_t window;      /* key j is seen by query i when i - j < window; 0: no window */
-    bool causal;         /* key j is seen when j <= i; else all stored positions are */
+    int64_t window;      /* key j is seen by query i when i - j < window, and, unless causal, j - i < window; 0: none */
+    bool causal;         /* key j is seen when j <= i; else all stored positions within the window are */
     const float *sinks;  /* [heads] learned logits that join the softmax's sum without a value (gpt-oss), or NULL */
 } nb_attention_spec;
 

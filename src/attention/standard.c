@@ -46,8 +46,9 @@ void nb_attention_standard(const nb_attention_spec *spec, const float *q, const 
     for (size_t i = 0; i < n_queries; i++)
         for (size_t h = 0; h < heads; h++) {
             int64_t at = position + (int64_t)i, begin = 0, end = (int64_t)n_positions;
-            if (spec->causal && at + 1 < end)
-                end = at + 1;
+            int64_t after = spec->causal ? 1 : spec->window;
+            if (after > 0 && after < end - at)
+                end = at + after;
             if (spec->window > 0 && at - spec->window + 1 > 0)
                 begin = at - spec->window + 1;
             row r = {spec, q + (i * heads + h) * k_dim, k + h / group * k_dim, kv_heads * k_dim};

@@ -39,6 +39,9 @@ static void test_mask(void **state)
     s.window = 0;
     nb_attention_standard(&s, q, k, v, 2, 0, 4, out);
     near(out[0], 3.75), near(out[1], 3.75);
+    s.window = 2; /* to both sides */
+    nb_attention_standard(&s, q, k, v, 4, 0, 4, out);
+    near(out[0], 6), near(out[1], 14.0 / 3), near(out[2], 7.0 / 3), near(out[3], 1.5);
 }
 
 /* A sink of the key's own score takes half of the weight; one far above takes all. */
@@ -107,7 +110,7 @@ static void test_numpy(void **state)
         cases++;
     }
     fclose(f);
-    assert_int_equal(cases, 7);
+    assert_int_equal(cases, 9);
 }
 
 int main(void)
