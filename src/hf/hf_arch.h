@@ -68,17 +68,17 @@ static inline uint64_t nb_hf_permuted(uint64_t r, uint64_t head)
     uint64_t i = r % head;
     return r - i + i % 2 * (head / 2) + i / 2;
 }
-/* The same for NB_HF_GROUPED: so many groups of so many queries, a key and a value, each `head` rows. */
+static inline uint64_t nb_hf_unpermuted(uint64_t r, uint64_t head)
+{
+    uint64_t i = r % head;
+    return r - i + i % (head / 2) * 2 + i / (head / 2);
+}
+/* The same for NB_HF_GROUPED: groups of so many queries, a key and a value, each `head` rows. */
 static inline uint64_t nb_hf_ungrouped(uint64_t r, uint64_t head, uint64_t queries, uint64_t groups)
 {
     uint64_t at = r / head, of = at / groups; /* keys: queries; values: queries + 1 */
     return of < queries ? (at / queries * (queries + 2) + at % queries) * head + r % head
                         : (at % groups * (queries + 2) + of) * head + r % head;
-}
-static inline uint64_t nb_hf_unpermuted(uint64_t r, uint64_t head)
-{
-    uint64_t i = r % head;
-    return r - i + i % (head / 2) * 2 + i / (head / 2);
 }
 
 #endif

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "hf/hf_internal.h"
+#include "hf/hf_rows.h"
 
 /* ---- which tensors ---- */
 
@@ -56,6 +56,23 @@ static nb_status head_rows(const nb_hf *h, const nb_checkpoint_tensor *t, nb_hf_
     if (all % (heads * 2) != 0)
         return bad_shape(t, err, "cannot be cut into heads of an even number of rows");
     *rows = all / heads;
+    return NB_OK;
+}
+
+/* what the rows say: heads of queries as many as config.json has, and a key and a value for each group of them */
+static nb_status set_groups(const nb_hf *h, const nb_checkpoint_tensor *t, uint64_t rows, nb_hf_made *made,
+                            nb_error *err)
+{
+    uint64_t heads = 1;
+    NB_TRY(nb_hf_head_dim(h, &made->head, err));
+    NB_TRY(nb_hf_config_u64(h, "num_attention_heads|n_head|n_heads", 1, 1 << 16, &heads, err));
+    uint64_t all = rows / made->head;
+    if (rows % made->head != 0 || all <= heads || (all - heads) % 2 != 0 || heads % ((all - heads) / 2) != 0)
+        return bad_shape(t, err, "cannot be cut into heads of queries, keys and values");
+    made->groups = (all - heads) / 2;
+    made->queries = heads / made->groups;
+    if (made->groups == 1) /* they are in order */
+        made->change = NB_HF_AS_IS;
     return NB_OK;
 }
 
@@ -122,6 +139,8 @@ static nb_status add_tensor(nb_hf *h, nb_str name, const nb_checkpoint_tensor *t
         out.type = nb_type_get(NB_TYPE_F32);
     if (change == NB_HF_PERMUTE_Q || change == NB_HF_PERMUTE_K)
         NB_TRY(head_rows(h, t, change, out.n_dims < 2 ? out.dims[0] : out.dims[1], &made.head, err));
+    if (change == NB_HF_GROUPED)
+        NB_TRY(set_groups(h, t, out.n_dims < 2 ? out.dims[0] : out.dims[1], &made, err));
     out.data = mapped(&made, &out);
     h->made[h->source.tensor_count] = made;
     h->tensors[h->source.tensor_count++] = out;

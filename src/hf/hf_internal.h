@@ -14,6 +14,7 @@ typedef struct nb_hf_made { /* where a tensor's values come from */
     const nb_checkpoint_tensor *from;
     nb_hf_change change;
     uint64_t head; /* rows of a head, for the permutations */
+    uint64_t groups, queries; /* NB_HF_GROUPED: key heads, and queries of each */
     const nb_hf_linear *linear; /* NULL: values are those of `from`; else quantized by bitsandbytes, or on the way */
 } nb_hf_made;
 

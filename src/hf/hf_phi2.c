@@ -10,6 +10,8 @@ static const nb_hf_tensor_row tensors[] = {
     {"blk.%d.attn_q", "~layers.%d.self_attn.q_proj", NB_HF_AS_IS, NB_HF_BIAS},
     {"blk.%d.attn_k", "~layers.%d.self_attn.k_proj", NB_HF_AS_IS, NB_HF_BIAS},
     {"blk.%d.attn_v", "~layers.%d.self_attn.v_proj", NB_HF_AS_IS, NB_HF_BIAS},
+    {"blk.%d.attn_q_norm", "~layers.%d.self_attn.q_layernorm", NB_HF_AS_IS, NB_HF_OPTIONAL | NB_HF_BIAS},
+    {"blk.%d.attn_k_norm", "~layers.%d.self_attn.k_layernorm", NB_HF_AS_IS, NB_HF_OPTIONAL | NB_HF_BIAS},
     {"blk.%d.attn_output", "~layers.%d.self_attn.dense", NB_HF_AS_IS, NB_HF_BIAS},
     {"blk.%d.ffn_up", "~layers.%d.mlp.fc1", NB_HF_AS_IS, NB_HF_BIAS},
     {"blk.%d.ffn_down", "~layers.%d.mlp.fc2", NB_HF_AS_IS, NB_HF_BIAS},
@@ -28,27 +30,13 @@ static const nb_hf_key_row keys[] = {
 
 static nb_status configure(nb_hf *h, nb_error *err)
 {
-    uint64_t dim = 0, heads = 0;
-    double part = 0.5;
-    const nb_node *params = nb_node_get(nb_hf_config(h, "rope_parameters"), "partial_rotary_factor");
+    uint64_t heads = 0;
     NB_TRY(nb_hf_expect(h, "hidden_act", "gelu_new|gelu_pytorch_tanh", err));
-    if (nb_hf_config_flag(h, "qk_layernorm", false))
-        return nb_tree_bad(&h->config, nb_hf_config(h, "qk_layernorm"), err, NB_ERR_UNSUPPORTED,
-                           "is true, which no released model has");
     NB_TRY(nb_hf_config_u64(h, "num_attention_heads", 1, UINT32_MAX, &heads, err));
     NB_TRY(nb_hf_config_u64(h, "num_key_value_heads", 1, UINT32_MAX, &heads, err));
     nb_hf_put_u32(h, nb_hf_key(h, "attention.head_count_kv"), (uint32_t)heads);
-    NB_TRY(nb_hf_head_dim(h, &dim, err));
-    NB_TRY(nb_hf_config_f64(h, "partial_rotary_factor", &part, err));
-    if (params && params->kind == '0')
-        part = params->num;
-    if (!(part > 0 && part <= 1))
-        return nb_fail(err, NB_ERR_FORMAT, "%s: partial_rotary_factor is %g; it must be above 0 and at most 1",
-                       h->config.path, part);
-    dim = (uint64_t)(part * (double)dim);
-    nb_hf_put_u32(h, nb_hf_key(h, "rope.dimension_count"), (uint32_t)dim);
     nb_hf_put_bool(h, "tokenizer.ggml.add_bos_token", false);
-    return nb_hf_rope(h, dim, 10000, err);
+    return nb_hf_partial_rope(h, "partial_rotary_factor", 0.5, err);
 }
 
 const nb_hf_arch nb_hf_arch_phi2 = {

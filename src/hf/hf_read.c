@@ -9,6 +9,7 @@ static uint64_t origin(const nb_hf_made *made, uint64_t r)
     case NB_HF_PERMUTE_Q:
     case NB_HF_PERMUTE_K: return nb_hf_permuted(r, made->head);
     case NB_HF_SKIP_2: return r + 2;
+    case NB_HF_GROUPED: return nb_hf_ungrouped(r, made->head, made->queries, made->groups);
     case NB_HF_AS_IS:
     case NB_HF_ADD_1: break;
     }

@@ -2,7 +2,7 @@
  * Sources: Peng et al. 2023 (YaRN); Ding et al. 2024 (LongRoPE); the scaling of Llama 3.1 as its config describes it. */
 #include <math.h>
 
-#include "hf/hf_internal.h"
+#include "hf/hf_rows.h"
 
 typedef struct scaling {
     const nb_node *params; /* rope_parameters or rope_scaling; NULL */
@@ -172,4 +172,19 @@ nb_status nb_hf_rope(nb_hf *h, uint64_t dim, double base, nb_error *err)
     return nb_tree_bad(&h->config, s.params, err, NB_ERR_UNSUPPORTED,
                        "asks for the scaling \"%.*s\"%s; linear, yarn, longrope and llama3 are known",
                        NB_STR_ARG(s.type), s.factor > 0 ? "" : " and gives no factor above 0");
+}
+
+nb_status nb_hf_partial_rope(nb_hf *h, const char *names, double otherwise, nb_error *err)
+{
+    uint64_t dim = 0;
+    const nb_node *params = nb_hf_config(h, "rope_parameters|rope_scaling");
+    NB_TRY(nb_hf_config_f64(h, names, &otherwise, err));
+    NB_TRY(number(h, params, "partial_rotary_factor", &otherwise, err));
+    if (!(otherwise > 0 && otherwise <= 1))
+        return nb_fail(err, NB_ERR_FORMAT, "%s: partial_rotary_factor is %g; it must be above 0 and at most 1",
+                       h->config.path, otherwise);
+    NB_TRY(nb_hf_head_dim(h, &dim, err));
+    dim = (uint64_t)(otherwise * (double)dim);
+    nb_hf_put_u32(h, nb_hf_key(h, "rope.dimension_count"), (uint32_t)dim);
+    return nb_hf_rope(h, dim, 10000, err);
 }

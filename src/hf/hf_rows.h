@@ -4,6 +4,7 @@
 
 #include "hf/hf_internal.h"
 
+#define NB_HF_ACTIVATIONS "gelu|gelu_new|gelu_fast|gelu_pytorch_tanh|relu|silu|swish" /* nb_arch_get_activation */
 #define NB_HF_BLOCKS "num_hidden_layers|n_layer|n_layers|num_layers"
 
 /* clang-format off */
@@ -21,5 +22,8 @@
 
 /* Values of a head: head_dim, or the width over the heads. */
 nb_status nb_hf_head_dim(const nb_hf *h, uint64_t *dim, nb_error *err);
+
+/* nb_hf_rope for models that turn a part of each head: `names` of the part, and what transformers takes without. */
+nb_status nb_hf_partial_rope(nb_hf *h, const char *names, double otherwise, nb_error *err);
 
 #endif

@@ -74,6 +74,33 @@ nb_status nb_arch_get_str(const nb_gguf *g, const char *name, nb_str *out, nb_er
     return nb_gguf_get_str(g, key, out, err);
 }
 
+nb_status nb_arch_get_activation(const nb_gguf *g, nb_activation *out, nb_error *err)
+{
+    static const struct {
+        const char *name;
+        nb_activation activation;
+    } names[] = {{"", NB_SILU}, /* absent */
+                 {"silu", NB_SILU},
+                 {"swish", NB_SILU},
+                 {"gelu", NB_GELU_ERF},
+                 {"gelu_new", NB_GELU_TANH},
+                 {"gelu_fast", NB_GELU_TANH},
+                 {"gelu_pytorch_tanh", NB_GELU_TANH},
+                 {"relu", NB_RELU}};
+    nb_str name = {0};
+    size_t i = 0;
+    NB_TRY(nb_arch_get_str(g, "hidden_activation", &name, err));
+    while (i < sizeof names / sizeof *names && !nb_str_eqz(name, names[i].name))
+        i++;
+    if (i == sizeof names / sizeof *names)
+        return nb_fail(err, NB_ERR_UNSUPPORTED,
+                       "%s: hidden_activation is \"%.*s\"; gelu, gelu_pytorch_tanh, relu and silu are known",
+                       nb_gguf_path(g), NB_STR_ARG(name));
+    if (i > 0)
+        *out = names[i].activation;
+    return NB_OK;
+}
+
 static nb_status read_int(const nb_gguf *g, const char *name, bool required, int64_t least, int64_t most, int *out,
                           nb_error *err)
 {

@@ -58,6 +58,8 @@ typedef enum nb_role {
     NB_ATTN_O_BIAS,
     NB_ATTN_Q_NORM,
     NB_ATTN_K_NORM,
+    NB_ATTN_Q_NORM_BIAS,
+    NB_ATTN_K_NORM_BIAS,
     NB_ATTN_POST_NORM,
     NB_FFN_NORM,
     NB_FFN_NORM_BIAS,
@@ -199,5 +201,7 @@ nb_status nb_arch_get_i64(const nb_gguf *g, const char *name, bool required, int
 nb_status nb_arch_get_f64(const nb_gguf *g, const char *name, bool required, double *out, nb_error *err);
 nb_status nb_arch_get_bool(const nb_gguf *g, const char *name, bool *out, nb_error *err);
 nb_status nb_arch_get_str(const nb_gguf *g, const char *name, nb_str *out, nb_error *err);
+/* hidden_activation, by transformers' names: gelu (exact), gelu_new, gelu_fast, gelu_pytorch_tanh, relu, silu, swish. */
+nb_status nb_arch_get_activation(const nb_gguf *g, nb_activation *out, nb_error *err);
 
 #endif

@@ -1,0 +1,71 @@
+/* falcon: FalconForCausalLM (7B, 40B, 180B, 11B). Falcon-RW, with ALiBi and one branch after the other, is another model. */
+#include "hf/hf_rows.h"
+
+static const char *const classes[] = {"FalconForCausalLM", "RWForCausalLM", NULL};
+static const char *const prefixes[] = {"transformer.", "", NULL};
+
+static const nb_hf_tensor_row tensors[] = {
+    {"token_embd", "~word_embeddings", NB_HF_AS_IS, 0},
+    {"blk.%d.attn_norm", "~h.%d.input_layernorm", NB_HF_AS_IS, NB_HF_OPTIONAL | NB_HF_BIAS},
+    {"blk.%d.attn_norm", "~h.%d.ln_mlp", NB_HF_AS_IS, NB_HF_OPTIONAL | NB_HF_BIAS},
+    {"blk.%d.attn_norm_2", "~h.%d.ln_attn", NB_HF_AS_IS, NB_HF_OPTIONAL | NB_HF_BIAS},
+    {"blk.%d.attn_qkv", "~h.%d.self_attention.query_key_value", NB_HF_GROUPED, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.attn_output", "~h.%d.self_attention.dense", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.ffn_up", "~h.%d.mlp.dense_h_to_4h", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.ffn_down", "~h.%d.mlp.dense_4h_to_h", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    {"output_norm", "~ln_f", NB_HF_AS_IS, NB_HF_BIAS},
+    {"output", "lm_head", NB_HF_AS_IS, NB_HF_TIED},
+    {0},
+};
+
+static const nb_hf_key_row keys[] = {
+    NB_HF_SIZE_KEYS("2048"),
+    {"attention.head_count", "num_attention_heads|n_head", NB_HF_U32, NULL},
+    {"attention.layer_norm_epsilon", "layer_norm_epsilon", NB_HF_F32, "1e-5"},
+    {"hidden_activation", "activation", NB_HF_STR, "gelu"},
+    {0},
+};
+
+/* what only Falcon-RW has */
+static nb_status refuse(const nb_hf *h, const char *key, nb_error *err)
+{
+    return nb_tree_bad(
+        &h->config, nb_hf_config(h, key), err, NB_ERR_UNSUPPORTED,
+        "is %s: Falcon-RW, whose scores fall with the distance (ALiBi) and whose MLP reads what attention "
+        "gives, is not supported; Falcon 7B, 40B, 180B and 11B are",
+        nb_hf_config_flag(h, key, false) ? "true" : "false");
+}
+
+static nb_status configure(nb_hf *h, nb_error *err)
+{
+    uint64_t heads = 0, dim = 0, width = 0;
+    bool grouped = nb_hf_config_flag(h, "new_decoder_architecture", false);
+    NB_TRY(nb_hf_expect(h, "activation", NB_HF_ACTIVATIONS, err));
+    if (nb_hf_config_flag(h, "alibi", false))
+        return refuse(h, "alibi", err);
+    if (!nb_hf_config_flag(h, "parallel_attn", true) && !grouped)
+        return refuse(h, "parallel_attn", err);
+    NB_TRY(nb_hf_config_u64(h, "hidden_size|n_embd", 1, 1 << 20, &width, err));
+    NB_TRY(nb_hf_config_u64(h, "num_attention_heads|n_head", 1, UINT32_MAX, &heads, err));
+    if (grouped)
+        NB_TRY(nb_hf_config_u64(h, "num_kv_heads|n_head_kv", 1, UINT32_MAX, &heads, err));
+    else if (nb_hf_config_flag(h, "multi_query", true)) /* whatever num_kv_heads says */
+        heads = 1;
+    nb_hf_put_u32(h, nb_hf_key(h, "attention.head_count_kv"), (uint32_t)heads);
+    width *= 4;
+    NB_TRY(nb_hf_config_u64(h, "ffn_hidden_size", 1, UINT32_MAX, &width, err));
+    nb_hf_put_u32(h, nb_hf_key(h, "feed_forward_length"), (uint32_t)width);
+    NB_TRY(nb_hf_head_dim(h, &dim, err));
+    return nb_hf_rope(h, dim, 10000, err);
+}
+
+const nb_hf_arch nb_hf_arch_falcon = {
+    .gguf = "falcon",
+    .classes = classes,
+    .model_type = "falcon",
+    .prefixes = prefixes,
+    .tensors = tensors,
+    .keys = keys,
+    .tied = true,
+    .configure = configure,
+};
