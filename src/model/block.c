@@ -33,9 +33,9 @@ static void emit_attention(transformer *t, int layer, int in)
     nb_emit_matmul(t->p, t->m, layer, NB_ATTN_K, NB_ATTN_K_BIAS, in, t->k, false);
     nb_emit_matmul(t->p, t->m, layer, NB_ATTN_V, NB_ATTN_V_BIAS, in, t->v, false);
     if (has(t, layer, NB_ATTN_Q_NORM))
-        nb_emit_norm(t->p, t->m, layer, NB_ATTN_Q_NORM, NB_ROLES, t->q, t->q, head);
+        nb_emit_norm(t->p, t->m, layer, NB_ATTN_Q_NORM, NB_ATTN_Q_NORM_BIAS, t->q, t->q, head);
     if (has(t, layer, NB_ATTN_K_NORM))
-        nb_emit_norm(t->p, t->m, layer, NB_ATTN_K_NORM, NB_ROLES, t->k, t->k, head);
+        nb_emit_norm(t->p, t->m, layer, NB_ATTN_K_NORM, NB_ATTN_K_NORM_BIAS, t->k, t->k, head);
     if (nb_model_layer_rotates(t->m, layer)) {
         nb_emit_rope(t->p, t->m, layer, t->q, head);
         nb_emit_rope(t->p, t->m, layer, t->k, head);
@@ -95,7 +95,7 @@ static int emit_branch_norm(transformer *t, int layer, nb_role weight, nb_role b
 static void emit_layer(transformer *t, int layer)
 {
     bool first = t->m->h.norm_first, parallel = t->m->h.parallel;
-    bool shared = parallel && first && !has(t, layer, NB_FFN_NORM); /* one norm for both branches */
+    bool shared = shares_norm(t, layer);
     rows *r = &t->all;
     int in = emit_branch_norm(t, layer, NB_ATTN_NORM, NB_ATTN_NORM_BIAS, r);
     emit_attention(t, layer, in);
@@ -143,6 +143,14 @@ static void emit_embedding(transformer *t)
 static void emit_end(transformer *t)
 {
     nb_plan *p = t->p;
+/* attention and MLP read the same norm of x: there is one for both */
+static bool shares_norm(const transformer *t, int layer)
+{
+    int own = nb_model_weight(t->m, layer, NB_FFN_NORM), first = nb_model_weight(t->m, layer, NB_ATTN_NORM);
+    bool same = own < 0 || (first >= 0 && t->m->weights[own].tensor == t->m->weights[first].tensor);
+    return t->m->h.parallel && t->m->h.norm_first && same;
+}
+
     p->hidden = t->wanted.x;
     if (has(t, -1, NB_OUTPUT_NORM)) {
         emit_norm(t, -1, NB_OUTPUT_NORM, NB_OUTPUT_NORM_BIAS, t->wanted.x, t->wanted.normed);
