@@ -16,14 +16,7 @@ nb_kv_layout nb_cache_layout(const nb_model_def *model, nb_type type)
     return (nb_kv_layout){type, model->h.kv_heads, model->h.k_dim, model->h.v_dim};
 }
 
-/* hands out aligned pieces of a block, or only counts them while base is NULL */
-typedef struct carver {
-    char *base;
-    size_t used;
-    bool failed;
-} carver;
-
-static void *carve(carver *c, size_t count, size_t size, size_t *total)
+void *nb_carve(nb_carver *c, size_t count, size_t size, size_t *total)
 {
     size_t bytes, used;
     if (!nb_mul(count, size, &bytes) || bytes > SIZE_MAX / 2 || !nb_add(c->used, nb_round_up(bytes, 64), &used)) {
@@ -65,12 +58,14 @@ static size_t scratch_bytes(const layout_input *in)
     size_t most = 0;
     for (size_t i = 0; i < ops_of(in); i++) {
         const nb_op *op = &in->plan->ops[i];
-        if (op->kind != NB_OP_MATMUL)
-            continue;
-        const nb_gguf_tensor *t = in->model->weights[op->weight].tensor;
-        size_t bytes = nb_matmul_scratch((nb_type)t->type->id, nb_cpu_format(in->model, op, in->weights),
-                                         (size_t)t->dims[0], rows_of_buffer(in, op->in));
-        most = nb_max_size(most, bytes);
+        int weights[3];
+        for (int w = 0, n = nb_op_matrices(op, weights); w < n; w++) {
+            const nb_gguf_tensor *t = in->model->weights[weights[w]].tensor;
+            size_t bytes = nb_matmul_scratch((nb_type)t->type->id,
+                                             nb_cpu_weight_format(in->model, weights[w], in->weights),
+                                             (size_t)t->dims[0], rows_of_buffer(in, op->in));
+            most = nb_max_size(most, bytes);
+        }
     }
     return nb_round_up(most, 64);
 }
@@ -87,19 +82,19 @@ static size_t attention_bytes(const layout_input *in)
     return most;
 }
 
-static void layout_rope(carver *c, const layout_input *in, nb_context *x, nb_memory *m)
+static void layout_rope(nb_carver *c, const layout_input *in, nb_context *x, nb_memory *m)
 {
     for (int g = 0; g < NB_GROUPS; g++) {
         const nb_rope *rope = g == NB_GROUP_LOCAL ? &in->model->h.rope_local : &in->model->h.rope;
         size_t pairs = x->group_layers[g] ? rope->dim / 2 : 0;
         x->rope[g].pairs = pairs;
-        x->rope[g].frequency = carve(c, pairs, sizeof(float), &m->tables);
-        x->rope[g].cos_sin = carve(c, in->params->max_tokens, pairs * 2 * sizeof(float), &m->tables);
+        x->rope[g].frequency = nb_carve(c, pairs, sizeof(float), &m->tables);
+        x->rope[g].cos_sin = nb_carve(c, in->params->max_tokens, pairs * 2 * sizeof(float), &m->tables);
     }
 }
 
 /* Fills the pointers of x from c (all NULL while counting) and the byte counts of m. */
-static nb_status layout(carver *c, const layout_input *in, nb_context *x, nb_memory *m, nb_error *err)
+static nb_status layout(nb_carver *c, const layout_input *in, nb_context *x, nb_memory *m, nb_error *err)
 {
     const nb_context_params *p = in->params;
     size_t layers = (size_t)in->model->h.layers, members = (size_t)in->members;
@@ -118,26 +113,28 @@ static nb_status layout(carver *c, const layout_input *in, nb_context *x, nb_mem
         size_t pages;
         if (!nb_mul(x->group_layers[g], p->pages[g], &pages))
             c->failed = true;
-        x->pool[g] = carve(c, pages, x->page_bytes, &m->cache);
+        x->pool[g] = nb_carve(c, pages, x->page_bytes, &m->cache);
     }
     for (int b = 0; b < in->plan->buffer_count; b++)
-        x->buffer[b] = carve(c, rows_of_buffer(in, b), in->plan->buffers[b].width * sizeof(float), &m->buffers);
+        x->buffer[b] = nb_carve(c, rows_of_buffer(in, b), in->plan->buffers[b].width * sizeof(float), &m->buffers);
     for (size_t i = 0; i < in->program->panels_count; i++) {
         const nb_panels *panels = &in->program->panels[i];
         size_t bytes = nb_act_bytes(panels->format, in->plan->buffers[panels->buffer].width,
                                     rows_of_buffer(in, panels->buffer));
-        x->panels[i] = carve(c, 1, bytes, &m->buffers);
+        x->panels[i] = nb_carve(c, 1, bytes, &m->buffers);
     }
     layout_rope(c, in, x, m);
-    x->layer_slot = carve(c, layers, sizeof(int), &m->tables);
-    x->token_position = carve(c, p->max_tokens, sizeof *x->token_position, &m->tables);
-    x->token_span = carve(c, p->max_tokens, sizeof *x->token_span, &m->tables);
-    x->page_pointers = carve(c, layers * p->max_spans, most_pages * sizeof(void *), &m->tables);
-    x->attention = carve(c, layers, p->max_spans * sizeof *x->attention, &m->tables);
-    x->claims = carve(c, members, NB_CLAIMS * sizeof *x->claims, &m->tables);
+    x->layer_slot = nb_carve(c, layers, sizeof(int), &m->tables);
+    x->token_position = nb_carve(c, p->max_tokens, sizeof *x->token_position, &m->tables);
+    x->token_span = nb_carve(c, p->max_tokens, sizeof *x->token_span, &m->tables);
+    x->page_pointers = nb_carve(c, layers * p->max_spans, most_pages * sizeof(void *), &m->tables);
+    x->attention = nb_carve(c, layers, p->max_spans * sizeof *x->attention, &m->tables);
+    x->claims = nb_carve(c, members, NB_CLAIMS * sizeof *x->claims, &m->tables);
     x->scratch_bytes = scratch_bytes(in);
-    x->scratch = carve(c, members, x->scratch_bytes, &m->scratch);
-    x->attention_scratch = carve(c, 1, attention_bytes(in), &m->scratch);
+    x->scratch = nb_carve(c, members, x->scratch_bytes, &m->scratch);
+    x->attention_scratch = nb_carve(c, 1, attention_bytes(in), &m->scratch);
+    nb_experts_need experts = {in->model, in->plan, in->weights, ops_of(in), p->max_tokens, p->max_outputs, in->members};
+    nb_experts_layout(c, &experts, &x->experts, &m->buffers);
     if (c->failed)
         return nb_fail(err, NB_ERR_LIMIT, "a context of %zu positions does not fit any memory", p->max_positions);
     return NB_OK;
@@ -151,7 +148,7 @@ nb_status nb_cpu_context_memory(const nb_model_def *model, const nb_plan *plan, 
     nb_program program;
     NB_TRY(nb_cpu_lower(model, plan, weights, &program, err));
     nb_context *x = calloc(1, sizeof *x);
-    carver c = {0};
+    nb_carver c = {0};
     layout_input in = {model, plan, &program, params, weights, team_size(weights->threads)};
     nb_status status = x ? layout(&c, &in, x, memory, err) : nb_fail(err, NB_ERR_MEMORY, "out of memory");
     free(x);
@@ -181,7 +178,7 @@ static void fill_tables(nb_context *x)
 
 static nb_status context_fill(nb_context *x, const layout_input *in, nb_error *err)
 {
-    carver counting = {0}, placing = {0};
+    nb_carver counting = {0}, placing = {0};
     nb_memory memory = {0}, again = {0};
     NB_TRY(layout(&counting, in, x, &memory, err));
     x->bytes = counting.used;

@@ -47,8 +47,8 @@ typedef struct nb_program {
     size_t panels_count;
 } nb_program;
 
-/* The activation format a matmul reads. */
-nb_act_format nb_cpu_format(const nb_model_def *model, const nb_op *op, const nb_weights_params *params);
+/* The activation format that products with a weight read. */
+nb_act_format nb_cpu_weight_format(const nb_model_def *model, int weight, const nb_weights_params *params);
 nb_status nb_cpu_lower(const nb_model_def *model, const nb_plan *plan, const nb_weights_params *params, nb_program *program,
                        nb_error *err);
 void nb_program_free(nb_program *program);
@@ -56,7 +56,11 @@ void nb_program_free(nb_program *program);
 typedef struct nb_cpu_weight {
     const void *data; /* of a matrix: packed or file rows; of a vector: floats */
     bool packed;
+    size_t stride; /* bytes from one expert's matrix to the next */
 } nb_cpu_weight;
+
+/* Row `row` of an expert's matrix, the first of a tile. */
+const void *nb_cpu_expert_rows(const nb_cpu_weight *w, const nb_gguf_tensor *t, size_t expert, size_t row);
 
 struct nb_weights {
     const nb_model_def *model;
@@ -84,6 +88,31 @@ typedef struct nb_claim {
     _Alignas(64) atomic_uint_fast64_t taken;
 } nb_claim;
 
+/* ---- experts (cpu_experts.c) ---- */
+
+typedef struct nb_expert_rows { /* an expert that was chosen */
+    uint32_t expert;
+    size_t first, count;   /* its rows among all experts' */
+    size_t in, in2, down; /* bytes, where its panels begin */
+} nb_expert_rows;
+
+/* What a step of experts writes beside its buffers: room for the largest, used by one after the other. */
+typedef struct nb_expert_room {
+    uint32_t *chosen;       /* [rows][used] ascending */
+    float *weight;          /* [rows][used] */
+    uint32_t *row;          /* [rows * used] by expert */
+    float *row_weight;      /* [rows * used] */
+    nb_expert_rows *expert; /* [active] */
+    size_t active;
+    uint32_t *count;      /* [experts] */
+    nb_claim *claims;     /* [2] of hidden, of down */
+    char *in, *in2;       /* panels of what the experts read; in2: in the format of gate, where up has another */
+    char *down;           /* of hidden */
+    float *hidden;        /* [rows * used][ff] */
+    float *sums;          /* [members][sums_count] */
+    size_t sums_count;
+} nb_expert_room;
+
 struct nb_context {
     nb_weights *weights;
     nb_context_params params;
@@ -91,7 +120,7 @@ struct nb_context {
     size_t page_bytes, group_layers[NB_GROUPS];
     int *layer_slot;       /* [layers] place in its group */
     char *pool[NB_GROUPS]; /* [layer of group][page][page_bytes] */
-    float *buffer[32];     /* of the plan */
+    float *buffer[NB_PLAN_BUFFERS]; /* of the plan */
     char *panels[128];     /* of the program */
     nb_rope_table rope[NB_GROUPS];
     void **page_pointers;         /* [layers][max_spans][max of max_pages] */
@@ -102,6 +131,7 @@ struct nb_context {
     char *scratch;                /* [members][scratch_bytes] */
     size_t scratch_bytes;
     void *attention_scratch;
+    nb_expert_room experts;
     const nb_batch *batch; /* of the step in progress */
     nb_tap_fn *tap;        /* NULL: nobody looks */
     void *tap_user;
@@ -118,6 +148,30 @@ nb_status nb_cpu_context_memory(const nb_model_def *model, const nb_plan *plan, 
                                 const nb_context_params *params, nb_memory *memory, nb_error *err);
 nb_status nb_cpu_context_new(nb_weights *w, const nb_context_params *params, nb_context **out, nb_error *err);
 void nb_cpu_context_free(nb_context *x);
+
+/* Hands out aligned pieces of a block, or only counts them while base is NULL. */
+typedef struct nb_carver {
+    char *base;
+    size_t used;
+    bool failed;
+} nb_carver;
+void *nb_carve(nb_carver *c, size_t count, size_t size, size_t *total);
+
+typedef struct nb_experts_need {
+    const nb_model_def *model;
+    const nb_plan *plan;
+    const nb_weights_params *params;
+    size_t op_count;        /* that are run */
+    size_t tokens, outputs; /* at most */
+    int members;
+} nb_experts_need;
+void nb_experts_layout(nb_carver *c, const nb_experts_need *need, nb_expert_room *room, size_t *buffers);
+
+/* y = activation(gate) * up; up NULL: activation(gate) */
+void nb_cpu_activate(nb_activation activation, const float *gate, const float *up, size_t n, float *y);
+
+/* The whole op, by all members. */
+void nb_cpu_run_experts(nb_context *x, const nb_op *op, size_t rows, int member, int members);
 
 /* Runs the step's program on one member of the team. */
 void nb_cpu_run_member(void *context, int member, int members);

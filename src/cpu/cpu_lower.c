@@ -19,9 +19,9 @@ typedef struct lowering {
     bool failed;
     nb_program *program;
     size_t step_cap;
-    touch buffers[32], panels[MAX_PANELS], cache;
+    touch buffers[NB_PLAN_BUFFERS], panels[MAX_PANELS], cache;
     bool panels_valid[MAX_PANELS];
-    nb_split last_writer[32]; /* of each buffer, across barriers */
+    nb_split last_writer[NB_PLAN_BUFFERS]; /* of each buffer, across barriers */
     bool pending_barrier;
     size_t since_barrier; /* steps */
 } lowering;
@@ -31,11 +31,15 @@ static bool same_split(nb_split a, nb_split b)
     return a.kind == b.kind && a.kind != NB_SPLIT_OWN && (a.kind != NB_SPLIT_COLUMNS || a.width == b.width);
 }
 
-nb_act_format nb_cpu_format(const nb_model_def *model, const nb_op *op, const nb_weights_params *params)
+nb_act_format nb_cpu_weight_format(const nb_model_def *model, int weight, const nb_weights_params *params)
 {
-    const nb_gguf_tensor *t = model->weights[op->weight].tensor;
-    if (params->exact)
+    const nb_weight *w = &model->weights[weight];
+    const nb_gguf_tensor *t = w->tensor;
+    /* a logit that is rounded may choose another expert */
+    if (params->exact || w->role == NB_FFN_ROUTER)
         return NB_ACT_F32;
+    if (t->type->id == NB_TYPE_INT8 && params->int8_threshold != 0 && t->dims[2] > 1)
+        return NB_ACT_F32; /* outliers are listed by tokens, experts' rows are not tokens */
     if (t->type->id == NB_TYPE_INT8 && params->int8_threshold < 0)
         return NB_ACT_F32;
     if (t->type->id == NB_TYPE_INT8 && params->int8_threshold > 0)
@@ -178,7 +182,7 @@ static void wrote_buffer(lowering *l, int buffer, nb_split split)
 
 static void lower_matmul(lowering *l, const nb_op *op)
 {
-    int panels = find_panels(l, op->in, nb_cpu_format(l->model, op, l->params));
+    int panels = find_panels(l, op->in, nb_cpu_weight_format(l->model, op->weight, l->params));
     nb_split split = {NB_SPLIT_COLUMNS, l->plan->buffers[op->out].width};
     if (l->failed)
         return;
@@ -200,7 +204,8 @@ static nb_split natural_split(const lowering *l, const nb_op *op)
     case NB_OP_GATED:
     case NB_OP_SOFTCAP:
     case NB_OP_SCALE: return (nb_split){NB_SPLIT_COLUMNS, l->plan->buffers[op->out].width};
-    case NB_OP_ATTENTION: return (nb_split){NB_SPLIT_OWN, 0};
+    case NB_OP_ATTENTION:
+    case NB_OP_EXPERTS: return (nb_split){NB_SPLIT_OWN, 0};
     case NB_OP_KV_STORE: return by_rows_of(l, op->in);
     default: return by_rows_of(l, op->out);
     }
@@ -209,7 +214,7 @@ static nb_split natural_split(const lowering *l, const nb_op *op)
 static void lower_op(lowering *l, const nb_op *op)
 {
     nb_split split = natural_split(l, op);
-    bool whole = op->kind == NB_OP_ATTENTION || op->kind == NB_OP_GATHER;
+    bool whole = op->kind == NB_OP_ATTENTION || op->kind == NB_OP_GATHER || op->kind == NB_OP_EXPERTS;
     bool attention = op->kind == NB_OP_ATTENTION, store = op->kind == NB_OP_KV_STORE;
     enter_split(l, split);
     if (op->in >= 0)

@@ -1,4 +1,6 @@
 /* Runs the steps of a program on the members of a team. */
+#include <math.h>
+
 #include "cpu/cpu.h"
 #include "cpu/cpu_internal.h"
 #include "kernel/vec.h"
@@ -116,7 +118,7 @@ static void run_attention(const part *p)
                      x->weights->team, p->member, p->members);
 }
 
-static void run_gated(const part *p)
+void nb_cpu_activate(nb_activation activation, const float *gate, const float *up, size_t n, float *y)
 {
     static void (*const functions[])(const float *, const float *, size_t, float *) = {
         [NB_SILU] = nb_vec_silu_mul,
@@ -124,10 +126,25 @@ static void run_gated(const part *p)
         [NB_GELU_ERF] = nb_vec_gelu_erf_mul,
         [NB_RELU] = nb_vec_relu_mul,
     };
+    functions[activation](gate, up, n, y);
+}
+
+static void run_gated(const part *p)
+{
     const nb_op *op = p->step->op;
     for (size_t i = 0; i < p->rows; i++)
-        functions[op->activation](row(p, op->in, i) + p->begin, op->in2 < 0 ? NULL : row(p, op->in2, i) + p->begin,
-                                  p->end - p->begin, row(p, op->out, i) + p->begin);
+        nb_cpu_activate(op->activation, row(p, op->in, i) + p->begin,
+                        op->in2 < 0 ? NULL : row(p, op->in2, i) + p->begin, p->end - p->begin,
+                        row(p, op->out, i) + p->begin);
+}
+
+static void run_experts(const part *p) { nb_cpu_run_experts(p->x, p->step->op, p->rows, p->member, p->members); }
+
+static void run_row_gate(const part *p)
+{
+    const nb_op *op = p->step->op;
+    for (size_t i = p->begin; i < p->end; i++)
+        nb_vec_scale(row(p, op->in, i), 1 / (1 + expf(-*row(p, op->in2, i))), width(p, op->in), row(p, op->out, i));
 }
 
 static void run_add(const part *p)
@@ -181,6 +198,7 @@ static run_fn *const run_op[NB_OP_KINDS] = {
     [NB_OP_MATMUL] = run_matmul,       [NB_OP_ROPE] = run_rope,       [NB_OP_KV_STORE] = run_kv_store,
     [NB_OP_ATTENTION] = run_attention, [NB_OP_GATED] = run_gated,     [NB_OP_ADD] = run_add,
     [NB_OP_GATHER] = run_gather,       [NB_OP_SOFTCAP] = run_softcap, [NB_OP_SCALE] = run_scale,
+    [NB_OP_EXPERTS] = run_experts,     [NB_OP_ROW_GATE] = run_row_gate,
 };
 
 /* ---- a step ---- */

@@ -6,32 +6,46 @@
 
 typedef struct use { /* how the plan uses a weight */
     bool matrix, embedded, vector;
+    bool experts; /* a stack of matrices */
 } use;
 
 static void find_uses(const nb_plan *plan, use *uses)
 {
     for (size_t i = 0; i < plan->op_count; i++) {
         const nb_op *op = &plan->ops[i];
-        if (op->bias >= 0)
-            uses[op->bias].vector = true;
-        if (op->weight < 0)
+        int weights[3], n = nb_op_matrices(op, weights);
+        for (int w = 0; w < n; w++) {
+            uses[weights[w]].matrix = true;
+            uses[weights[w]].experts = op->kind == NB_OP_EXPERTS;
+        }
+        const int biases[] = {op->bias, op->experts.gate_bias, op->experts.up_bias, op->experts.down_bias};
+        for (int b = 0; b < (op->kind == NB_OP_EXPERTS ? 4 : 1); b++)
+            if (biases[b] >= 0)
+                uses[biases[b]].vector = true;
+        if (op->weight < 0 || n > 0)
             continue;
-        if (op->kind == NB_OP_MATMUL)
-            uses[op->weight].matrix = true;
-        else if (op->kind == NB_OP_EMBED)
+        if (op->kind == NB_OP_EMBED)
             uses[op->weight].embedded = true;
         else
             uses[op->weight].vector = true;
     }
 }
 
-static size_t rows_of(const nb_gguf_tensor *t) { return (size_t)(t->dims[1] * t->dims[2] * t->dims[3]); }
-static size_t values_of(const nb_gguf_tensor *t) { return (size_t)t->dims[0] * rows_of(t); }
+/* Each expert's matrix is packed by itself: its rows begin a tile. */
+static size_t matrices_of(const nb_gguf_tensor *t, const use *u) { return u->experts ? (size_t)t->dims[2] : 1; }
+static size_t rows_of(const nb_gguf_tensor *t, const use *u)
+{
+    return (size_t)(t->dims[1] * t->dims[2] * t->dims[3]) / matrices_of(t, u);
+}
+static size_t values_of(const nb_gguf_tensor *t)
+{
+    return (size_t)(t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3]);
+}
 
 static bool is_packed(const nb_gguf_tensor *t, const use *u, const nb_weights_params *params)
 {
     return u->matrix && params->repack && !params->exact &&
-           nb_matmul_packs((nb_type)t->type->id, rows_of(t), (size_t)t->dims[0]);
+           nb_matmul_packs((nb_type)t->type->id, rows_of(t, u), (size_t)t->dims[0]);
 }
 
 /* bytes of our own copy of weight i, 64-byte multiples; 0: used in place */
@@ -42,9 +56,9 @@ static bool copy_bytes(const nb_model_def *m, size_t i, const use *u, const nb_w
     if (u->vector)
         *bytes = nb_round_up(values_of(t) * sizeof(float), 64);
     else if (is_packed(t, u, params)) {
-        if (!nb_packed_bytes((nb_type)t->type->id, rows_of(t), (size_t)t->dims[0], bytes) || *bytes > SIZE_MAX - 64)
+        if (!nb_packed_bytes((nb_type)t->type->id, rows_of(t, u), (size_t)t->dims[0], bytes) || *bytes > SIZE_MAX - 64)
             return false;
-        *bytes = nb_round_up(*bytes, 64);
+        return nb_mul(nb_round_up(*bytes, 64), matrices_of(t, u), bytes);
     }
     return true;
 }
@@ -82,6 +96,28 @@ typedef struct packing {
     const use *uses;
 } packing;
 
+/* a member's share of the tiles of all matrices of a tensor */
+static void pack_share(const nb_gguf_tensor *t, const use *u, const nb_cpu_weight *w, int member, int members)
+{
+    size_t rows = rows_of(t, u), tiles = (rows + NB_TILE_ROWS - 1) / NB_TILE_ROWS, matrices = matrices_of(t, u);
+    size_t begin, end;
+    nb_team_share(tiles * matrices, 1, member, members, &begin, &end);
+    while (begin < end) {
+        size_t matrix = begin / tiles, first = begin % tiles, last = nb_min_size(tiles, first + (end - begin));
+        nb_pack((nb_type)t->type->id, (const char *)t->data + t->bytes / matrices * matrix, rows, (size_t)t->dims[0],
+                (char *)(uintptr_t)w->data + w->stride * matrix, first, last);
+        begin += last - first;
+    }
+}
+
+const void *nb_cpu_expert_rows(const nb_cpu_weight *w, const nb_gguf_tensor *t, size_t expert, size_t row)
+{
+    size_t rows = (size_t)t->dims[1], tile = 0, of_row = t->bytes / (rows * (size_t)t->dims[2]);
+    if (w->packed && nb_packed_bytes((nb_type)t->type->id, NB_TILE_ROWS, (size_t)t->dims[0], &tile))
+        of_row = tile / NB_TILE_ROWS;
+    return (const char *)w->data + w->stride * expert + of_row * row;
+}
+
 static void pack_member(void *context, int member, int members)
 {
     const packing *p = context;
@@ -93,10 +129,7 @@ static void pack_member(void *context, int member, int members)
             if (member == (int)(i % (size_t)members))
                 t->type->dequantize(t->data, (float *)(uintptr_t)w->data, values_of(t));
         } else if (w->packed) {
-            size_t tiles = (rows_of(t) + NB_TILE_ROWS - 1) / NB_TILE_ROWS, begin, end;
-            nb_team_share(tiles, 1, member, members, &begin, &end);
-            nb_pack((nb_type)t->type->id, t->data, rows_of(t), (size_t)t->dims[0], (void *)(uintptr_t)w->data, begin,
-                    end);
+            pack_share(t, &p->uses[i], w, member, members);
         }
     }
 }
@@ -117,13 +150,16 @@ static nb_status place_weights(nb_weights *w, const use *uses, nb_error *err)
         size_t bytes = 0;
         if (!copy_bytes(m, i, &uses[i], &w->params, &bytes))
             return nb_fail(err, NB_ERR_INTERNAL, "weights changed size");
-        w->weight[i] = (nb_cpu_weight){bytes ? next : m->weights[i].tensor->data, bytes && !uses[i].vector};
+        const nb_gguf_tensor *t = m->weights[i].tensor;
+        bool packed = bytes && !uses[i].vector;
+        w->weight[i] = (nb_cpu_weight){bytes ? next : t->data, packed,
+                                       (packed ? bytes : t->bytes) / matrices_of(t, &uses[i])};
         next += bytes;
     }
     return NB_OK;
 }
 
-/* the file's pages of what was copied are not needed any more */
+/* the model file's pages of what was copied are not needed any more */
 static void release_file_pages(const nb_weights *w, const use *uses)
 {
     for (size_t i = 0; i < w->model->weight_count; i++) {

@@ -89,6 +89,12 @@ size_t nb_act_bytes(nb_act_format format, size_t k, size_t n_tokens)
 void nb_act_write(nb_act_format format, const float *x, size_t x_stride, size_t n_tokens, size_t k, size_t panel_begin,
                   size_t panel_end, size_t k_begin, size_t k_end, void *out)
 {
+    nb_act_write_rows(format, x, x_stride, NULL, n_tokens, k, panel_begin, panel_end, k_begin, k_end, out);
+}
+
+void nb_act_write_rows(nb_act_format format, const float *x, size_t x_stride, const uint32_t *rows, size_t n_tokens,
+                       size_t k, size_t panel_begin, size_t panel_end, size_t k_begin, size_t k_end, void *out)
+{
     const nb_matmul_level *level = current_level();
     assert(format != NB_ACT_INT8);
     for (size_t p = panel_begin; p < panel_end; p++) {
@@ -96,7 +102,7 @@ void nb_act_write(nb_act_format format, const float *x, size_t x_stride, size_t 
         size_t width = panel_width(n_tokens, p);
         const float *tokens[NB_PANEL_TOKENS];
         for (size_t t = 0; t < n; t++)
-            tokens[t] = x + (first + t) * x_stride;
+            tokens[t] = x + (rows ? rows[first + t] : first + t) * x_stride;
         uint8_t *panel = (uint8_t *)out + first * token_bytes(format, k);
         if (format == NB_ACT_Q8)
             level->act_q8(tokens, n, width, k_begin, k_end, panel);

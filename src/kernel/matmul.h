@@ -37,6 +37,9 @@ size_t nb_act_panels(size_t n_tokens);
  * panel are written as zeros. Different ranges may be written by different threads. out: 64-byte aligned. */
 void nb_act_write(nb_act_format format, const float *x, size_t x_stride, size_t n_tokens, size_t k, size_t panel_begin,
                   size_t panel_end, size_t k_begin, size_t k_end, void *out);
+/* The same of gathered rows: token t is row rows[t] of x. */
+void nb_act_write_rows(nb_act_format format, const float *x, size_t x_stride, const uint32_t *rows, size_t n_tokens, size_t k,
+                       size_t panel_begin, size_t panel_end, size_t k_begin, size_t k_end, void *out);
 /* The same for NB_ACT_INT8, all of k. threshold: above 0. */
 void nb_act_write_int8(const float *x, size_t x_stride, size_t n_tokens, size_t k, size_t panel_begin, size_t panel_end,
                        float threshold, void *out);

@@ -1,4 +1,4 @@
-/* llama: Llama 1 to 3.x, Code Llama, SmolLM, TinyLlama, Yi, Solar, Mistral (its window kept in the file).
+/* llama: Llama 1 to 3.x, Code Llama, SmolLM, TinyLlama, Yi, Solar, Mistral (its window kept in the file), Mixtral.
  * Touvron et al. 2023. Rotary pairs are (2i, 2i + 1): the converter permutes the rows of wq and wk. */
 #include "model/plan.h"
 
@@ -19,9 +19,10 @@ static const nb_tensor_row tensors[] = {
     NB_LAYER_OPTIONAL(NB_ATTN_V_BIAS, "attn_v.bias", NB_DIM_V, NB_DIM_NONE),
     NB_LAYER_OPTIONAL(NB_ATTN_O_BIAS, "attn_output.bias", NB_DIM_EMBD, NB_DIM_NONE),
     NB_LAYER(NB_FFN_NORM, "ffn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
-    NB_LAYER(NB_FFN_GATE, "ffn_gate.weight", NB_DIM_EMBD, NB_DIM_FF),
-    NB_LAYER(NB_FFN_UP, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF),
-    NB_LAYER(NB_FFN_DOWN, "ffn_down.weight", NB_DIM_FF, NB_DIM_EMBD),
+    NB_EXPERTS,
+    NB_DENSE(NB_FFN_GATE, "ffn_gate.weight", NB_DIM_EMBD, NB_DIM_FF),
+    NB_DENSE(NB_FFN_UP, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF),
+    NB_DENSE(NB_FFN_DOWN, "ffn_down.weight", NB_DIM_FF, NB_DIM_EMBD),
     NB_LAYER_OPTIONAL(NB_FFN_GATE_BIAS, "ffn_gate.bias", NB_DIM_FF, NB_DIM_NONE),
     NB_LAYER_OPTIONAL(NB_FFN_UP_BIAS, "ffn_up.bias", NB_DIM_FF, NB_DIM_NONE),
     NB_LAYER_OPTIONAL(NB_FFN_DOWN_BIAS, "ffn_down.bias", NB_DIM_EMBD, NB_DIM_NONE),
@@ -30,4 +31,4 @@ static const nb_tensor_row tensors[] = {
 
 static void build(const nb_model_def *m, nb_plan *p) { nb_build_transformer(m, p, (nb_block_flags){0}); }
 
-const nb_arch nb_arch_llama = {"llama", tensors, NULL, build, 0};
+const nb_arch nb_arch_llama = {"llama", tensors, NULL, build, NB_ARCH_EXPERTS};

@@ -3,6 +3,7 @@
 
 typedef struct rows { /* buffers that exist twice: a row a token, and a row a wanted output */
     int x, normed, heads, branch, gate, up, token;
+    int router, shared_gate, shared_up, shared, shared_router; /* of layers with experts */
 } rows;
 
 typedef struct transformer {
@@ -52,6 +53,14 @@ static void emit_add(transformer *t, int layer, float scale, const rows *r)
     nb_emit_op(t->p, add);
 }
 
+/* x += scale * branch, through its norm where the family has one */
+static void emit_branch(transformer *t, int layer, nb_role post_norm, const rows *r)
+{
+    if (has(t, layer, post_norm))
+        emit_norm(t, layer, post_norm, NB_ROLES, r->branch, r->branch);
+    emit_add(t, layer, t->m->h.residual_scale, r);
+}
+
 /* x += scale (weight in (+ bias)), through a norm of the branch where the family has one */
 static void emit_residual(transformer *t, int layer, nb_role weight, nb_role bias, nb_role post_norm, int in,
                           const rows *r)
@@ -62,22 +71,64 @@ static void emit_residual(transformer *t, int layer, nb_role weight, nb_role bia
         return;
     }
     nb_emit_matmul(t->p, t->m, layer, weight, bias, in, r->branch, false);
-    if (post)
-        emit_norm(t, layer, post_norm, NB_ROLES, r->branch, r->branch);
-    emit_add(t, layer, t->m->h.residual_scale, r);
+    emit_branch(t, layer, post_norm, r);
+}
+
+static void emit_activation(transformer *t, int layer, int in, int in2, int out)
+{
+    nb_op activation = op_of(NB_OP_GATED, layer, in, in2, out);
+    activation.activation = t->m->h.activation;
+    nb_emit_op(t->p, activation);
+}
+
+/* branch += the expert that all tokens pass, as much of it as its own router says */
+static void emit_shared_expert(transformer *t, int layer, int in, const rows *r)
+{
+    nb_emit_matmul(t->p, t->m, layer, NB_FFN_GATE_SHARED, NB_ROLES, in, r->shared_gate, false);
+    nb_emit_matmul(t->p, t->m, layer, NB_FFN_UP_SHARED, NB_ROLES, in, r->shared_up, false);
+    emit_activation(t, layer, r->shared_gate, r->shared_up, r->shared_gate);
+    if (!has(t, layer, NB_FFN_SHARED_ROUTER)) {
+        nb_emit_matmul(t->p, t->m, layer, NB_FFN_DOWN_SHARED, NB_ROLES, r->shared_gate, r->branch, true);
+        return;
+    }
+    nb_emit_matmul(t->p, t->m, layer, NB_FFN_DOWN_SHARED, NB_ROLES, r->shared_gate, r->shared, false);
+    nb_emit_matmul(t->p, t->m, layer, NB_FFN_SHARED_ROUTER, NB_ROLES, in, r->shared_router, false);
+    nb_emit_op(t->p, op_of(NB_OP_ROW_GATE, layer, r->shared, r->shared_router, r->shared));
+    nb_op add = op_of(NB_OP_ADD, layer, r->branch, r->shared, r->branch);
+    add.scale = 1;
+    nb_emit_op(t->p, add);
+}
+
+static void emit_experts(transformer *t, int layer, int in, const rows *r)
+{
+    nb_emit_matmul(t->p, t->m, layer, NB_FFN_ROUTER, NB_FFN_ROUTER_BIAS, in, r->router, false);
+    nb_op experts = op_of(NB_OP_EXPERTS, layer, in, r->router, r->branch);
+    experts.activation = t->m->h.activation;
+    experts.experts = (nb_op_experts){nb_model_weight(t->m, layer, NB_FFN_GATE_EXPERTS),
+                                      nb_model_weight(t->m, layer, NB_FFN_UP_EXPERTS),
+                                      nb_model_weight(t->m, layer, NB_FFN_DOWN_EXPERTS),
+                                      nb_model_weight(t->m, layer, NB_FFN_GATE_EXPERTS_BIAS),
+                                      nb_model_weight(t->m, layer, NB_FFN_UP_EXPERTS_BIAS),
+                                      nb_model_weight(t->m, layer, NB_FFN_DOWN_EXPERTS_BIAS)};
+    nb_emit_op(t->p, experts);
+    if (has(t, layer, NB_FFN_UP_SHARED))
+        emit_shared_expert(t, layer, in, r);
+    emit_branch(t, layer, NB_FFN_POST_NORM, r);
 }
 
 /* x += down (activation(gate in) * up in), or without a gate down (activation(up in)) */
 static void emit_mlp(transformer *t, int layer, int in, const rows *r)
 {
+    if (has(t, layer, NB_FFN_ROUTER)) {
+        emit_experts(t, layer, in, r);
+        return;
+    }
     bool gated = has(t, layer, NB_FFN_GATE);
     int middle = gated ? r->gate : r->up;
     if (gated)
         nb_emit_matmul(t->p, t->m, layer, NB_FFN_GATE, NB_FFN_GATE_BIAS, in, r->gate, false);
     nb_emit_matmul(t->p, t->m, layer, NB_FFN_UP, NB_FFN_UP_BIAS, in, r->up, false);
-    nb_op activation = op_of(NB_OP_GATED, layer, middle, gated ? r->up : -1, middle);
-    activation.activation = t->m->h.activation;
-    nb_emit_op(t->p, activation);
+    emit_activation(t, layer, middle, gated ? r->up : -1, middle);
     emit_residual(t, layer, NB_FFN_DOWN, NB_FFN_DOWN_BIAS, NB_FFN_POST_NORM, middle, r);
 }
 
@@ -181,14 +232,19 @@ static bool shares_norm(const transformer *t, int layer)
 static rows make_rows(const transformer *t, bool wanted)
 {
     const nb_hparams *h = &t->m->h;
-    size_t embd = (size_t)h->embd, ff = (size_t)h->ff, heads = (size_t)h->heads * (size_t)h->v_dim;
+    size_t embd = (size_t)h->embd, ff = (size_t)h->ff, shared = (size_t)h->shared_ff, heads = (size_t)h->heads * (size_t)h->v_dim;
     return (rows){.x = nb_plan_buffer_new(t->p, wanted ? "out_x" : "x", embd, wanted),
                   .normed = nb_plan_buffer_new(t->p, wanted ? "out_normed" : "normed", embd, wanted),
                   .heads = nb_plan_buffer_new(t->p, wanted ? "out_heads" : "heads", heads, wanted),
                   .branch = nb_plan_buffer_new(t->p, wanted ? "out_branch" : "branch", embd, wanted),
                   .gate = nb_plan_buffer_new(t->p, wanted ? "out_gate" : "gate", ff, wanted),
                   .up = nb_plan_buffer_new(t->p, wanted ? "out_up" : "up", ff, wanted),
-                  .token = nb_plan_buffer_new(t->p, wanted ? "out_token" : "token", (size_t)h->token_width, wanted)};
+                  .token = nb_plan_buffer_new(t->p, wanted ? "out_token" : "token", (size_t)h->token_width, wanted),
+                  .router = nb_plan_buffer_new(t->p, wanted ? "out_router" : "router", (size_t)h->experts, wanted),
+                  .shared_gate = nb_plan_buffer_new(t->p, wanted ? "out_shared_gate" : "shared_gate", shared, wanted),
+                  .shared_up = nb_plan_buffer_new(t->p, wanted ? "out_shared_up" : "shared_up", shared, wanted),
+                  .shared = nb_plan_buffer_new(t->p, wanted ? "out_shared" : "shared", embd, wanted),
+                  .shared_router = nb_plan_buffer_new(t->p, wanted ? "out_shared_router" : "shared_router", 1, wanted)};
 }
 
 void nb_build_transformer(const nb_model_def *m, nb_plan *p, nb_block_flags flags)

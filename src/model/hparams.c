@@ -222,10 +222,40 @@ static nb_status read_embedding(const nb_gguf *g, nb_hparams *h, nb_error *err)
     return nb_arch_get_bool(g, "embedding_normalize", &h->normalize, err);
 }
 
+static nb_status read_experts(const nb_gguf *g, nb_hparams *h, nb_error *err)
+{
+    NB_TRY(read_int(g, "expert_count", false, 0, 4096, &h->experts, err));
+    if (h->experts == 0)
+        return NB_OK;
+    NB_TRY(read_int(g, "expert_used_count", true, 1, h->experts, &h->experts_used, err));
+    NB_TRY(read_int(g, "expert_feed_forward_length", false, 1, 1 << 22, &h->expert_ff, err));
+    return read_int(g, "expert_shared_feed_forward_length", false, 0, 1 << 22, &h->shared_ff, err);
+}
+
+/* what overrides the family's rule */
+static nb_status read_routing(const nb_gguf *g, nb_hparams *h, nb_error *err)
+{
+    int64_t gating = h->expert_gating;
+    double scale = h->expert_scale;
+    if (h->experts == 0)
+        return NB_OK;
+    if (h->expert_ff == 0)
+        h->expert_ff = h->ff;
+    NB_TRY(nb_arch_get_i64(g, "expert_gating_func", false, NB_GATING_SOFTMAX, NB_GATING_SOFTMAX_CHOSEN, &gating, err));
+    NB_TRY(nb_arch_get_bool(g, "expert_weights_norm", &h->expert_norm, err));
+    NB_TRY(nb_arch_get_f64(g, "expert_weights_scale", false, &scale, err));
+    if (scale < 0)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: expert_weights_scale is %g; it must be above 0", nb_gguf_path(g), scale);
+    h->expert_gating = (nb_expert_gating)gating;
+    h->expert_scale = scale > 0 ? (float)scale : 1; /* 0 stands for none */
+    return NB_OK;
+}
+
 nb_status nb_hparams_read(const nb_gguf *g, const nb_arch *arch, nb_hparams *h, nb_error *err)
 {
     *h = (nb_hparams){
-        .embd_scale = 1, .residual_scale = 1, .logit_scale = 1, .norm_first = true, .causal = !(arch->traits & NB_ARCH_BIDIRECTIONAL), .normalize = true};
+        .embd_scale = 1, .residual_scale = 1, .logit_scale = 1, .norm_first = true, .expert_gating = NB_GATING_SOFTMAX, .expert_norm = true, .expert_scale = 1,
+        .causal = !(arch->traits & NB_ARCH_BIDIRECTIONAL), .normalize = true};
     const char *epsilon = arch->traits & NB_ARCH_LAYER_NORM ? "attention.layer_norm_epsilon"
                                                             : "attention.layer_norm_rms_epsilon";
     double eps = 0, scale = 0;
@@ -247,7 +277,10 @@ nb_status nb_hparams_read(const nb_gguf *g, const nb_arch *arch, nb_hparams *h, 
     NB_TRY(nb_arch_get_f64(g, "attention.scale", false, &scale, err));
     if (scale < 0)
         return nb_fail(err, NB_ERR_FORMAT, "%s: attention.scale is %g; it must be above 0", nb_gguf_path(g), scale);
+    if (arch->traits & NB_ARCH_EXPERTS)
+        NB_TRY(read_experts(g, h, err));
     NB_TRY(arch->read ? arch->read(g, h, err) : NB_OK);
+    NB_TRY(read_routing(g, h, err));
     if (scale > 0) /* the file knows better than the family's rule */
         h->attention_scale = (float)scale;
     return NB_OK;

@@ -80,6 +80,10 @@ static uint64_t dim_size(const nb_hparams *h, nb_dim dim)
     case NB_DIM_ANY: return 0;
     case NB_DIM_QKV: return dim_size(h, NB_DIM_Q) + dim_size(h, NB_DIM_K) + dim_size(h, NB_DIM_V);
     case NB_DIM_GATE_UP: return 2 * (uint64_t)h->ff;
+    case NB_DIM_ONE: return 1;
+    case NB_DIM_EXPERTS: return (uint64_t)h->experts;
+    case NB_DIM_EXPERT_FF: return (uint64_t)h->expert_ff;
+    case NB_DIM_SHARED_FF: return (uint64_t)h->shared_ff;
     }
     return 0;
 }
@@ -92,9 +96,13 @@ static nb_status check_tensor(const nb_model_def *m, const nb_tensor_row *row, c
     uint64_t columns = dim_size(&m->h, matrix ? row->columns : whole),
              rows = dim_size(&m->h, matrix ? whole : NB_DIM_NONE);
     uint64_t got_rows = t->dims[1] * t->dims[2] * t->dims[3];
+    bool stack = row->flags & NB_TENSOR_STACK;
     if (row->rows == NB_DIM_ANY && got_rows > 0)
         rows = got_rows;
-    if (t->dims[0] != columns || got_rows != rows || (!matrix && t->n_dims != 1))
+    bool fits = !stack || !matrix || t->dims[1] == rows; /* each expert has its own */
+    if (stack)
+        rows *= (uint64_t)m->h.experts;
+    if (t->dims[0] != columns || got_rows != rows || !fits || (!matrix && !stack && t->n_dims != 1))
         return nb_fail(err, NB_ERR_FORMAT, "%s: tensor %.*s is [%llu x %llu]; the metadata asks for [%llu x %llu]",
                        path, NB_STR_ARG(t->name), (unsigned long long)t->dims[0], (unsigned long long)got_rows,
                        (unsigned long long)columns, (unsigned long long)rows);
@@ -135,6 +143,9 @@ static nb_status bind_row(nb_model_def *m, const nb_tensor_row *row, int layer, 
     snprintf(name, sizeof name, row->name, layer);
     const nb_gguf_tensor *t = nb_gguf_find_tensor(m->gguf, nb_str_of(name));
     int slot = (layer < 0 ? m->h.layers : layer) * NB_ROLES + (int)row->role;
+    bool sparse = layer >= 0 && nb_model_weight(m, layer, NB_FFN_ROUTER) >= 0;
+    if (row->flags & (sparse ? NB_TENSOR_DENSE : NB_TENSOR_SPARSE))
+        return NB_OK;
     if (m->index[slot] >= 0 || (!t && (row->flags & NB_TENSOR_OPTIONAL))) /* in a shared tensor already, or absent */
         return NB_OK;
     if (!t)
@@ -219,6 +230,23 @@ static nb_status check_projections(const nb_model_def *m, nb_error *err)
                    nb_gguf_path(m->gguf), m->h.token_width, m->h.embd);
 }
 
+/* the expert that all tokens pass is whole */
+static nb_status check_shared(const nb_model_def *m, nb_error *err)
+{
+    static const nb_role roles[] = {NB_FFN_GATE_SHARED, NB_FFN_UP_SHARED, NB_FFN_DOWN_SHARED};
+    for (int layer = 0; layer < m->h.layers; layer++) {
+        int found = 0;
+        for (int i = 0; i < 3; i++)
+            found += nb_model_weight(m, layer, roles[i]) >= 0;
+        if (found % 3 != 0)
+            return nb_fail(err, NB_ERR_FORMAT,
+                           "%s: of blk.%d.ffn_gate_shexp.weight, ffn_up_shexp.weight and ffn_down_shexp.weight some are "
+                           "missing",
+                           nb_gguf_path(m->gguf), layer);
+    }
+    return NB_OK;
+}
+
 static nb_status model_fill(nb_model_def *m, nb_error *err)
 {
     NB_TRY(find_arch(m->gguf, &m->arch, err));
@@ -230,6 +258,7 @@ static nb_status model_fill(nb_model_def *m, nb_error *err)
                        nb_gguf_path(m->gguf), m->h.layers, nb_gguf_tensor_count(m->gguf));
     NB_TRY(bind_all(m, err));
     NB_TRY(check_projections(m, err));
+    NB_TRY(check_shared(m, err));
     NB_TRY(load_rope_factors(m, err));
     for (size_t i = 0; i < nb_gguf_tensor_count(m->gguf); i++) {
         const nb_gguf_tensor *t = nb_gguf_tensor_at(m->gguf, i);

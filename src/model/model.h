@@ -27,7 +27,11 @@ typedef enum nb_dim {
     NB_DIM_POSITIONS, /* the trained context */
     NB_DIM_ANY,       /* one or more: the tensor says */
     NB_DIM_QKV,       /* Q + K + V */
-    NB_DIM_GATE_UP    /* 2 FF */
+    NB_DIM_GATE_UP,   /* 2 FF */
+    NB_DIM_ONE,
+    NB_DIM_EXPERTS,   /* of a layer */
+    NB_DIM_EXPERT_FF, /* of one of them */
+    NB_DIM_SHARED_FF  /* of the one that all tokens pass */
 } nb_dim;
 
 /* Roles a tensor can play. */
@@ -70,10 +74,29 @@ typedef enum nb_role {
     NB_FFN_UP_BIAS,
     NB_FFN_DOWN_BIAS,
     NB_FFN_POST_NORM,
+    NB_FFN_ROUTER, /* a logit for each expert: a layer that has one has experts */
+    NB_FFN_ROUTER_BIAS,
+    NB_FFN_GATE_EXPERTS,
+    NB_FFN_UP_EXPERTS,
+    NB_FFN_DOWN_EXPERTS,
+    NB_FFN_GATE_EXPERTS_BIAS,
+    NB_FFN_UP_EXPERTS_BIAS,
+    NB_FFN_DOWN_EXPERTS_BIAS,
+    NB_FFN_GATE_SHARED, /* the expert that all tokens pass */
+    NB_FFN_UP_SHARED,
+    NB_FFN_DOWN_SHARED,
+    NB_FFN_SHARED_ROUTER, /* its sigmoid scales what that expert adds */
     NB_ROLES
 } nb_role;
 
-enum { NB_TENSOR_LAYER = 1, NB_TENSOR_OPTIONAL = 2 };
+/* SPARSE: in layers with a router only, and needed there. DENSE: in the others. STACK: one for each expert in one tensor. */
+enum {
+    NB_TENSOR_LAYER = 1,
+    NB_TENSOR_OPTIONAL = 2,
+    NB_TENSOR_SPARSE = 4,
+    NB_TENSOR_DENSE = 8,
+    NB_TENSOR_STACK = 16
+};
 
 typedef struct nb_tensor_row { /* a row of an architecture's table; columns is the contiguous size */
     nb_role role;
@@ -94,6 +117,19 @@ typedef struct nb_tensor_row { /* a row of an architecture's table; columns is t
 #define NB_OPTIONAL(r, n, c, rs) NB_TENSOR_ROW(r, n, c, rs, NB_TENSOR_OPTIONAL)
 #define NB_LAYER(r, n, c, rs) NB_TENSOR_ROW(r, "blk.%d." n, c, rs, NB_TENSOR_LAYER)
 #define NB_LAYER_OPTIONAL(r, n, c, rs) NB_TENSOR_ROW(r, "blk.%d." n, c, rs, NB_TENSOR_LAYER | NB_TENSOR_OPTIONAL)
+
+/* A layer's MLP where some layers of a family, or some files, have experts instead; the router comes first. */
+#define NB_DENSE(r, n, c, rs) NB_TENSOR_ROW(r, "blk.%d." n, c, rs, NB_TENSOR_LAYER | NB_TENSOR_DENSE)
+#define NB_SPARSE(r, n, c, rs, more) NB_TENSOR_ROW(r, "blk.%d." n, c, rs, NB_TENSOR_LAYER | NB_TENSOR_SPARSE | (more))
+#define NB_EXPERTS                                                                                                     \
+    NB_LAYER_OPTIONAL(NB_FFN_ROUTER, "ffn_gate_inp.weight", NB_DIM_EMBD, NB_DIM_EXPERTS),                              \
+        NB_SPARSE(NB_FFN_GATE_EXPERTS, "ffn_gate_exps.weight", NB_DIM_EMBD, NB_DIM_EXPERT_FF, NB_TENSOR_STACK),        \
+        NB_SPARSE(NB_FFN_UP_EXPERTS, "ffn_up_exps.weight", NB_DIM_EMBD, NB_DIM_EXPERT_FF, NB_TENSOR_STACK),            \
+        NB_SPARSE(NB_FFN_DOWN_EXPERTS, "ffn_down_exps.weight", NB_DIM_EXPERT_FF, NB_DIM_EMBD, NB_TENSOR_STACK)
+#define NB_SHARED_EXPERT(more)                                                                                         \
+    NB_SPARSE(NB_FFN_GATE_SHARED, "ffn_gate_shexp.weight", NB_DIM_EMBD, NB_DIM_SHARED_FF, more),                       \
+        NB_SPARSE(NB_FFN_UP_SHARED, "ffn_up_shexp.weight", NB_DIM_EMBD, NB_DIM_SHARED_FF, more),                       \
+        NB_SPARSE(NB_FFN_DOWN_SHARED, "ffn_down_shexp.weight", NB_DIM_SHARED_FF, NB_DIM_EMBD, more)
 
 /* Queries, keys and values, or gate and up, in one tensor: where a file has it, it stands for the single ones. These rows
  * come before those of the single tensors. */
@@ -116,6 +152,10 @@ typedef struct nb_tensor_row { /* a row of an architecture's table; columns is t
         NB_PART(NB_FFN_UP, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF, NB_DIM_GATE_UP, NB_DIM_FF)
 
 typedef enum nb_activation { NB_SILU, NB_GELU_TANH, NB_GELU_ERF, NB_RELU } nb_activation;
+
+/* What a router's logits become, as files number it (expert_gating_func): weights of all experts of which the largest are
+ * taken, or those of the largest logits alone. */
+typedef enum nb_expert_gating { NB_GATING_SOFTMAX = 1, NB_GATING_SIGMOID, NB_GATING_SOFTMAX_CHOSEN } nb_expert_gating;
 
 /* How a text's vectors become one, as files number it (pooling_type). */
 typedef enum nb_pooling_type { NB_POOL_NONE, NB_POOL_MEAN, NB_POOL_CLS, NB_POOL_LAST, NB_POOL_RANK } nb_pooling_type;
@@ -141,6 +181,11 @@ typedef struct nb_hparams {
     nb_rope rope;       /* of global layers; dim 0: nothing is rotated */
     nb_rope rope_local; /* of window layers */
     int rope_skip;      /* nothing is rotated in layer i when (i + 1) % rope_skip == 0; 0: in all layers it is */
+    int experts, experts_used;      /* of a layer, and by a token; 0: none */
+    int expert_ff, shared_ff;
+    nb_expert_gating expert_gating; /* softmax */
+    bool expert_norm;               /* a token's weights are scaled to a sum of 1 */
+    float expert_scale;             /* and by this; 1 */
 } nb_hparams;
 
 typedef struct nb_model_def nb_model_def;
@@ -150,6 +195,7 @@ struct nb_plan;
 enum {
     NB_ARCH_LAYER_NORM = 1,   /* norms take the mean out and may have biases; else RMSNorm */
     NB_ARCH_POSITIONS = 2,    /* a learned vector for each position is added to the embedding; else rotary positions */
+    NB_ARCH_EXPERTS = 8,      /* layers may have experts */
     NB_ARCH_BIDIRECTIONAL = 4 /* every token sees the whole text, unless the file says otherwise */
 };
 

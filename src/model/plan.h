@@ -20,10 +20,19 @@ typedef enum nb_op_kind {
     NB_OP_GATHER,    /* out = the rows of in whose outputs are wanted */
     NB_OP_SOFTCAP,   /* out = scale * tanh(in / scale) */
     NB_OP_SCALE,     /* out = scale * in */
+    NB_OP_EXPERTS,   /* out = sum of weight * down(activation(gate in) * up in) over the experts that in2, the router's
+                        logits, chooses for a token, in the order of their numbers */
+    NB_OP_ROW_GATE,  /* out = in * sigmoid(in2), in2 one value a row */
     NB_OP_KINDS
 } nb_op_kind;
 
 typedef enum nb_embed_row { NB_EMBED_TOKEN, NB_EMBED_POSITION, NB_EMBED_FIRST } nb_embed_row;
+
+typedef struct nb_op_experts { /* weights of the model, a matrix or vector for each expert; -1: none */
+    int gate, up, down, gate_bias, up_bias, down_bias;
+} nb_op_experts;
+
+enum { NB_PLAN_BUFFERS = 48 };
 
 typedef struct nb_op {
     nb_op_kind kind;
@@ -36,6 +45,7 @@ typedef struct nb_op {
     nb_activation activation;
     nb_embed_row row;
     size_t group;
+    nb_op_experts experts; /* EXPERTS */
     float scale; /* EMBED, ADD, SOFTCAP, SCALE; RMSNORM, LAYERNORM: epsilon */
 } nb_op;
 
@@ -48,7 +58,7 @@ typedef struct nb_plan_buffer {
 typedef struct nb_plan {
     nb_op *ops;
     size_t op_count, op_cap;
-    nb_plan_buffer buffers[32];
+    nb_plan_buffer buffers[NB_PLAN_BUFFERS];
     int buffer_count;
     int logits;        /* the buffer of the result; -1: the model has no head, hidden is the result */
     int hidden;        /* the buffer of what the head reads, a row a wanted output: embeddings are made of it */
@@ -59,6 +69,9 @@ typedef struct nb_plan {
 /* Emits the whole step of a model. Free with nb_plan_free. */
 nb_status nb_plan_build(const nb_model_def *model, nb_plan *plan, nb_error *err);
 void nb_plan_free(nb_plan *plan);
+
+/* The matrices, or stacks of them, that an op multiplies by; their number. */
+int nb_op_matrices(const nb_op *op, int weights[3]);
 
 /* ---- for arch files ---- */
 int nb_plan_buffer_new(nb_plan *p, const char *name, size_t width, bool outputs);

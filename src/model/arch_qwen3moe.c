@@ -1,0 +1,34 @@
+/* qwen3moe: Qwen 3 with experts (Yang et al. 2025): qwen3, of whose layers some or all have many small experts. */
+#include "model/plan.h"
+
+static const nb_tensor_row tensors[] = {
+    NB_TENSOR(NB_TOKEN_EMBD, "token_embd.weight", NB_DIM_EMBD, NB_DIM_VOCAB),
+    NB_TENSOR(NB_OUTPUT_NORM, "output_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_OPTIONAL(NB_OUTPUT, "output.weight", NB_DIM_EMBD, NB_DIM_VOCAB),
+    NB_LAYER(NB_ATTN_NORM, "attn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_LAYER(NB_ATTN_Q, "attn_q.weight", NB_DIM_EMBD, NB_DIM_Q),
+    NB_LAYER(NB_ATTN_K, "attn_k.weight", NB_DIM_EMBD, NB_DIM_K),
+    NB_LAYER(NB_ATTN_V, "attn_v.weight", NB_DIM_EMBD, NB_DIM_V),
+    NB_LAYER(NB_ATTN_O, "attn_output.weight", NB_DIM_O, NB_DIM_EMBD),
+    NB_LAYER(NB_ATTN_Q_NORM, "attn_q_norm.weight", NB_DIM_K_HEAD, NB_DIM_NONE),
+    NB_LAYER(NB_ATTN_K_NORM, "attn_k_norm.weight", NB_DIM_K_HEAD, NB_DIM_NONE),
+    NB_LAYER(NB_FFN_NORM, "ffn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_EXPERTS,
+    NB_DENSE(NB_FFN_GATE, "ffn_gate.weight", NB_DIM_EMBD, NB_DIM_FF),
+    NB_DENSE(NB_FFN_UP, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF),
+    NB_DENSE(NB_FFN_DOWN, "ffn_down.weight", NB_DIM_FF, NB_DIM_EMBD),
+    {0},
+};
+
+static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
+{
+    (void)g, (void)err;
+    if (h->experts && h->expert_ff == 0)
+        h->expert_ff = h->ff / h->experts_used;
+    h->rope.neox = true;
+    return NB_OK;
+}
+
+static void build(const nb_model_def *m, nb_plan *p) { nb_build_transformer(m, p, (nb_block_flags){0}); }
+
+const nb_arch nb_arch_qwen3moe = {"qwen3moe", tensors, read, build, NB_ARCH_EXPERTS};
