@@ -24,15 +24,14 @@ static const nb_tensor_row tensors[] = {
 
 static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
 {
-    int64_t window = 4096, pattern = 2;
+    int64_t window = 4096;
     double scores = 50, logits = 30;
     NB_TRY(nb_arch_get_i64(g, "attention.sliding_window", false, 1, INT32_MAX, &window, err));
-    NB_TRY(nb_arch_get_i64(g, "attention.sliding_window_pattern", false, 1, 1024, &pattern, err));
+    NB_TRY(nb_arch_get_window_pattern(g, 2, h, err));
     NB_TRY(nb_arch_get_f64(g, "attn_logit_softcapping", false, &scores, err));
     NB_TRY(nb_arch_get_f64(g, "final_logit_softcapping", false, &logits, err));
     h->activation = NB_GELU_TANH;
     h->window = window;
-    h->window_pattern = (int)pattern;
     h->attention_softcap = (float)scores;
     h->output_softcap = (float)logits;
     h->embd_scale = sqrtf((float)h->embd);

@@ -27,10 +27,10 @@ static const nb_tensor_row tensors[] = {
 
 static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
 {
-    int64_t window = 0, pattern = 6;
+    int64_t window = 0;
     double local_base = 10000, softcap = 0;
     NB_TRY(nb_arch_get_i64(g, "attention.sliding_window", true, 1, INT32_MAX, &window, err));
-    NB_TRY(nb_arch_get_i64(g, "attention.sliding_window_pattern", false, 1, 1024, &pattern, err));
+    NB_TRY(nb_arch_get_window_pattern(g, 6, h, err));
     NB_TRY(nb_arch_get_f64(g, "rope.freq_base_swa", false, &local_base, err));
     NB_TRY(nb_arch_get_f64(g, "final_logit_softcapping", false, &softcap, err));
     if (local_base <= 1)
@@ -38,7 +38,6 @@ static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
                        local_base);
     h->activation = NB_GELU_TANH;
     h->window = window;
-    h->window_pattern = (int)pattern;
     h->output_softcap = (float)softcap;
     h->embd_scale = sqrtf((float)h->embd);
     h->rope.neox = true;

@@ -26,6 +26,14 @@ static void emit_norm(transformer *t, int layer, nb_role weight, nb_role bias, i
     nb_emit_norm(t->p, t->m, layer, weight, bias, in, out, (size_t)t->m->h.embd);
 }
 
+/* of queries or keys: a weight for each value of a head, of all heads, or of each head its own */
+static void emit_head_norm(transformer *t, int layer, nb_role weight, nb_role bias, int buffer)
+{
+    if (has(t, layer, weight))
+        nb_emit_norm(t->p, t->m, layer, weight, bias, buffer, buffer,
+                     t->m->weights[nb_model_weight(t->m, layer, weight)].tensor->dims[0]);
+}
+
 /* t->all.heads = attention of `in` */
 static void emit_attention(transformer *t, int layer, int in)
 {
@@ -33,10 +41,8 @@ static void emit_attention(transformer *t, int layer, int in)
     nb_emit_matmul(t->p, t->m, layer, NB_ATTN_Q, NB_ATTN_Q_BIAS, in, t->q, false);
     nb_emit_matmul(t->p, t->m, layer, NB_ATTN_K, NB_ATTN_K_BIAS, in, t->k, false);
     nb_emit_matmul(t->p, t->m, layer, NB_ATTN_V, NB_ATTN_V_BIAS, in, t->v, false);
-    if (has(t, layer, NB_ATTN_Q_NORM))
-        nb_emit_norm(t->p, t->m, layer, NB_ATTN_Q_NORM, NB_ATTN_Q_NORM_BIAS, t->q, t->q, head);
-    if (has(t, layer, NB_ATTN_K_NORM))
-        nb_emit_norm(t->p, t->m, layer, NB_ATTN_K_NORM, NB_ATTN_K_NORM_BIAS, t->k, t->k, head);
+    emit_head_norm(t, layer, NB_ATTN_Q_NORM, NB_ATTN_Q_NORM_BIAS, t->q);
+    emit_head_norm(t, layer, NB_ATTN_K_NORM, NB_ATTN_K_NORM_BIAS, t->k);
     if (nb_model_layer_rotates(t->m, layer)) {
         nb_emit_rope(t->p, t->m, layer, t->q, head);
         nb_emit_rope(t->p, t->m, layer, t->k, head);

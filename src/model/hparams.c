@@ -101,6 +101,28 @@ nb_status nb_arch_get_activation(const nb_gguf *g, nb_activation *out, nb_error 
     return NB_OK;
 }
 
+nb_status nb_arch_get_window_pattern(const nb_gguf *g, int usual, nb_hparams *h, nb_error *err)
+{
+    static const char name[] = "attention.sliding_window_pattern";
+    char key[128];
+    const nb_gguf_value *v = arch_key(g, name, key) ? nb_gguf_find(g, key) : NULL;
+    int64_t pattern = usual;
+    h->window_pattern = usual;
+    if (!v || v->kind != NB_GGUF_ARRAY || v->element != NB_GGUF_BOOL) {
+        NB_TRY(nb_arch_get_i64(g, name, false, 1, NB_LAYERS_MOST, &pattern, err));
+        h->window_pattern = (int)pattern;
+        return NB_OK;
+    }
+    if (v->count < (size_t)h->layers)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: %s has %llu values for %d layers", nb_gguf_path(g), key,
+                       (unsigned long long)v->count, h->layers);
+    h->window_list = true;
+    for (int i = 0; i < h->layers; i++)
+        if (v->data[i])
+            h->window_layers[i / 8] |= (unsigned char)(1 << i % 8);
+    return NB_OK;
+}
+
 static nb_status read_int(const nb_gguf *g, const char *name, bool required, int64_t least, int64_t most, int *out,
                           nb_error *err)
 {
@@ -112,7 +134,7 @@ static nb_status read_int(const nb_gguf *g, const char *name, bool required, int
 
 static nb_status read_shapes(const nb_gguf *g, nb_hparams *h, nb_error *err)
 {
-    NB_TRY(read_int(g, "block_count", true, 1, 4096, &h->layers, err));
+    NB_TRY(read_int(g, "block_count", true, 1, NB_LAYERS_MOST, &h->layers, err));
     NB_TRY(read_int(g, "embedding_length", true, 1, 1 << 20, &h->embd, err));
     NB_TRY(read_int(g, "feed_forward_length", true, 1, 1 << 22, &h->ff, err));
     NB_TRY(read_int(g, "attention.head_count", true, 1, 1 << 14, &h->heads, err));

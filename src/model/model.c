@@ -300,11 +300,15 @@ bool nb_model_layer_is_local(const nb_model_def *m, int layer)
 {
     if (m->h.window == 0)
         return false;
+    if (m->h.window_list)
+        return m->h.window_layers[layer / 8] >> layer % 8 & 1;
     return m->h.window_pattern == 0 || (layer + 1) % m->h.window_pattern != 0;
 }
 
 bool nb_model_layer_rotates(const nb_model_def *m, int layer)
 {
+    if (m->h.rope_window_only && !nb_model_layer_is_local(m, layer))
+        return false;
     return m->h.rope.dim > 0 && (m->h.rope_skip == 0 || (layer + 1) % m->h.rope_skip != 0);
 }
 

@@ -160,6 +160,8 @@ typedef enum nb_expert_gating { NB_GATING_SOFTMAX = 1, NB_GATING_SIGMOID, NB_GAT
 /* How a text's vectors become one, as files number it (pooling_type). */
 typedef enum nb_pooling_type { NB_POOL_NONE, NB_POOL_MEAN, NB_POOL_CLS, NB_POOL_LAST, NB_POOL_RANK } nb_pooling_type;
 
+enum { NB_LAYERS_MOST = 4096 };
+
 typedef struct nb_hparams {
     int layers, embd, ff, heads, kv_heads, k_dim, v_dim;
     size_t vocab, context; /* trained context */
@@ -178,6 +180,9 @@ typedef struct nb_hparams {
     bool normalize;                          /* embeddings are scaled to length 1 */
     int64_t window;                          /* of window layers; 0: none */
     int window_pattern; /* layer i is global when (i + 1) % pattern == 0; 0: all layers have the window */
+    bool window_list;   /* window_layers tells instead: bit i % 8 of byte i / 8 is set when layer i has the window */
+    unsigned char window_layers[NB_LAYERS_MOST / 8];
+    bool rope_window_only; /* global layers do not rotate */
     nb_rope rope;       /* of global layers; dim 0: nothing is rotated */
     nb_rope rope_local; /* of window layers */
     int rope_skip;      /* nothing is rotated in layer i when (i + 1) % rope_skip == 0; 0: in all layers it is */
@@ -249,5 +254,8 @@ nb_status nb_arch_get_bool(const nb_gguf *g, const char *name, bool *out, nb_err
 nb_status nb_arch_get_str(const nb_gguf *g, const char *name, nb_str *out, nb_error *err);
 /* hidden_activation, by transformers' names: gelu (exact), gelu_new, gelu_fast, gelu_pytorch_tanh, relu, silu, swish. */
 nb_status nb_arch_get_activation(const nb_gguf *g, nb_activation *out, nb_error *err);
+/* Which layers have the window: attention.sliding_window_pattern, a number (each so many'th layer is global) or a list of
+ * bool, one a layer (true: it has the window). usual: what holds without the key. */
+nb_status nb_arch_get_window_pattern(const nb_gguf *g, int usual, nb_hparams *h, nb_error *err);
 
 #endif
