@@ -149,6 +149,14 @@ static int emit_branch_norm(transformer *t, int layer, nb_role weight, nb_role b
     return r->normed;
 }
 
+/* attention and MLP read the same norm of x: there is one for both */
+static bool shares_norm(const transformer *t, int layer)
+{
+    int own = nb_model_weight(t->m, layer, NB_FFN_NORM), first = nb_model_weight(t->m, layer, NB_ATTN_NORM);
+    bool same = own < 0 || (first >= 0 && t->m->weights[own].tensor == t->m->weights[first].tensor);
+    return t->m->h.parallel && t->m->h.norm_first && same;
+}
+
 static void emit_layer(transformer *t, int layer)
 {
     bool first = t->m->h.norm_first, parallel = t->m->h.parallel;
@@ -200,14 +208,6 @@ static void emit_embedding(transformer *t)
 static void emit_end(transformer *t)
 {
     nb_plan *p = t->p;
-/* attention and MLP read the same norm of x: there is one for both */
-static bool shares_norm(const transformer *t, int layer)
-{
-    int own = nb_model_weight(t->m, layer, NB_FFN_NORM), first = nb_model_weight(t->m, layer, NB_ATTN_NORM);
-    bool same = own < 0 || (first >= 0 && t->m->weights[own].tensor == t->m->weights[first].tensor);
-    return t->m->h.parallel && t->m->h.norm_first && same;
-}
-
     p->hidden = t->wanted.x;
     if (has(t, -1, NB_OUTPUT_NORM)) {
         emit_norm(t, -1, NB_OUTPUT_NORM, NB_OUTPUT_NORM_BIAS, t->wanted.x, t->wanted.normed);
