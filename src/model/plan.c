@@ -86,6 +86,20 @@ void nb_emit_rope(nb_plan *p, const nb_model_def *m, int layer, int buffer, size
     nb_emit_op(p, op);
 }
 
+int nb_op_matrices(const nb_op *op, int weights[3])
+{
+    int n = 0;
+    if (op->kind == NB_OP_MATMUL)
+        weights[n++] = op->weight;
+    if (op->kind == NB_OP_EXPERTS) {
+        weights[n++] = op->experts.up;
+        weights[n++] = op->experts.down;
+        if (op->experts.gate >= 0)
+            weights[n++] = op->experts.gate;
+    }
+    return n;
+}
+
 nb_status nb_plan_build(const nb_model_def *model, nb_plan *plan, nb_error *err)
 {
     *plan = (nb_plan){.logits = -1, .hidden = -1};
