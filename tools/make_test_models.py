@@ -45,6 +45,11 @@ GGUF_ARCH = {
     "phi": "phi2",
     "phi3": "phi3",
     "bert": "bert",
+    "falcon": "falcon",
+    "gpt_neox": "gptneox",
+    "gpt_bigcode": "starcoder",
+    "starcoder2": "starcoder2",
+    "stablelm": "stablelm",
 }
 # Who reads the logits has no use for them: the tokenizers have tests of their own.
 WITH_TOKENS = {"llama-2-mha", "llama-3.2-rope-scaled", "llama-mqa-wide-head", "qwen2", "mistral-sliding"}
@@ -129,6 +134,12 @@ def add_hyperparameters(w, config, arch):
         w.add_bool("opt.norm_first", config["do_layer_norm_before"])
         w.add_string("opt.activation", config["activation_function"])
         w.add_uint32("opt.token_embedding_length", config["word_embed_proj_dim"])
+    if "use_parallel_residual" in config:
+        w.add_parallel_residual(config["use_parallel_residual"])
+    if arch in ("falcon", "gptneox", "starcoder", "starcoder2"):
+        w.add_string(arch + ".hidden_activation", config["hidden_act"])
+    if not config.get("scale_attn_weights", True):
+        w.add_float32(arch + ".attention.scale", 1.0)
     if arch == "bert":
         w.add_causal_attention(False)
         w.add_pooling_type(gguf.PoolingType.MEAN)
@@ -254,12 +265,32 @@ def fused_qkv(tensors):
             yield name, x
 
 
+def queries_first(x, config):
+    """Of groups of queries with their key and value: all queries, all keys, all values."""
+    x = x.reshape(config["num_key_value_heads"], -1, head_dim_of(config), *x.shape[1:])
+    return np.concatenate([p.reshape(-1, *x.shape[3:]) for p in (x[:, :-2], x[:, -2], x[:, -1])])
+
+
+def stacked_norms(tensors):
+    """A norm for each head: one tensor with a row a head."""
+    rows = {}
+    for name, x in tensors.items():
+        if ".norms." in name:
+            rows.setdefault(name.split(".norms.")[0] + ".weight", []).append((int(name.split(".")[-2]), x))
+        else:
+            yield name, x
+    for name, heads in rows.items():
+        yield name, np.stack([x for _, x in sorted(heads, key=lambda h: h[0])])
+
+
 def converted(config, arch, tensors):
     if arch == "opt":
         yield from converted_opt(tensors)
         return
     if arch == "phi2":
         tensors = dict(fused_qkv(tensors))
+    if arch == "stablelm":
+        tensors = dict(stacked_norms(tensors))
     names = gguf.get_tensor_name_map(next(a for a, n in gguf.MODEL_ARCH_NAMES.items() if n == arch),
                                      config["num_hidden_layers"])
     if (config.get("rope_scaling") or {}).get("rope_type") == "llama3":
@@ -274,6 +305,11 @@ def converted(config, arch, tensors):
         if arch.startswith("gemma") and name.endswith("norm.weight"):
             x = x + np.float32(1)
         if name.startswith("pooler."):
+            continue
+        if arch in ("falcon", "gptneox", "starcoder") and (".query_key_value." in name or ".c_attn." in name):
+            x = queries_first(x, config)
+        if arch == "phi2" and "_layernorm." in name and ".self_attn." in name:  # no name in gguf-py
+            yield name.replace("self_attn.", "attn_").replace("_layernorm", "_norm").replace("model.layers", "blk"), x
             continue
         if arch == "gpt2" and ".c_" in name and x.ndim > 1:  # Conv1D keeps columns first
             x = np.ascontiguousarray(x.T)
@@ -294,14 +330,36 @@ def finish(w, kind):
     w.close()
 
 
+def in_common_words(config):
+    """What some families call otherwise, or leave to transformers."""
+    kind, more = config["model_type"], dict(config.get("rope_parameters") or {})
+    if kind in ("gpt2", "gpt_bigcode"):
+        more |= {"hidden_size": config["n_embd"], "num_hidden_layers": config["n_layer"],
+                 "num_attention_heads": config["n_head"], "max_position_embeddings": config["n_positions"],
+                 "intermediate_size": config["n_inner"] or 4 * config["n_embd"],
+                 "layer_norm_eps": config["layer_norm_epsilon"], "hidden_act": config["activation_function"]}
+    if kind == "gpt_bigcode":
+        more["num_key_value_heads"] = 1 if config["multi_query"] else config["n_head"]
+    if kind == "falcon":
+        heads = config["num_attention_heads"]
+        more |= {"intermediate_size": config.get("ffn_hidden_size") or 4 * config["hidden_size"],
+                 "max_position_embeddings": config.get("max_position_embeddings", 2048),
+                 "layer_norm_eps": config["layer_norm_epsilon"], "hidden_act": config.get("activation", "gelu"),
+                 "num_key_value_heads": config["num_kv_heads"] if config["new_decoder_architecture"] else
+                 1 if config["multi_query"] else heads}
+    if kind == "gpt_neox":
+        more["num_key_value_heads"] = config["num_attention_heads"]
+        if "rotary_pct" in config:
+            more |= {"partial_rotary_factor": config["rotary_pct"], "rope_theta": float(config["rotary_emb_base"])}
+    if "norm_epsilon" in config:
+        more["layer_norm_eps"] = config["norm_epsilon"]
+    return more
+
+
 def write_arch(folder, out, name):
     with open(os.path.join(folder, "config.json"), encoding="utf-8") as f:
         config = json.load(f)
-    if config["model_type"] == "gpt2":  # its own words for the same things
-        config |= {"hidden_size": config["n_embd"], "num_hidden_layers": config["n_layer"],
-                   "num_attention_heads": config["n_head"], "max_position_embeddings": config["n_positions"],
-                   "intermediate_size": config["n_inner"] or 4 * config["n_embd"],
-                   "layer_norm_eps": config["layer_norm_epsilon"]}
+    config |= in_common_words(config)
     arch = GGUF_ARCH[config["model_type"]]
     w = gguf.GGUFWriter(os.path.join(out, name + ".gguf"), arch)
     w.add_type("model")

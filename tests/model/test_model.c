@@ -95,6 +95,8 @@ static const key keys[] = {
     {"expert_weights_scale", F32, 2, .with = NB_ARCH_EXPERTS, .refuses = NEGATIVE},
     {"norm_first", BOOL, 1, .only = "opt", .refuses = ANY_NUMBER},
     {"activation", STRING, 0, "gelu", .only = "opt"},
+    {"hidden_activation", STRING, 0, "gelu_new", .only = "falcon gptneox starcoder starcoder2"},
+    {"use_parallel_residual", BOOL, 1, .only = "gptneox", .refuses = ANY_NUMBER},
 };
 enum { KEYS = sizeof keys / sizeof *keys };
 
@@ -235,7 +237,7 @@ static bool is_written(const nb_arch *arch, const nb_tensor_row *row, bool share
     if (row->whole && !shared)
         return false;
     for (const nb_tensor_row *r = arch->tensors; r < row; r++)
-        if ((shared && r->whole && r->role == row->role) || (row->whole && strcmp(r->name, row->name) == 0))
+        if ((shared && r->whole && r->role == row->role) || (row->whole == r->whole && strcmp(r->name, row->name) == 0))
             return false;
     return true;
 }
