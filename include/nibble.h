@@ -70,6 +70,15 @@ typedef struct nb_load_params {
 
 NB_API nb_load_params nb_load_defaults(nb_load_form form); /* no double quantization, a threshold of 6 */
 
+/* A LoRA adapter to be applied while the model runs: W x + scale * B (A x), scale times what the adapter's own alpha says. A
+ * GGUF adapter (general.type adapter, as llama.cpp writes it) or a PEFT directory (adapter_config.json and
+ * adapter_model.safetensors or .bin); of the model's architecture and shapes, or NB_ERR_ARGUMENT, NB_ERR_FORMAT and
+ * NB_ERR_UNSUPPORTED name file and tensor. Source: Hu et al. 2021 (LoRA); rank-stabilized: Kalajdzievski 2023. */
+typedef struct nb_model_adapter {
+    const char *path;
+    float scale; /* 1: as it was trained; 0: checked, and results are those of the model alone, to the bit */
+} nb_model_adapter;
+
 typedef struct nb_model_params {
     int threads;               /* 1..256; 0: one a processor */
     bool pin_threads;          /* bind threads to processors: for programs that do nothing else */
@@ -77,6 +86,8 @@ typedef struct nb_model_params {
     bool exact;                /* dequantize weights to float32 and add in float32: slow, the reference */
     const char *pre_tokenizer; /* overrides the file's tokenizer.ggml.pre; NULL: the file's */
     const nb_load_params *load; /* quantizes while reading; NULL: weights are used as they are stored */
+    const nb_model_adapter *adapters; /* any number of them, added up; needed until the model is open */
+    size_t adapter_count;
 } nb_model_params;
 
 NB_API nb_model_params nb_model_defaults(void);

@@ -15,11 +15,16 @@ nb_model_options nb_model_options_defaults(void)
 
 int nb_model_options_finish(const char *command, nb_model_options *o)
 {
+    int code = nb_adapter_options_finish(command, &o->adapters);
+    if (code >= 0)
+        return code;
     if (o->context < 0)
         return nb_report_usage(command, "--ctx %lld: a context has at least one token", (long long)o->context);
     if (o->model.threads < 0 || o->model.threads > 256)
         return nb_report_usage(command, "-t %d: give 1 to 256 threads", o->model.threads);
     o->session.context = (size_t)o->context;
+    o->model.adapters = o->adapters.items;
+    o->model.adapter_count = o->adapters.count;
     return nb_load_options_finish(command, &o->load, false, &o->model.load);
 }
 

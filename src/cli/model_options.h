@@ -2,6 +2,7 @@
 #ifndef NB_CLI_MODEL_OPTIONS_H
 #define NB_CLI_MODEL_OPTIONS_H
 
+#include "cli/adapter_options.h"
 #include "cli/load_options.h"
 
 typedef struct nb_model_options {
@@ -9,11 +10,13 @@ typedef struct nb_model_options {
     nb_session_params session;
     int64_t context;
     nb_load_options load;
+    nb_adapter_options adapters;
 } nb_model_options;
 
 nb_model_options nb_model_options_defaults(void);
 
 /* Rows for an nb_option table; O is an nb_model_options. */
+#define NB_MODEL_ADAPTER_ROW(O) NB_ADAPTER_OPTION_ROW((O).adapters, "a LoRA adapter, GGUF or PEFT (may be repeated)")
 /* clang-format off */
 #define NB_MODEL_OPTION_ROWS(O)                                                                                        \
     {"threads", 't', NB_OPTION_INT, &(O).model.threads, "N", "threads (default: one a processor)"},                    \

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "convert/quantize.h"
+#include "hf/hf_adapter.h"
 
 nb_status nb_source_open(const char *path, nb_source **out, nb_error *err)
 {
@@ -89,4 +90,9 @@ nb_status nb_gguf_open_model_as(const char *path, const nb_hf_params *params, nb
 nb_status nb_gguf_open_model(const char *path, int threads, nb_gguf **out, nb_error *err)
 {
     return nb_gguf_open_model_as(path, &(nb_hf_params){.threads = threads}, out, err);
+}
+
+nb_status nb_adapter_open(const char *path, const nb_adapter_base *base, nb_adapter **out, nb_error *err)
+{
+    return nb_hf_is_adapter(path) ? nb_hf_adapter_open(path, base, out, err) : nb_adapter_open_gguf(path, base, out, err);
 }

@@ -2,6 +2,7 @@
 #ifndef NB_CONVERT_OPEN_H
 #define NB_CONVERT_OPEN_H
 
+#include "format/adapter.h"
 #include "hf/hf.h"
 
 nb_status nb_source_open(const char *path, nb_source **out, nb_error *err);
@@ -12,5 +13,8 @@ nb_status nb_gguf_open_model(const char *path, int threads, nb_gguf **out, nb_er
 /* The same with weights quantized on the way. A GGUF file has to hold them as floats then; its tensors are quantized row by
  * row, without double quantization. */
 nb_status nb_gguf_open_model_as(const char *path, const nb_hf_params *params, nb_gguf **out, nb_error *err);
+
+/* An adapter by its path, whatever it is: a GGUF file or a PEFT directory. base: of the model it is for. */
+nb_status nb_adapter_open(const char *path, const nb_adapter_base *base, nb_adapter **out, nb_error *err);
 
 #endif

@@ -162,7 +162,7 @@ static nb_status place_weights(nb_weights *w, const use *uses, nb_error *err)
 /* the model file's pages of what was copied are not needed any more */
 static void release_file_pages(const nb_weights *w, const use *uses)
 {
-    for (size_t i = 0; i < w->model->weight_count; i++) {
+    for (size_t i = 0; i < w->model->weight_count - w->model->adapter_weights; i++) {
         const nb_gguf_tensor *t = w->model->weights[i].tensor;
         if (w->weight[i].packed && !uses[i].embedded)
             nb_map_dont_need(nb_gguf_map(w->model->gguf, t->shard), (size_t)t->offset, t->bytes);

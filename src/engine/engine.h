@@ -6,6 +6,7 @@
 
 #include "engine/sampler.h"
 #include "model/backend.h"
+#include "format/adapter.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
@@ -13,6 +14,8 @@ struct nb_model {
     nb_gguf *gguf;
     nb_model_def *def;
     nb_plan plan;
+    nb_adapter **adapters; /* what def points into, too */
+    size_t adapter_count;
     nb_tokenizer *tokenizer;
     nb_template *chat;     /* NULL: the file has none, or one that does not compile */
     nb_status chat_status; /* of compiling it */

@@ -8,6 +8,7 @@
 #include "convert/open.h"
 #include "cpu/cpu.h"
 #include "engine/vocab.h"
+#include "model/adapt.h"
 
 nb_model_params nb_model_defaults(void) { return (nb_model_params){.repack = true}; }
 
@@ -35,6 +36,24 @@ static nb_status load_template(nb_model *m, nb_error *err)
     return NB_OK;
 }
 
+static nb_status load_adapters(nb_model *m, const nb_model_params *params, nb_error *err)
+{
+    nb_adapter_base base;
+    if (params->adapter_count == 0)
+        return NB_OK;
+    NB_TRY(nb_adapter_base_of(nb_gguf_value_at(m->gguf, 0), nb_gguf_value_count(m->gguf), nb_gguf_path(m->gguf), &base,
+                              err));
+    m->adapters = calloc(params->adapter_count, sizeof *m->adapters);
+    if (!m->adapters)
+        return nb_fail_memory(err, "adapters", params->adapter_count * sizeof *m->adapters);
+    for (size_t i = 0; i < params->adapter_count; i++) {
+        NB_TRY(nb_adapter_open(params->adapters[i].path, &base, &m->adapters[i], err));
+        m->adapter_count++;
+        NB_TRY(nb_model_adapt(m->def, m->adapters[i], params->adapters[i].scale, err));
+    }
+    return NB_OK;
+}
+
 /* m->gguf: NULL, then it is what lies at path */
 static nb_status look(nb_model *m, const char *path, const nb_model_params *params, nb_error *err)
 {
@@ -46,6 +65,7 @@ static nb_status look(nb_model *m, const char *path, const nb_model_params *para
     const nb_gguf_value *threshold = nb_gguf_find(m->gguf, NB_HF_INT8_THRESHOLD);
     if (threshold && threshold->kind == NB_GGUF_F32)
         m->weights_params.int8_threshold = (float)nb_gguf_elem_f64(threshold, 0);
+    NB_TRY(load_adapters(m, params, err));
     NB_TRY(nb_plan_build(m->def, &m->plan, err));
     NB_TRY(nb_tokenizer_from_gguf(m->gguf, params->pre_tokenizer, &m->tokenizer, err));
     NB_TRY(check_vocabulary(m, err));
@@ -116,6 +136,9 @@ void nb_model_close(nb_model *m)
     nb_plan_free(&m->plan);
     nb_model_def_free(m->def);
     nb_gguf_close(m->gguf);
+    for (size_t i = 0; i < m->adapter_count; i++)
+        nb_adapter_free(m->adapters[i]);
+    free(m->adapters);
     pthread_mutex_destroy(&m->lock);
     free(m);
 }

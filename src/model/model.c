@@ -296,6 +296,8 @@ int nb_model_weight(const nb_model_def *m, int layer, nb_role role)
     return m->index[(layer < 0 ? m->h.layers : layer) * NB_ROLES + (int)role];
 }
 
+uint64_t nb_model_dim(const nb_model_def *m, nb_dim dim) { return dim_size(&m->h, dim); }
+
 bool nb_model_layer_is_local(const nb_model_def *m, int layer)
 {
     if (m->h.window == 0)

@@ -224,12 +224,20 @@ typedef struct nb_weight {
     int layer; /* -1: of the whole model */
 } nb_weight;
 
+typedef struct nb_adapted { /* a LoRA pair on a matrix (adapt.h): out += scale * b (a in) */
+    int weight, a, b;       /* weights of the model: the matrix, and the pair's own */
+    float scale;
+} nb_adapted;
+
 struct nb_model_def {
     const nb_gguf *gguf;
     const nb_arch *arch;
     nb_hparams h;
     nb_weight *weights;
     size_t weight_count;
+    size_t adapter_weights; /* so many of them, the last ones, are of adapters and lie in their files */
+    nb_adapted *adapted;
+    size_t adapted_count;
     int *index; /* [(layers + 1)][NB_ROLES]: weight of (layer, role), -1 absent; row `layers` is the whole model's */
     uint64_t parameters; /* values in all tensors */
     nb_arena arena;
@@ -242,6 +250,7 @@ void nb_model_def_free(nb_model_def *m);
 
 /* The id of a tensor, -1 when the file has none. layer -1: of the whole model. */
 int nb_model_weight(const nb_model_def *m, int layer, nb_role role);
+uint64_t nb_model_dim(const nb_model_def *m, nb_dim dim); /* NB_DIM_ANY: 0 */
 bool nb_model_layer_is_local(const nb_model_def *m, int layer);
 bool nb_model_layer_rotates(const nb_model_def *m, int layer); /* queries and keys turn with their position */
 nb_attention_spec nb_model_attention(const nb_model_def *m, int layer);

@@ -1,4 +1,4 @@
-#include "model/plan.h"
+#include "model/adapt.h"
 
 #include <stdlib.h>
 
@@ -73,6 +73,7 @@ void nb_emit_matmul(nb_plan *p, const nb_model_def *m, int layer, nb_role weight
     op.bias = weight_or_none(m, layer, bias);
     op.add = add;
     nb_emit_op(p, op);
+    nb_emit_adapted(p, m, &op);
 }
 
 void nb_emit_rope(nb_plan *p, const nb_model_def *m, int layer, int buffer, size_t head)
@@ -108,7 +109,10 @@ nb_status nb_plan_build(const nb_model_def *model, nb_plan *plan, nb_error *err)
         nb_plan_free(plan);
         return nb_fail(err, NB_ERR_MEMORY, "%s: out of memory for the plan", nb_gguf_path(model->gguf));
     }
-    return NB_OK;
+    nb_status status = nb_plan_check_adapted(plan, model, err);
+    if (status != NB_OK)
+        nb_plan_free(plan);
+    return status;
 }
 
 void nb_plan_free(nb_plan *plan)

@@ -32,7 +32,7 @@ typedef struct nb_op_experts { /* weights of the model, a matrix or vector for e
     int gate, up, down, gate_bias, up_bias, down_bias;
 } nb_op_experts;
 
-enum { NB_PLAN_BUFFERS = 48 };
+enum { NB_PLAN_BUFFERS = 80 }; /* of models fewer than 48; adapters take up to 32 */
 
 typedef struct nb_op {
     nb_op_kind kind;

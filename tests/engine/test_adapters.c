@@ -1,0 +1,249 @@
+/* LoRA adapters while a model runs, against transformers with peft in float32: PEFT directories and the GGUF files that
+ * llama.cpp's converter makes of them, on GGUF files and on directories, one and two at once; what is refused. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "engine/engine.h"
+#include "support/allocations.h"
+#include "support/logits_file.h"
+
+#define LORA NB_TEST_DATA "/lora/"
+
+/* directory: the base is in tests/data/hf, too; gguf: adapter a has no patterns, so that a GGUF file can hold it */
+static const struct base {
+    const char *name;
+    bool directory, peft, gguf;
+} bases[] = {
+    {"llama-3.2-rope-scaled", true, true, false},
+    {"llama-mqa-wide-head", true, true, true},
+    {"gemma-3", true, true, true},
+    {"qwen2", true, true, true},
+    {"phi-3-sliding", false, false, true},
+};
+enum { BASES = sizeof bases / sizeof *bases };
+
+static nb_error err;
+
+static void must(nb_status status)
+{
+    if (status != NB_OK)
+        fail_msg("%s", err.message);
+}
+
+static const char *spell(char path[512], const char *folder, const char *name, const char *end)
+{
+    snprintf(path, 512, "%s%s%s", folder, name, end);
+    return path;
+}
+
+typedef struct run {
+    const char *path;
+    const nb_model_adapter *adapters;
+    size_t adapter_count, batch;
+    bool fast;
+    int threads;
+    nb_load_params *load;
+} run;
+
+/* logits of all tokens [tokens][vocabulary] */
+static float *logits_of(const run *r, const nb_logits_file *f)
+{
+    size_t tokens = (size_t)f->tokens, row = (size_t)f->vocabulary;
+    float *out = malloc(tokens * row * sizeof *out);
+    nb_model *m;
+    nb_session *s;
+    nb_model_params p = nb_model_defaults();
+    nb_session_params sp = {.context = tokens, .batch = tokens, .outputs = tokens, .kv_type = "f32"};
+    assert_non_null(out);
+    p.exact = !r->fast;
+    p.threads = r->threads ? r->threads : 2;
+    p.adapters = r->adapters;
+    p.adapter_count = r->adapter_count;
+    p.load = r->load;
+    must(nb_model_open(r->path, &p, &m, &err));
+    assert_int_equal(nb_model_vocabulary(m), row);
+    must(nb_session_open(m, &sp, &s, &err));
+    for (size_t at = 0, n; at < tokens; at += n) {
+        n = nb_min_size(r->batch ? r->batch : tokens, tokens - at);
+        must(nb_session_eval(s, f->ids + at, n, NB_LOGITS_ALL, &err));
+        for (size_t t = 0; t < n; t++)
+            memcpy(out + (at + t) * row, nb_session_row(s, t), row * sizeof *out);
+    }
+    nb_session_close(s);
+    nb_model_close(m);
+    return out;
+}
+
+static double worst_nmse(const run *r, const nb_logits_file *f)
+{
+    float *have = logits_of(r, f);
+    size_t row = (size_t)f->vocabulary;
+    double worst = 0;
+    for (int32_t t = 0; t < f->tokens; t++) {
+        double e = nb_nmse(have + (size_t)t * row, nb_logits_at(f, 0, t), row);
+        worst = e > worst || isnan(e) ? e : worst;
+    }
+    free(have);
+    return worst;
+}
+
+static void check(const char *what, const run *r, const nb_logits_file *f)
+{
+    double e = worst_nmse(r, f);
+    printf("%-60s %-12s NMSE %.2e\n", r->path + strlen(NB_TEST_DATA), what, e);
+    if (!(e <= 1e-10))
+        fail_msg("%s with %s: NMSE %g", r->path, what, e);
+}
+
+static void check_base(const struct base *b, const char *path)
+{
+    char one[512], two[512], file[512], logits[512];
+    nb_logits_file f, both;
+    assert_true(nb_logits_read(spell(logits, LORA, b->name, "-a.logits.bin"), &f));
+    assert_true(nb_logits_read(spell(logits, LORA, b->name, "-ab.logits.bin"), &both));
+    nb_model_adapter a[] = {{spell(one, LORA, b->name, "-a"), 1}}, g[] = {{spell(file, LORA, b->name, "-a.gguf"), 1}};
+    nb_model_adapter ab[] = {{one, 0.75f}, {spell(two, LORA, b->name, "-b"), -1.5f}};
+    if (b->peft) {
+        check("peft", &(run){.path = path, .adapters = a, .adapter_count = 1}, &f);
+        check("peft, chunks", &(run){.path = path, .adapters = a, .adapter_count = 1, .batch = 3, .threads = 1}, &f);
+        check("peft, two", &(run){.path = path, .adapters = ab, .adapter_count = 2}, &both);
+    }
+    if (b->gguf)
+        check("gguf", &(run){.path = path, .adapters = g, .adapter_count = 1}, &f);
+    if (b->gguf && b->peft) {
+        ab[0].path = file;
+        check("gguf, peft", &(run){.path = path, .adapters = ab, .adapter_count = 2}, &both);
+    }
+    nb_logits_free(&f);
+    nb_logits_free(&both);
+}
+
+static void test_logits(void **state)
+{
+    char path[512];
+    (void)state;
+    for (size_t i = 0; i < BASES; i++) {
+        check_base(&bases[i], spell(path, NB_TEST_DATA "/archs/", bases[i].name, ".gguf"));
+        if (bases[i].directory)
+            check_base(&bases[i], spell(path, NB_TEST_DATA "/hf/", bases[i].name, ""));
+    }
+}
+
+static void assert_same(float *a, float *b, const nb_logits_file *f)
+{
+    assert_memory_equal(a, b, (size_t)f->tokens * (size_t)f->vocabulary * sizeof *a);
+    free(a);
+    free(b);
+}
+
+/* scale 0 is no adapter at all; how tokens are cut and threads counted changes nothing either */
+static void test_bits(void **state)
+{
+    char path[512], adapter[512], logits[512];
+    nb_logits_file f;
+    nb_load_params nf4 = nb_load_defaults(NB_LOAD_NF4);
+    (void)state;
+    nb_model_adapter off = {spell(adapter, LORA, "llama-3.2-rope-scaled", "-a"), 0}, on = {adapter, 1};
+    assert_true(nb_logits_read(spell(logits, LORA, "llama-3.2-rope-scaled", "-a.logits.bin"), &f));
+    run plain = {.path = spell(path, NB_TEST_DATA "/hf/", "llama-3.2-rope-scaled", "")};
+    for (int fast = 0; fast < 2; fast++)
+        for (int load = 0; load < 2; load++) {
+            run r = plain;
+            r.fast = fast;
+            r.load = load ? &nf4 : NULL;
+            float *alone = logits_of(&r, &f);
+            r.adapters = &off;
+            r.adapter_count = 1;
+            assert_same(alone, logits_of(&r, &f), &f);
+            r.adapters = &on;
+            r.threads = 3;
+            float *whole = logits_of(&r, &f);
+            for (r.batch = 1; r.batch < 12; r.batch += 5) {
+                r.threads = 1 + (int)r.batch % 2;
+                float *copy = malloc((size_t)f.tokens * (size_t)f.vocabulary * sizeof *copy);
+                assert_non_null(copy);
+                memcpy(copy, whole, (size_t)f.tokens * (size_t)f.vocabulary * sizeof *copy);
+                assert_same(copy, logits_of(&r, &f), &f);
+            }
+            free(whole);
+        }
+    nb_logits_free(&f);
+}
+
+/* fast mode differs from the reference with an adapter about as much as without */
+static void test_fast(void **state)
+{
+    char path[512], adapter[512], logits[512];
+    nb_logits_file f;
+    (void)state;
+    for (size_t i = 0; i < BASES; i++) {
+        assert_true(nb_logits_read(spell(logits, LORA, bases[i].name, "-a.logits.bin"), &f));
+        nb_model_adapter a = {spell(adapter, LORA, bases[i].name, bases[i].gguf ? "-a.gguf" : "-a"), 1};
+        run r = {.path = spell(path, NB_TEST_DATA "/archs/", bases[i].name, ".gguf"),
+                 .adapters = &a,
+                 .adapter_count = 1,
+                 .fast = true};
+        double e = worst_nmse(&r, &f);
+        printf("%-60s %-12s NMSE %.2e\n", bases[i].name, "fast", e);
+        assert_true(e < 1e-3);
+        nb_logits_free(&f);
+    }
+}
+
+/* what the plan says is what is taken, adapters included, and a step takes nothing */
+static void test_memory(void **state)
+{
+    char path[512], adapter[512];
+    nb_model *with, *without;
+    nb_memory m = {0}, n = {0};
+    nb_context_params c;
+    nb_session_params sp = {.context = 64, .batch = 32};
+    (void)state;
+    nb_model_params p = nb_model_defaults();
+    nb_model_adapter a = {spell(adapter, LORA, "qwen2", "-a.gguf"), 1};
+    p.exact = true; /* nothing is copied */
+    p.threads = 2;
+    must(nb_model_look(spell(path, NB_TEST_DATA "/archs/", "qwen2", ".gguf"), &p, &without, &err));
+    p.adapters = &a;
+    p.adapter_count = 1;
+    must(nb_model_look(path, &p, &with, &err));
+    must(nb_session_plan(with, &sp, &c, &err));
+    must(nb_session_memory(with, &c, &m, &err));
+    must(nb_session_memory(without, &c, &n, &err));
+    /* rank 3; q 64 and k, v 32 rows, o 64, over 64 columns; float32; 3 layers */
+    assert_int_equal(m.weights_mapped - n.weights_mapped, 3 * (4 * 3 * 64 + 3 * (64 + 32 + 32 + 64)) * 4);
+    assert_true(m.buffers > n.buffers);
+    nb_model_close(with);
+    nb_model_close(without);
+    nb_session *s;
+    int32_t ids[] = {5, 6, 7, 8};
+    must(nb_model_open(path, &p, &with, &err));
+    must(nb_session_open(with, &sp, &s, &err));
+    must(nb_session_eval(s, ids, 4, NB_LOGITS_LAST, &err));
+    nb_allocations.count = 0;
+    must(nb_session_eval(s, ids, 4, NB_LOGITS_LAST, &err));
+    must(nb_session_eval(s, ids, 1, NB_LOGITS_LAST, &err));
+    assert_int_equal(nb_allocations.count, 0);
+    nb_session_close(s);
+    nb_model_close(with);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_logits),
+        cmocka_unit_test(test_bits),
+        cmocka_unit_test(test_fast),
+        cmocka_unit_test(test_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
