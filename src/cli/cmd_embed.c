@@ -157,6 +157,7 @@ int nb_cmd_embed(int argc, char **argv)
          "copy weights into a faster layout (default; --no-repack)"},
         NB_LOAD_OPTION_ROWS(o.model.load),
         {.name = ""},
+        NB_MODEL_ADAPTER_ROW(o.model),
     };
     nb_error err;
     inputs in = {0};

@@ -25,6 +25,7 @@ nb_model_options nb_model_options_defaults(void);
     {"exact", 0, NB_OPTION_FLAG, &(O).model.exact, NULL, "float32 throughout: slow, the reference"},                   \
     {"repack", 0, NB_OPTION_FLAG, &(O).model.repack, NULL, "copy weights into a faster layout (default; --no-repack)"}, \
     {"pre", 0, NB_OPTION_STRING, &(O).model.pre_tokenizer, "NAME", "pre-tokenizer, when the file names none that is known"}, \
+    NB_MODEL_ADAPTER_ROW(O),                                                                                           \
     NB_LOAD_OPTION_ROWS((O).load)
 /* clang-format on */
 
