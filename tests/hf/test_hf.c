@@ -210,6 +210,15 @@ static void test_refused(void **state)
          "\"quantization_config\": {\"quant_method\": \"gptq\"}, \"hidden_act\"", "gptq", NB_ERR_UNSUPPORTED},
         {"llama-2-mha", "config.json", "\"num_attention_heads\": 4", "\"num_attention_heads\": 5", "heads",
          NB_ERR_FORMAT},
+        {"falcon-7b", "config.json", "\"alibi\": false", "\"alibi\": true", "Falcon-RW", NB_ERR_UNSUPPORTED},
+        {"falcon-7b", "config.json", "\"parallel_attn\": true", "\"parallel_attn\": false", "Falcon-RW",
+         NB_ERR_UNSUPPORTED},
+        {"falcon-7b", "config.json", "\"num_attention_heads\": 3", "\"num_attention_heads\": 5",
+         "query_key_value.weight' cannot be cut into heads", NB_ERR_FORMAT},
+        {"falcon-7b", "config.json", "\"num_attention_heads\": 3", "\"num_attention_heads\": 37", "no head",
+         NB_ERR_FORMAT},
+        {"falcon-multi-head", "config.json", "gelu_pytorch_tanh", "quick_gelu", "activation", NB_ERR_UNSUPPORTED},
+        {"pythia", "config.json", "\"rotary_pct\": 0.25", "\"rotary_pct\": 0", "partial_rotary_factor", NB_ERR_FORMAT},
         {"gemma-3", "config.json", "\"query_pre_attn_scalar\": 32", "\"query_pre_attn_scalar\": 31",
          "query_pre_attn_scalar", NB_ERR_UNSUPPORTED},
         {"qwen2", "tokenizer.json", "{", "", "tokenizer.json", NB_ERR_FORMAT},
@@ -278,11 +287,29 @@ static void test_permutation(void **state)
         }
 }
 
+/* groups of queries with a key and a value: all queries, all keys, all values */
+static void test_ungrouped(void **state)
+{
+    (void)state;
+    enum { HEAD = 3 };
+    for (uint64_t queries = 1; queries <= 4; queries++)
+        for (uint64_t groups = 1; groups <= 3; groups++) {
+            uint64_t r = 0;
+            for (uint64_t part = 0; part < 3; part++) /* in the order of the file that is written */
+                for (uint64_t group = 0; group < groups; group++)
+                    for (uint64_t q = 0; q < (part ? 1 : queries); q++)
+                        for (uint64_t i = 0; i < HEAD; i++, r++)
+                            assert_int_equal(nb_hf_ungrouped(r, HEAD, queries, groups),
+                                             group * (queries + 2) * HEAD + (part ? queries + part - 1 : q) * HEAD + i);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_metadata), cmocka_unit_test(test_rope_styles), cmocka_unit_test(test_no_tokenizer),
-        cmocka_unit_test(test_refused),  cmocka_unit_test(test_cut),         cmocka_unit_test(test_permutation),
+        cmocka_unit_test(test_metadata),  cmocka_unit_test(test_rope_styles), cmocka_unit_test(test_no_tokenizer),
+        cmocka_unit_test(test_refused),   cmocka_unit_test(test_cut),         cmocka_unit_test(test_permutation),
+        cmocka_unit_test(test_ungrouped),
     };
     return cmocka_run_group_tests(tests, nb_folder_make, nb_folder_remove);
 }
