@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "cli/command.h"
+#include "convert/merge.h"
 #include "convert/source_loss.h"
 
 /* ---- what is asked for ---- */
@@ -194,6 +195,10 @@ nb_status nb_quantize_run(nb_quantize_options *o, const char *in, const char *ou
         o->params.imatrix_name = o->imatrix_path;
     }
     NB_TRY(open_source(o, in, &s, &again, err));
+    if (o->adapter_count) {
+        bool keep = o->params.mix == nb_mix_by_name(NB_STR("COPY"));
+        NB_TRY(nb_source_merge(s, o->adapters, o->adapter_count, keep, &s, err));
+    }
     nb_status status = NB_OK;
     if (nb_quantize_budget_given(&o->budget))
         status = nb_quantize_budget_choose(&o->budget, s, in, &o->params, err);

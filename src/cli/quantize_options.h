@@ -16,6 +16,8 @@ typedef struct nb_quantize_options {
     bool merge_shards;
     const nb_load_params *load; /* NULL, or how a directory is quantized before it is converted */
     bool type_is_default;       /* then what is quantized already becomes Q8_0 */
+    const nb_model_adapter *adapters; /* merged into the model first */
+    size_t adapter_count;
     nb_quantize_budget budget;
 } nb_quantize_options;
 
