@@ -37,6 +37,12 @@ GGUF_ARCH = {
     "mistral": "llama",
     "qwen2": "qwen2",
     "qwen3": "qwen3",
+    "mixtral": "llama",
+    "qwen2_moe": "qwen2moe",
+    "qwen3_moe": "qwen3moe",
+    "granitemoe": "granitemoe",
+    "granitemoeshared": "granitemoe",
+    "gpt_oss": "gpt-oss",
     "gemma": "gemma",
     "gemma2": "gemma2",
     "gemma3_text": "gemma3",
@@ -107,6 +113,26 @@ def head_dim_of(config):
     return config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
 
 
+def add_experts(w, config):
+    experts = config.get("num_experts") or config.get("num_local_experts")
+    if not experts:
+        return
+    w.add_expert_count(experts)
+    w.add_expert_used_count(config["num_experts_per_tok"])
+    if "moe_intermediate_size" in config:
+        w.add_expert_feed_forward_length(config["moe_intermediate_size"])
+    for key in ("shared_expert_intermediate_size", "shared_intermediate_size"):
+        if key in config:
+            w.add_expert_shared_feed_forward_length(config[key])
+    # The converter leaves it to the program, which knows one value of each family.
+    if "norm_topk_prob" in config:
+        w.add_expert_weights_norm(config["norm_topk_prob"])
+    if config.get("rope_type") == "yarn":
+        w.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        w.add_rope_scaling_factor(config["factor"])
+        w.add_rope_scaling_orig_ctx_len(config["original_max_position_embeddings"])
+
+
 def add_hyperparameters(w, config, arch):
     scaling = config.get("rope_scaling") or {}
     w.add_block_count(config["num_hidden_layers"])
@@ -130,6 +156,7 @@ def add_hyperparameters(w, config, arch):
     if scaling.get("type") == "longrope":
         w.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
         w.add_rope_scaling_orig_ctx_len(config["original_max_position_embeddings"])
+    add_experts(w, config)
     if arch == "opt":
         w.add_bool("opt.norm_first", config["do_layer_norm_before"])
         w.add_string("opt.activation", config["activation_function"])
@@ -271,6 +298,20 @@ def queries_first(x, config):
     return np.concatenate([p.reshape(-1, *x.shape[3:]) for p in (x[:, :-2], x[:, -2], x[:, -1])])
 
 
+def stacked_experts(tensors):
+    """One tensor for the matrices of all experts of a layer, where each has its own."""
+    stacks = {}
+    for name, x in tensors.items():
+        before, experts, behind = name.partition(".experts.")
+        number, _, rest = behind.partition(".")
+        if experts and number.isdigit():
+            stacks.setdefault(before + experts + rest, {})[int(number)] = x
+        else:
+            yield name, x
+    for name, stack in stacks.items():
+        yield name, np.stack([stack[i] for i in range(len(stack))])
+
+
 def stacked_norms(tensors):
     """A norm for each head: one tensor with a row a head."""
     rows = {}
@@ -291,8 +332,10 @@ def converted(config, arch, tensors):
         tensors = dict(fused_qkv(tensors))
     if arch == "stablelm":
         tensors = dict(stacked_norms(tensors))
+    tensors = dict(stacked_experts(tensors))
     names = gguf.get_tensor_name_map(next(a for a, n in gguf.MODEL_ARCH_NAMES.items() if n == arch),
                                      config["num_hidden_layers"])
+    dense_names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
     if (config.get("rope_scaling") or {}).get("rope_type") == "llama3":
         yield "rope_freqs.weight", llama3_rope_factors(config)
     if (config.get("rope_scaling") or {}).get("type") == "longrope":
@@ -313,11 +356,14 @@ def converted(config, arch, tensors):
             continue
         if arch == "gpt2" and ".c_" in name and x.ndim > 1:  # Conv1D keeps columns first
             x = np.ascontiguousarray(x.T)
-        yield name if ".attn_qkv." in name else names.get_name(name, try_suffixes=(".weight", ".bias")), x
+        known = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if not known:  # a layer without experts in a family of experts
+            known = dense_names.get_name(name, try_suffixes=(".weight", ".bias"))
+        yield name if ".attn_qkv." in name else known, x
 
 
 def add_tensor(w, name, x, kind):
-    kind = kind if x.ndim > 1 else Type.F32
+    kind = kind if x.ndim > 1 and "_gate_inp" not in name else Type.F32
     w.add_tensor(name, quants.quantize(np.ascontiguousarray(x), kind), raw_dtype=kind)
 
 

@@ -353,20 +353,24 @@ void nb_cpu_run_experts(nb_context *x, const nb_op *op, size_t rows, int member,
     size_t begin, end;
     if (rows == 0)
         return;
+    bool alone = rows == 1; /* no work to share before the matrices: member 0 does it */
     nb_team_share(rows, 1, member, members, &begin, &end);
-    route(&j, begin, end);
-    if (rows > 1)
+    if (!alone)
+        route(&j, begin, end);
+    if (!alone)
         nb_team_barrier(team);
+    if (alone && member == 0)
+        route(&j, 0, 1);
     if (member == 0)
         group(&j);
-    if (rows == 1 && member == 0)
+    if (alone && member == 0)
         write_inputs(&j, 0, 1);
     nb_team_barrier(team);
     if (x->tap) {
         show_input(&j, op->experts.gate);
         show_input(&j, op->experts.up);
     }
-    if (rows > 1) {
+    if (!alone) {
         write_inputs(&j, member, members);
         nb_team_barrier(team);
     }
