@@ -43,25 +43,41 @@ static bool wanted(const calibration *c, nb_str name)
     return nb_str_starts(name, NB_STR("blk.")) || (c->params->output && nb_str_eqz(name, "output.weight"));
 }
 
+/* Queries, keys and values, or gate and up, may be parts of one tensor: it is one entry, and the first part's input is all. */
+static bool is_another_part(const calibration *c, int weight)
+{
+    const nb_model_def *def = c->model->def;
+    for (size_t i = 0; i < def->weight_count; i++)
+        if (c->sums[i].squares && nb_str_eq(def->weights[i].tensor->name, def->weights[weight].tensor->name))
+            return true;
+    return false;
+}
+
+static nb_status make_sum(calibration *c, int weight, nb_error *err)
+{
+    const nb_gguf_tensor *t = c->model->def->weights[weight].tensor;
+    sums *s = &c->sums[weight];
+    if (!wanted(c, t->name) || is_another_part(c, weight))
+        return NB_OK;
+    s->columns = (size_t)t->dims[0];
+    s->matrices = (size_t)(t->dims[2] * t->dims[3]);
+    s->squares = NB_ARRAY(&c->arena, double, s->columns * s->matrices);
+    s->count = NB_ARRAY(&c->arena, double, s->matrices);
+    if (!s->squares || !s->count)
+        return nb_fail_memory(err, "sums", s->columns * s->matrices * sizeof *s->squares);
+    return NB_OK;
+}
+
 static nb_status make_sums(calibration *c, nb_error *err)
 {
     const nb_model_def *def = c->model->def;
+    int weights[3];
     c->sums = NB_ARRAY(&c->arena, sums, def->weight_count);
     if (!c->sums)
         return nb_fail_memory(err, "sums", def->weight_count * sizeof *c->sums);
-    for (size_t i = 0; i < c->model->plan.op_count; i++) {
-        const nb_op *op = &c->model->plan.ops[i];
-        const nb_gguf_tensor *t = op->weight >= 0 ? def->weights[op->weight].tensor : NULL;
-        if (!t || t->n_dims < 2 || op->kind == NB_OP_EMBED || !wanted(c, t->name) || c->sums[op->weight].squares)
-            continue;
-        sums *s = &c->sums[op->weight];
-        s->columns = (size_t)t->dims[0];
-        s->matrices = (size_t)(t->dims[2] * t->dims[3]);
-        s->squares = NB_ARRAY(&c->arena, double, s->columns * s->matrices);
-        s->count = NB_ARRAY(&c->arena, double, s->matrices);
-        if (!s->squares || !s->count)
-            return nb_fail_memory(err, "sums", s->columns * s->matrices * sizeof *s->squares);
-    }
+    for (size_t i = 0; i < c->model->plan.op_count; i++)
+        for (int n = nb_op_matrices(&c->model->plan.ops[i], weights); n > 0; n--)
+            NB_TRY(make_sum(c, weights[n - 1], err));
     return NB_OK;
 }
 
