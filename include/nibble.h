@@ -170,8 +170,12 @@ typedef enum nb_normalize { NB_NORMALIZE_MODEL, NB_NORMALIZE_NO, NB_NORMALIZE_YE
 typedef struct nb_embed_params {
     nb_pooling pooling;     /* NB_POOLING_MODEL */
     nb_normalize normalize; /* to a length of 1; NB_NORMALIZE_MODEL: unless the file says no */
-    bool truncate;          /* cut a text that is longer than the model's positions; else it is NB_ERR_LIMIT */
+    bool truncate;          /* cut a text that is longer than sentence-transformers' max_seq_length, where the file says
+                             * one, or the model's positions; else only more than the positions are NB_ERR_LIMIT */
     size_t batch;           /* tokens computed together; 0: 512. A text that every token sees whole is never cut by it */
+    /* One of the prompts that the file names (sentence-transformers' "query", "document"): its text is put before each
+     * text. NULL: the file's default, if it has one; "": none. NB_ERR_ARGUMENT names those that there are. */
+    const char *prompt_name;
 } nb_embed_params;
 
 typedef struct nb_embed_input { /* a text, with the model's special tokens added; or, where ids is not NULL, its ids as they are */
@@ -185,7 +189,8 @@ NB_API nb_embed_params nb_embed_defaults(void);
 NB_API size_t nb_model_embedding(const nb_model *model); /* floats of an embedding */
 
 /* Computes an embedding of each input into out [count][nb_model_embedding]. Any model can: an encoder, or a decoder
- * without its head. Inputs of different lengths share steps without padding, and none changes another's result. *tokens
+ * without its head, and then through the dense layers of sentence-transformers that the file has. Inputs of different
+ * lengths share steps without padding, and none changes another's result. *tokens
  * (may be NULL) is set to the tokens computed. NB_ERR_ARGUMENT for an input without tokens or an id outside the vocabulary;
  * errors name the input, counted from 0. Takes memory for the call alone; threads may call it at once on one model. */
 NB_API nb_status nb_embed(nb_model *model, const nb_embed_input *inputs, size_t count, const nb_embed_params *params, float *out,

@@ -149,15 +149,17 @@ int nb_cmd_embed(int argc, char **argv)
         {"pooling", 0, NB_OPTION_STRING, &o.pooling, "P", "mean, cls or last (default: as the model says)"},
         {"normalize", 0, NB_OPTION_FLAG, &normalize, NULL, "scale to a length of 1 (default; --no-normalize)"},
         {"truncate", 0, NB_OPTION_FLAG, &o.embed.truncate, NULL,
-         "cut texts that are longer than the model's positions"},
+         "cut texts that are longer than the model says (max_seq_length), or than its positions"},
+        {"prompt-name", 0, NB_OPTION_STRING, &o.embed.prompt_name, "NAME",
+         "put this prompt of the model (query, document...) before each text; \"\": none"},
         {"file", 'f', NB_OPTION_STRING, &o.file, "FILE", "embed each line of FILE"},
         {"threads", 't', NB_OPTION_INT, &o.model.model.threads, "N", "threads (default: one a processor)"},
         {"exact", 0, NB_OPTION_FLAG, &o.model.model.exact, NULL, "float32 throughout: slow, the reference"},
         {"repack", 0, NB_OPTION_FLAG, &o.model.model.repack, NULL,
          "copy weights into a faster layout (default; --no-repack)"},
+        NB_MODEL_ADAPTER_ROW(o.model),
         NB_LOAD_OPTION_ROWS(o.model.load),
         {.name = ""},
-        NB_MODEL_ADAPTER_ROW(o.model),
     };
     nb_error err;
     inputs in = {0};

@@ -3,7 +3,9 @@
  * A step is packed with spans of whole texts, without padding between them. A text that every token sees whole must be in
  * one step; a causal one may go on in the next. Pages of the cache are taken in turn from a ring that holds the texts of
  * two steps, so nothing is ever moved or freed. */
+#include "engine/embed_prompt.h"
 #include "engine/engine.h"
+#include "format/embedding_keys.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -12,21 +14,22 @@ enum { DEFAULT_BATCH = 512, MOST_SPANS = 128 };
 
 nb_embed_params nb_embed_defaults(void) { return (nb_embed_params){.normalize = NB_NORMALIZE_MODEL}; }
 
-size_t nb_model_embedding(const nb_model *m) { return m->plan.buffers[m->plan.hidden].width; }
+size_t nb_model_embedding(const nb_model *m) { return m->embed_head.width; }
 
 typedef struct piece {    /* a span of the step */
     size_t text, outputs; /* whose; wanted rows */
-    bool ends;            /* its text */
 } piece;
 
 typedef struct embedding {
     nb_model *model;
     nb_pooling pooling;
     bool normalize;
-    size_t width;
+    size_t width; /* of hidden states */
+    nb_str prompt;
+    size_t cut; /* where the file says that a text ends which is cut; 0: at the model's positions */
     nb_ids *texts;
     size_t count;
-    float *out; /* [count][width] */
+    double *pooled; /* [count][width] */
 
     nb_context_params params;
     nb_context *context;
@@ -38,7 +41,6 @@ typedef struct embedding {
     nb_span *spans;
     piece *pieces;
     nb_batch batch;
-    double *sum; /* [width] of the text under way */
 } embedding;
 
 /* ---- what to compute ---- */
@@ -65,6 +67,8 @@ static nb_status choose_pooling(embedding *e, const nb_embed_params *params, nb_
 static nb_status fit_text(const embedding *e, size_t i, bool truncate, nb_error *err)
 {
     size_t most = e->model->def->h.context;
+    if (truncate && e->cut > 0)
+        most = nb_min_size(most, e->cut);
     nb_ids *ids = &e->texts[i];
     if (ids->count == 0)
         return nb_fail(err, NB_ERR_ARGUMENT, "text %zu is empty: this model makes no tokens of it", i);
@@ -85,25 +89,45 @@ static nb_status fit_text(const embedding *e, size_t i, bool truncate, nb_error 
     return NB_OK;
 }
 
-static nb_status read_input(const nb_model *m, const nb_embed_input *input, nb_ids *ids, nb_error *err)
+static nb_status encode(const embedding *e, nb_str text, nb_ids *ids, nb_error *err)
+{
+    nb_buf joined = {0};
+    if (e->prompt.n == 0)
+        return nb_tokenizer_encode(e->model->tokenizer, text, NB_ENCODE_ADD_SPECIAL, ids, err);
+    nb_buf_add(&joined, e->prompt.p, e->prompt.n);
+    nb_buf_add(&joined, text.p, text.n);
+    nb_status status = joined.failed ? nb_fail_memory(err, "a text", text.n)
+                                     : nb_tokenizer_encode(e->model->tokenizer, nb_buf_view(&joined),
+                                                           NB_ENCODE_ADD_SPECIAL, ids, err);
+    nb_buf_free(&joined);
+    return status;
+}
+
+static nb_status read_input(const embedding *e, const nb_embed_input *input, nb_ids *ids, nb_error *err)
 {
     if (!input->ids)
-        return nb_tokenizer_encode(m->tokenizer, (nb_str){input->text, input->bytes}, NB_ENCODE_ADD_SPECIAL, ids, err);
+        return encode(e, (nb_str){input->text, input->bytes}, ids, err);
     for (size_t i = 0; i < input->count; i++)
         if (!nb_ids_add(ids, input->ids[i]))
             return nb_fail(err, NB_ERR_MEMORY, "out of memory");
     return NB_OK;
 }
 
-static nb_status read_inputs(embedding *e, const nb_embed_input *inputs, bool truncate, size_t *tokens, nb_error *err)
+static nb_status read_inputs(embedding *e, const nb_embed_input *inputs, const nb_embed_params *params, size_t *tokens,
+                             nb_error *err)
 {
+    uint64_t cut = 0;
+    NB_TRY(nb_embed_prompt(e->model->gguf, params->prompt_name, &e->prompt, err));
+    if (nb_gguf_find(e->model->gguf, NB_EMBEDDING_LENGTH))
+        NB_TRY(nb_gguf_get_u64(e->model->gguf, NB_EMBEDDING_LENGTH, &cut, err));
+    e->cut = (size_t)cut;
     e->texts = calloc(e->count, sizeof *e->texts);
     if (!e->texts)
         return nb_fail(err, NB_ERR_MEMORY, "out of memory");
     *tokens = 0;
     for (size_t i = 0; i < e->count; i++) {
-        NB_TRY(read_input(e->model, &inputs[i], &e->texts[i], err));
-        NB_TRY(fit_text(e, i, truncate, err));
+        NB_TRY(read_input(e, &inputs[i], &e->texts[i], err));
+        NB_TRY(fit_text(e, i, params->truncate, err));
         *tokens += e->texts[i].count;
     }
     return NB_OK;
@@ -143,8 +167,8 @@ static nb_status make_context(embedding *e, nb_error *err)
     e->outputs = calloc(p->max_outputs, sizeof *e->outputs);
     e->spans = calloc(p->max_spans, sizeof *e->spans);
     e->pieces = calloc(p->max_spans, sizeof *e->pieces);
-    e->sum = calloc(e->width, sizeof *e->sum);
-    if (!e->tables || !e->tokens || !e->outputs || !e->spans || !e->pieces || !e->sum)
+    e->pooled = calloc(e->count, e->width * sizeof *e->pooled);
+    if (!e->tables || !e->tokens || !e->outputs || !e->spans || !e->pieces || !e->pooled)
         return nb_fail(err, NB_ERR_MEMORY, "out of memory");
     return NB_OK;
 }
@@ -191,7 +215,7 @@ static void add_span(embedding *e, size_t n)
         span->page_count[g] = e->params.max_pages[g] ? pages_of(ids->count) : 0;
     }
     size_t outputs = want_outputs(e, b->n_tokens, n, begins, ends);
-    e->pieces[b->n_spans++] = (piece){e->text, outputs, ends};
+    e->pieces[b->n_spans++] = (piece){e->text, outputs};
     memcpy(e->tokens + b->n_tokens, ids->id + e->done, n * sizeof *ids->id);
     b->n_tokens += n;
     e->done = ends ? 0 : e->done + n;
@@ -209,33 +233,17 @@ static void fill_step(embedding *e)
     }
 }
 
-static void finish_text(const embedding *e, size_t text)
-{
-    float *out = e->out + text * e->width;
-    double count = e->pooling == NB_POOLING_MEAN ? (double)e->texts[text].count : 1, square = 0;
-    for (size_t i = 0; i < e->width; i++) {
-        e->sum[i] /= count;
-        square += e->sum[i] * e->sum[i];
-    }
-    double scale = e->normalize && square > 0 ? 1 / sqrt(square) : 1;
-    for (size_t i = 0; i < e->width; i++) {
-        out[i] = (float)(e->sum[i] * scale);
-        e->sum[i] = 0;
-    }
-}
-
 static void collect(embedding *e)
 {
     size_t row = 0;
     for (size_t s = 0; s < e->batch.n_spans; s++) {
         const piece *p = &e->pieces[s];
+        double *sum = e->pooled + p->text * e->width;
         for (size_t i = 0; i < p->outputs; i++) {
             const float *x = e->model->backend->logits(e->context, row++);
             for (size_t k = 0; k < e->width; k++)
-                e->sum[k] += (double)x[k];
+                sum[k] += (double)x[k];
         }
-        if (p->ends)
-            finish_text(e, p->text);
     }
 }
 
@@ -253,6 +261,32 @@ static nb_status run_all(embedding *e, nb_error *err)
     return NB_OK;
 }
 
+/* one text's vector to a length of 1, where that is wanted, as floats */
+static void write_vector(const embedding *e, const double *x, size_t width, float *out)
+{
+    double square = 0;
+    for (size_t i = 0; i < width; i++)
+        square += x[i] * x[i];
+    double scale = e->normalize && square > 0 ? 1 / sqrt(square) : 1;
+    for (size_t i = 0; i < width; i++)
+        out[i] = (float)(x[i] * scale);
+}
+
+/* sums become means, pass the dense layers, and are written */
+static nb_status finish(embedding *e, float *out, nb_error *err)
+{
+    const nb_embed_head *head = &e->model->embed_head;
+    double *made = NULL;
+    for (size_t t = 0; e->pooling == NB_POOLING_MEAN && t < e->count; t++)
+        for (size_t i = 0; i < e->width; i++)
+            e->pooled[t * e->width + i] /= (double)e->texts[t].count;
+    NB_TRY(nb_embed_head_run(head, e->pooled, e->count, &made, err));
+    for (size_t t = 0; t < e->count; t++)
+        write_vector(e, (made ? made : e->pooled) + t * head->width, head->width, out + t * head->width);
+    free(made);
+    return NB_OK;
+}
+
 static void embedding_free(embedding *e)
 {
     if (e->context)
@@ -265,27 +299,29 @@ static void embedding_free(embedding *e)
     free(e->outputs);
     free(e->spans);
     free(e->pieces);
-    free(e->sum);
+    free(e->pooled);
 }
 
 nb_status nb_embed(nb_model *m, const nb_embed_input *inputs, size_t count, const nb_embed_params *params, float *out,
                    size_t *tokens, nb_error *err)
 {
     nb_embed_params defaults = nb_embed_defaults();
-    embedding e = {.model = m, .count = count, .out = out, .width = nb_model_embedding(m)};
+    embedding e = {.model = m, .count = count, .width = m->plan.buffers[m->plan.hidden].width};
     size_t total = 0;
     if (!m->weights)
         return nb_fail(err, NB_ERR_ARGUMENT, "the model was opened for a look only");
     params = params ? params : &defaults;
     nb_status status = choose_pooling(&e, params, err);
     if (status == NB_OK && count > 0)
-        status = read_inputs(&e, inputs, params->truncate, &total, err);
+        status = read_inputs(&e, inputs, params, &total, err);
     if (status == NB_OK && count > 0) {
         plan_context(&e, total, params->batch);
         status = make_context(&e, err);
     }
     if (status == NB_OK)
         status = run_all(&e, err);
+    if (status == NB_OK && count > 0)
+        status = finish(&e, out, err);
     if (status == NB_OK && tokens)
         *tokens = total;
     embedding_free(&e);

@@ -4,18 +4,19 @@
 
 #include <pthread.h>
 
+#include "engine/embed_head.h"
 #include "engine/sampler.h"
-#include "model/backend.h"
 #include "format/adapter.h"
+#include "model/backend.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
 
 struct nb_model {
     nb_gguf *gguf;
     nb_model_def *def;
-    nb_plan plan;
     nb_adapter **adapters; /* what def points into, too */
     size_t adapter_count;
+    nb_plan plan;
     nb_tokenizer *tokenizer;
     nb_template *chat;     /* NULL: the file has none, or one that does not compile */
     nb_status chat_status; /* of compiling it */
@@ -23,6 +24,7 @@ struct nb_model {
     nb_str bos, eos; /* their text, for templates */
     const nb_backend *backend;
     nb_weights_params weights_params;
+    nb_embed_head embed_head;
     nb_weights *weights;  /* NULL when opened for a look only */
     pthread_mutex_t lock; /* the backend's team runs one step at a time */
 };

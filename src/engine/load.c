@@ -67,6 +67,7 @@ static nb_status look(nb_model *m, const char *path, const nb_model_params *para
         m->weights_params.int8_threshold = (float)nb_gguf_elem_f64(threshold, 0);
     NB_TRY(load_adapters(m, params, err));
     NB_TRY(nb_plan_build(m->def, &m->plan, err));
+    NB_TRY(nb_embed_head_read(m->gguf, m->plan.buffers[m->plan.hidden].width, &m->embed_head, err));
     NB_TRY(nb_tokenizer_from_gguf(m->gguf, params->pre_tokenizer, &m->tokenizer, err));
     NB_TRY(check_vocabulary(m, err));
     return load_template(m, err);
@@ -135,10 +136,10 @@ void nb_model_close(nb_model *m)
     nb_tokenizer_free(m->tokenizer);
     nb_plan_free(&m->plan);
     nb_model_def_free(m->def);
-    nb_gguf_close(m->gguf);
     for (size_t i = 0; i < m->adapter_count; i++)
         nb_adapter_free(m->adapters[i]);
     free(m->adapters);
+    nb_gguf_close(m->gguf);
     pthread_mutex_destroy(&m->lock);
     free(m);
 }

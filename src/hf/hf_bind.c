@@ -6,7 +6,7 @@
 
 /* ---- which tensors ---- */
 
-static const nb_type_info *type_of(nb_dtype dtype)
+const nb_type_info *nb_hf_type_of(nb_dtype dtype)
 {
     switch (dtype) {
     case NB_DTYPE_F16: return nb_type_get(NB_TYPE_F16);
@@ -36,6 +36,14 @@ static nb_status grow(nb_hf *h, nb_error *err)
         return nb_fail_memory(err, "tensors", cap * sizeof *made);
     h->made = made;
     h->tensor_cap = cap;
+    return NB_OK;
+}
+
+nb_status nb_hf_add(nb_hf *h, const nb_source_tensor *tensor, const nb_hf_made *made, nb_error *err)
+{
+    NB_TRY(grow(h, err));
+    h->made[h->source.tensor_count] = *made;
+    h->tensors[h->source.tensor_count++] = *tensor;
     return NB_OK;
 }
 
@@ -105,7 +113,7 @@ static const void *mapped(const nb_hf_made *made, const nb_source_tensor *out)
 {
     const nb_checkpoint_tensor *t = made->from;
     size_t size = nb_dtype_bytes(t->dtype);
-    if (made->linear || !t->contiguous || size != out->type->block_bytes || type_of(t->dtype) != out->type ||
+    if (made->linear || !t->contiguous || size != out->type->block_bytes || nb_hf_type_of(t->dtype) != out->type ||
         (uintptr_t)t->data % size != 0)
         return NULL;
     if (made->change == NB_HF_SKIP_2)
@@ -118,7 +126,7 @@ static nb_status add_tensor(nb_hf *h, nb_str name, const nb_checkpoint_tensor *t
 {
     NB_TRY(grow(h, err));
     nb_hf_made made = {.from = t, .change = change};
-    nb_source_tensor out = {.name = {nb_arena_strdup(&h->arena, name), name.n}, .type = type_of(t->dtype)};
+    nb_source_tensor out = {.name = {nb_arena_strdup(&h->arena, name), name.n}, .type = nb_hf_type_of(t->dtype)};
     if (!out.name.p)
         return nb_fail_memory(err, "tensors", name.n);
     NB_TRY(h->quanto ? nb_hf_quanto_find(h, t, &made.linear, err) : nb_hf_bnb_find(h, t, &made.linear, err));
@@ -141,6 +149,25 @@ static nb_status add_tensor(nb_hf *h, nb_str name, const nb_checkpoint_tensor *t
         NB_TRY(head_rows(h, t, change, out.n_dims < 2 ? out.dims[0] : out.dims[1], &made.head, err));
     if (change == NB_HF_GROUPED)
         NB_TRY(set_groups(h, t, out.n_dims < 2 ? out.dims[0] : out.dims[1], &made, err));
+    out.data = mapped(&made, &out);
+    h->made[h->source.tensor_count] = made;
+    h->tensors[h->source.tensor_count++] = out;
+    return NB_OK;
+}
+
+nb_status nb_hf_add_tensor(nb_hf *h, const char *name, const nb_checkpoint_tensor *t, nb_error *err)
+{
+    NB_TRY(grow(h, err));
+    nb_hf_made made = {.from = t, .change = NB_HF_AS_IS};
+    nb_str copy = {nb_arena_strdup(&h->arena, nb_str_of(name)), strlen(name)};
+    nb_source_tensor out = {.name = copy, .type = nb_hf_type_of(t->dtype)};
+    if (!copy.p)
+        return nb_fail_memory(err, "tensors", copy.n);
+    if (!out.type)
+        return bad_shape(t, err, "holds no floating-point numbers");
+    NB_TRY(set_shape(&made, &out, err));
+    if (out.n_dims < 2)
+        out.type = nb_type_get(NB_TYPE_F32);
     out.data = mapped(&made, &out);
     h->made[h->source.tensor_count] = made;
     h->tensors[h->source.tensor_count++] = out;
@@ -225,8 +252,13 @@ static nb_status bind_part(nb_hf *h, const nb_hf_tensor_row *row, int block, boo
 static nb_status bind_row(nb_hf *h, const nb_hf_tensor_row *row, int block, nb_error *err)
 {
     bool tied = row->flags & NB_HF_TIED && nb_hf_config_flag(h, "tie_word_embeddings", h->arch->tied);
-    if (tied)
+    bool sparse = false;
+    if (row->flags & (NB_HF_SPARSE | NB_HF_DENSE))
+        NB_TRY(nb_hf_is_sparse(h, block, &sparse, err));
+    if (tied || row->flags & (sparse ? NB_HF_DENSE : NB_HF_SPARSE))
         return NB_OK;
+    if (row->change >= NB_HF_EXPERTS)
+        return nb_hf_bind_experts(h, row, block, err);
     bool optional = row->flags & (NB_HF_OPTIONAL | NB_HF_TIED);
     NB_TRY(bind_part(h, row, block, false, optional, err));
     if (!(row->flags & (NB_HF_BIAS | NB_HF_BIAS_OPTIONAL)))

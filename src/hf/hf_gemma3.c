@@ -1,4 +1,5 @@
-/* gemma3: the text part of Gemma 3. Its norms multiply by 1 + weight: the 1 is added here. */
+/* gemma3: the text part of Gemma 3; gemma-embedding: EmbeddingGemma, the same without causality and head. Their norms multiply
+ * by 1 + weight: the 1 is added here. */
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", NULL};
@@ -78,7 +79,7 @@ static nb_status check_scale(const nb_hf *h, uint64_t dim, nb_error *err)
     return NB_OK;
 }
 
-static nb_status configure(nb_hf *h, nb_error *err)
+static nb_status configure_any(nb_hf *h, nb_error *err)
 {
     uint64_t dim = 256, pattern;
     NB_TRY(nb_hf_expect(h, "hidden_activation|hidden_act", "gelu_pytorch_tanh", err));
@@ -93,6 +94,24 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return nb_hf_rope(h, dim, 1000000, err);
 }
 
+static nb_status configure(nb_hf *h, nb_error *err)
+{
+    if (nb_hf_config_flag(h, "use_bidirectional_attention", false))
+        return nb_tree_bad(&h->config, nb_hf_config(h, "use_bidirectional_attention"), err, NB_ERR_UNSUPPORTED,
+                           "is true: such a model has no next token; Gemma3TextModel is the class of embeddings");
+    return configure_any(h, err);
+}
+
+static nb_status configure_embedding(nb_hf *h, nb_error *err)
+{
+    if (!nb_hf_config_flag(h, "use_bidirectional_attention", false))
+        return nb_tree_bad(&h->config, nb_hf_config(h, "architectures"), err, NB_ERR_UNSUPPORTED,
+                           "names Gemma3TextModel without use_bidirectional_attention; only EmbeddingGemma, which has it, "
+                           "is known by this class");
+    nb_hf_put_bool(h, nb_hf_key(h, "attention.causal"), false);
+    return configure_any(h, err);
+}
+
 const nb_hf_arch nb_hf_arch_gemma3 = {
     .gguf = "gemma3",
     .classes = classes,
@@ -103,4 +122,18 @@ const nb_hf_arch nb_hf_arch_gemma3 = {
     .ignored = ignored,
     .tied = true,
     .configure = configure,
+};
+
+static const char *const embedding_classes[] = {"Gemma3TextModel", NULL};
+static const char *const embedding_prefixes[] = {"", "model.", NULL};
+
+const nb_hf_arch nb_hf_arch_gemma_embedding = {
+    .gguf = "gemma-embedding",
+    .classes = embedding_classes,
+    .model_type = "gemma3_text",
+    .prefixes = embedding_prefixes,
+    .tensors = tensors,
+    .keys = keys,
+    .tied = true,
+    .configure = configure_embedding,
 };

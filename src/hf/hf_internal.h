@@ -8,13 +8,20 @@
 #include "hf/hf_arch.h"
 #include "hf/hf_linear.h"
 
-enum { NB_HF_CONFIG_BYTES = 16 << 20, NB_HF_TOKENIZER_BYTES = 512 << 20 };
+enum { NB_HF_CONFIG_BYTES = 16 << 20, NB_HF_TOKENIZER_BYTES = 512 << 20, NB_HF_MODULES = 8 };
+
+typedef struct nb_hf_stack { /* the matrices of a layer's experts */
+    const nb_checkpoint_tensor *const *each; /* [experts]; NULL: all are in one tensor, */
+    uint64_t source_rows, first;             /* so many rows of it an expert's, and where those that are wanted begin */
+    uint64_t experts, rows, columns;
+} nb_hf_stack;
 
 typedef struct nb_hf_made { /* where a tensor's values come from */
     const nb_checkpoint_tensor *from;
     nb_hf_change change;
     uint64_t head; /* rows of a head, for the permutations */
     uint64_t groups, queries; /* NB_HF_GROUPED: key heads, and queries of each */
+    const nb_hf_stack *stack; /* NULL: one matrix */
     const nb_hf_linear *linear; /* NULL: values are those of `from`; else quantized by bitsandbytes, or on the way */
 } nb_hf_made;
 
@@ -33,6 +40,7 @@ struct nb_hf {
     nb_str class_name;
     const char *prefix; /* of names that begin with '~' */
     nb_checkpoint *checkpoint;
+    nb_checkpoint *modules[NB_HF_MODULES]; /* dense layers of sentence-transformers */
     nb_gguf_value *values; /* source.values, to grow */
     size_t value_cap;
     nb_source_tensor *tensors; /* source.tensors, to grow */
@@ -66,7 +74,7 @@ bool nb_hf_has(const nb_hf *h, const char *key);
 /* rope.*: bases, scaling, factors; both styles of config.json. dim: values of a head that turn; base: what transformers takes
  * when config.json has none. */
 nb_status nb_hf_rope(nb_hf *h, uint64_t dim, double base, nb_error *err);
-nb_status nb_hf_pooling(nb_hf *h, nb_error *err); /* modules.json of sentence-transformers */
+nb_status nb_hf_sentence(nb_hf *h, nb_error *err); /* sentence-transformers' files, once all else is read */
 void nb_hf_set_readers(nb_hf *h);                 /* source.read and forget */
 void nb_hf_arch_classes(nb_buf *out);             /* names of what is known, for messages */
 nb_status nb_hf_keys(nb_hf *h, nb_error *err);    /* keys of the architecture's table */
@@ -82,9 +90,22 @@ nb_status nb_hf_quanto_find(nb_hf *h, const nb_checkpoint_tensor *data, const nb
 bool nb_hf_quanto_is_part(const nb_hf *h, nb_str name);
 bool nb_hf_bnb_is_part(const nb_hf *h, nb_str name); /* statistics of a quantized weight */
 
+/* Experts: hf_experts.c. */
+nb_status nb_hf_is_sparse(const nb_hf *h, int block, bool *is, nb_error *err); /* the layer has some */
+nb_status nb_hf_bind_experts(nb_hf *h, const nb_hf_tensor_row *row, int block, nb_error *err);
+void nb_hf_read_stack(const nb_source_tensor *out, const nb_hf_made *made, uint64_t row, uint64_t count, char *dst);
+void nb_hf_forget_stack(const nb_hf *h, const nb_hf_made *made, uint64_t row, uint64_t count);
+/* Values [first, first + count) of a tensor in out's type. */
+void nb_hf_read_values(const nb_source_tensor *out, const nb_checkpoint_tensor *t, uint64_t first, uint64_t count,
+                       void *dst);
+const nb_type_info *nb_hf_type_of(nb_dtype dtype); /* that holds its numbers; NULL: they are no floats */
+nb_status nb_hf_add(nb_hf *h, const nb_source_tensor *tensor, const nb_hf_made *made, nb_error *err);
+
 /* tokenizer.*; vocab_size: rows of the embedding, 0 when unknown. */
 nb_status nb_hf_tokenizer(nb_hf *h, uint64_t vocab_size, nb_error *err);
 
+/* A tensor of another checkpoint than the model's own, which must stay open, as it is. */
+nb_status nb_hf_add_tensor(nb_hf *h, const char *name, const nb_checkpoint_tensor *t, nb_error *err);
 /* A tensor that is in no file: rope_freqs and the like. values are copied. */
 nb_status nb_hf_add_floats(nb_hf *h, const char *name, const float *values, uint64_t count, nb_error *err);
 

@@ -63,6 +63,7 @@ static nb_status open_all(nb_hf *h, nb_error *err)
     if (h->arch->configure)
         NB_TRY(h->arch->configure(h, err));
     NB_TRY(nb_hf_tokenizer(h, vocabulary(h), err));
+    NB_TRY(nb_hf_sentence(h, err));
     return h->failed ? nb_fail_memory(err, h->dir, h->arena.used) : NB_OK;
 }
 
@@ -71,6 +72,8 @@ static void free_hf(nb_source *s)
     nb_hf *h = (nb_hf *)s;
     nb_team_free(h->team);
     nb_checkpoint_close(h->checkpoint);
+    for (int i = 0; i < NB_HF_MODULES; i++)
+        nb_checkpoint_close(h->modules[i]);
     nb_tree_free(&h->config);
     nb_tree_free(&h->qmap);
     nb_arena_free(&h->arena);

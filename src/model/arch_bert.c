@@ -1,4 +1,4 @@
-/* bert: BERT (Devlin et al. 2019), MiniLM, BGE, E5 and the like. Every token sees the whole text; learned positions and a
+/* bert: BERT (Devlin et al. 2019), MiniLM, BGE, E5, RoBERTa, XLM-RoBERTa and the like. Every token sees the whole text; learned positions and a
  * token type are added to the embedding, which is normed; norms come after the sums; exact GELU. There is no head: what it
  * gives are embeddings. */
 #include "model/plan.h"
@@ -31,10 +31,9 @@ static const nb_tensor_row tensors[] = {
 
 static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
 {
-    (void)g, (void)err;
     h->activation = NB_GELU_ERF;
     h->norm_first = false;
-    return NB_OK;
+    return nb_arch_get_activation(g, &h->activation, err);
 }
 
 static void build(const nb_model_def *m, nb_plan *p) { nb_build_transformer(m, p, (nb_block_flags){.headless = true}); }

@@ -1,0 +1,46 @@
+/* gemma-embedding: EmbeddingGemma (Vera et al. 2025): gemma3 whose tokens see the whole text, in window layers half a window to
+ * each side. There is no head; what it gives are embeddings. The converter has added 1 to the norm weights. */
+#include "model/plan.h"
+
+#include <math.h>
+
+static const nb_tensor_row tensors[] = {
+    NB_TENSOR(NB_TOKEN_EMBD, "token_embd.weight", NB_DIM_EMBD, NB_DIM_VOCAB),
+    NB_TENSOR(NB_OUTPUT_NORM, "output_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_LAYER(NB_ATTN_NORM, "attn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_LAYER(NB_ATTN_Q, "attn_q.weight", NB_DIM_EMBD, NB_DIM_Q),
+    NB_LAYER(NB_ATTN_K, "attn_k.weight", NB_DIM_EMBD, NB_DIM_K),
+    NB_LAYER(NB_ATTN_V, "attn_v.weight", NB_DIM_EMBD, NB_DIM_V),
+    NB_LAYER(NB_ATTN_O, "attn_output.weight", NB_DIM_O, NB_DIM_EMBD),
+    NB_LAYER(NB_ATTN_Q_NORM, "attn_q_norm.weight", NB_DIM_K_HEAD, NB_DIM_NONE),
+    NB_LAYER(NB_ATTN_K_NORM, "attn_k_norm.weight", NB_DIM_K_HEAD, NB_DIM_NONE),
+    NB_LAYER(NB_ATTN_POST_NORM, "post_attention_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_LAYER(NB_FFN_NORM, "ffn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_LAYER(NB_FFN_GATE, "ffn_gate.weight", NB_DIM_EMBD, NB_DIM_FF),
+    NB_LAYER(NB_FFN_UP, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF),
+    NB_LAYER(NB_FFN_DOWN, "ffn_down.weight", NB_DIM_FF, NB_DIM_EMBD),
+    NB_LAYER(NB_FFN_POST_NORM, "post_ffw_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    {0},
+};
+
+static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
+{
+    int64_t window = 0;
+    double local_base = 10000;
+    NB_TRY(nb_arch_get_i64(g, "attention.sliding_window", true, 1, INT32_MAX, &window, err));
+    NB_TRY(nb_arch_get_window_pattern(g, 6, h, err));
+    NB_TRY(nb_arch_get_f64(g, "rope.freq_base_swa", false, &local_base, err));
+    if (local_base <= 1)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: rope.freq_base_swa is %g; it must be above 1", nb_gguf_path(g),
+                       local_base);
+    h->activation = NB_GELU_TANH;
+    h->window = window / 2 + 1; /* the file's is of both sides: window / 2 tokens on each are seen */
+    h->embd_scale = sqrtf((float)h->embd);
+    h->rope.neox = true;
+    h->rope_local = (nb_rope){.dim = h->rope.dim, .neox = true, .base = local_base, .factor = 1};
+    return NB_OK;
+}
+
+static void build(const nb_model_def *m, nb_plan *p) { nb_build_transformer(m, p, (nb_block_flags){.headless = true}); }
+
+const nb_arch nb_arch_gemma_embedding = {"gemma-embedding", tensors, read, build, NB_ARCH_BIDIRECTIONAL};
