@@ -75,9 +75,9 @@ static const key keys[] = {
     {"rope.scaling.yarn_beta_fast", F32, 32, ROTARY, .refuses = ZERO | NEGATIVE},
     {"rope.scaling.yarn_beta_slow", F32, 1, ROTARY, .refuses = ZERO | NEGATIVE},
     {"rope.scale_linear", F32, 1, ROTARY, .refuses = 0},
-    {"attention.sliding_window_pattern", U32, 6, .only = "gemma2 gemma3 olmo2 cohere2 qwen2 qwen3",
+    {"attention.sliding_window_pattern", U32, 6, .only = "gemma2 gemma3 gemma-embedding olmo2 cohere2 qwen2 qwen3",
      .refuses = SIZE},
-    {"rope.freq_base_swa", F32, 10000, .only = "gemma3 olmo2", .refuses = ZERO | ONE | NEGATIVE},
+    {"rope.freq_base_swa", F32, 10000, .only = "gemma3 gemma-embedding olmo2", .refuses = ZERO | ONE | NEGATIVE},
     {"final_logit_softcapping", F32, 30, .only = "gemma2 gemma3"},
     {"attn_logit_softcapping", F32, 50, .only = "gemma2"},
     {"attention.scale", F32, 0.25, .refuses = NEGATIVE},
@@ -95,7 +95,7 @@ static const key keys[] = {
     {"expert_weights_scale", F32, 2, .with = NB_ARCH_EXPERTS, .refuses = NEGATIVE},
     {"norm_first", BOOL, 1, .only = "opt", .refuses = ANY_NUMBER},
     {"activation", STRING, 0, "gelu", .only = "opt"},
-    {"hidden_activation", STRING, 0, "gelu_new", .only = "falcon gptneox starcoder starcoder2"},
+    {"hidden_activation", STRING, 0, "gelu_new", .only = "bert falcon gptneox starcoder starcoder2"},
     {"use_parallel_residual", BOOL, 1, .only = "gptneox", .refuses = ANY_NUMBER},
 };
 enum { KEYS = sizeof keys / sizeof *keys };
