@@ -1,0 +1,47 @@
+/* stablelm: StableLmForCausalLM (StableLM 3B, Zephyr 3B, StableLM 2 1.6B and 12B). */
+#include "hf/hf_rows.h"
+
+static const char *const classes[] = {"StableLmForCausalLM", "StableLMEpochForCausalLM", NULL};
+static const char *const prefixes[] = {"model.", "", NULL};
+
+static const nb_hf_tensor_row tensors[] = {
+    {"token_embd", "~embed_tokens", NB_HF_AS_IS, 0},
+    {"blk.%d.attn_norm", "~layers.%d.input_layernorm", NB_HF_AS_IS, NB_HF_BIAS},
+    {"blk.%d.attn_q", "~layers.%d.self_attn.q_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.attn_k", "~layers.%d.self_attn.k_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.attn_v", "~layers.%d.self_attn.v_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.attn_output", "~layers.%d.self_attn.o_proj", NB_HF_AS_IS, 0},
+    {"blk.%d.ffn_norm", "~layers.%d.post_attention_layernorm", NB_HF_AS_IS, NB_HF_OPTIONAL | NB_HF_BIAS},
+    {"blk.%d.ffn_gate", "~layers.%d.mlp.gate_proj", NB_HF_AS_IS, 0},
+    {"blk.%d.ffn_up", "~layers.%d.mlp.up_proj", NB_HF_AS_IS, 0},
+    {"blk.%d.ffn_down", "~layers.%d.mlp.down_proj", NB_HF_AS_IS, 0},
+    {"output_norm", "~norm", NB_HF_AS_IS, NB_HF_BIAS},
+    {"output", "lm_head", NB_HF_AS_IS, NB_HF_TIED},
+    {0},
+};
+
+static const nb_hf_key_row keys[] = {
+    NB_HF_SIZE_KEYS("4096"),
+    {"feed_forward_length", "intermediate_size", NB_HF_U32, NULL},
+    {"attention.head_count", "num_attention_heads", NB_HF_U32, "32"},
+    {"attention.head_count_kv", "num_key_value_heads", NB_HF_U32, "32"},
+    {"attention.layer_norm_epsilon", "layer_norm_eps|norm_eps", NB_HF_F32, "1e-5"},
+    {"use_parallel_residual", "use_parallel_residual", NB_HF_BOOL, "false"},
+    {0},
+};
+
+static nb_status configure(nb_hf *h, nb_error *err)
+{
+    NB_TRY(nb_hf_expect(h, "hidden_act", "silu|swish", err));
+    return nb_hf_partial_rope(h, "partial_rotary_factor|rope_pct", 0.25, err);
+}
+
+const nb_hf_arch nb_hf_arch_stablelm = {
+    .gguf = "stablelm",
+    .classes = classes,
+    .model_type = "stablelm",
+    .prefixes = prefixes,
+    .tensors = tensors,
+    .keys = keys,
+    .configure = configure,
+};
