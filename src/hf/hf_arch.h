@@ -15,8 +15,12 @@ typedef enum nb_hf_change {
     NB_HF_PERMUTE_K, /* the same with attention.head_count_kv heads */
     NB_HF_ADD_1,     /* norms that multiply by 1 + weight; float32 */
     NB_HF_SKIP_2,    /* without its first two rows */
-    NB_HF_GROUPED    /* queries, keys and values in one: each key head's queries, then it, then its values; in GGUF all
+    NB_HF_GROUPED,   /* queries, keys and values in one: each key head's queries, then it, then its values; in GGUF all
                         queries, then all keys, then all values */
+    /* one tensor for all experts: from one for each ("%e" in the name), or one of all. Gate and up may be in one: then */
+    NB_HF_EXPERTS,      /* all rows of an expert */
+    NB_HF_EXPERTS_GATE, /* the first half */
+    NB_HF_EXPERTS_UP    /* the second */
 } nb_hf_change;
 
 typedef enum nb_hf_tensor_flags {
@@ -24,11 +28,13 @@ typedef enum nb_hf_tensor_flags {
     NB_HF_BIAS = 2,          /* has a .bias beside its .weight, made the same way (NB_HF_ADD_1 excepted) */
     NB_HF_BIAS_OPTIONAL = 4, /* may have one */
     NB_HF_TIED = 8,          /* not there, and passed over if it is, when tie_word_embeddings is true */
-    NB_HF_ALL_F32 = 16       /* float32 in the GGUF file although it has rows and columns */
+    NB_HF_ALL_F32 = 16,      /* float32 in the GGUF file although it has rows and columns */
+    NB_HF_SPARSE = 32,       /* in layers with experts only */
+    NB_HF_DENSE = 64         /* in the others only */
 } nb_hf_tensor_flags;
 
 /* Names are without ".weight" and ".bias"; %d is the block. '~' begins the checkpoint's name with one of the architecture's
- * prefixes, the same for all. */
+ * prefixes, the same for all. Names of experts' tensors may be several, "|" between them: the first that is there is taken. */
 typedef struct nb_hf_tensor_row {
     const char *gguf, *hf; /* the first row's tensor finds the prefix */
     nb_hf_change change;

@@ -268,10 +268,34 @@ static nb_status bind_row(nb_hf *h, const nb_hf_tensor_row *row, int block, nb_e
 
 /* ---- nothing is left over ---- */
 
+typedef const nb_checkpoint_tensor *tensor_ptr;
+
 static int by_address(const void *a, const void *b)
 {
-    uintptr_t x = (uintptr_t)((const nb_hf_made *)a)->from, y = (uintptr_t)((const nb_hf_made *)b)->from;
+    uintptr_t x = (uintptr_t)(*(const tensor_ptr *)a), y = (uintptr_t)(*(const tensor_ptr *)b);
     return (x > y) - (x < y);
+}
+
+/* what tensors are made from, by address */
+static nb_status list_used(const nb_hf *h, tensor_ptr **out, size_t *count, nb_error *err)
+{
+    size_t n = 0, all = 1;
+    for (size_t i = 0; i < h->source.tensor_count; i++)
+        all += h->made[i].stack && h->made[i].stack->each ? h->made[i].stack->experts : 1;
+    tensor_ptr *used = malloc(all * sizeof *used);
+    if (!used)
+        return nb_fail_memory(err, "tensors", all * sizeof *used);
+    for (size_t i = 0; i < h->source.tensor_count; i++) {
+        const nb_hf_stack *s = h->made[i].stack;
+        for (uint64_t e = 0; s && s->each && e < s->experts; e++)
+            used[n++] = s->each[e];
+        if (!s || !s->each)
+            used[n++] = h->made[i].from;
+    }
+    qsort(used, n, sizeof *used, by_address);
+    *out = used;
+    *count = n;
+    return NB_OK;
 }
 
 static bool is_ignored(const nb_hf *h, nb_str name)
@@ -307,24 +331,19 @@ static bool is_tied(const nb_hf *h, nb_str name)
 
 static nb_status check_left_over(const nb_hf *h, nb_error *err)
 {
-    size_t n = h->source.tensor_count;
+    size_t n;
     nb_status status = NB_OK;
-    nb_hf_made *used = malloc((n + 1) * sizeof *used);
-    if (!used)
-        return nb_fail_memory(err, "tensors", n * sizeof *used);
-    if (n)
-        memcpy(used, h->made, n * sizeof *used);
-    qsort(used, n, sizeof *used, by_address);
+    tensor_ptr *used;
+    NB_TRY(list_used(h, &used, &n, err));
     for (size_t i = 0; i < nb_checkpoint_count(h->checkpoint) && status == NB_OK; i++) {
-        nb_hf_made key = {.from = nb_checkpoint_at(h->checkpoint, i)};
-        if (bsearch(&key, used, n, sizeof *used, by_address) || is_ignored(h, key.from->name) ||
-            is_tied(h, key.from->name) || nb_hf_bnb_is_part(h, key.from->name) ||
-            nb_hf_quanto_is_part(h, key.from->name))
+        tensor_ptr t = nb_checkpoint_at(h->checkpoint, i);
+        if (bsearch(&t, used, n, sizeof *used, by_address) || is_ignored(h, t->name) || is_tied(h, t->name) ||
+            nb_hf_bnb_is_part(h, t->name) || nb_hf_quanto_is_part(h, t->name))
             continue;
         status = nb_fail(
             err, NB_ERR_UNSUPPORTED,
             "%s: tensor '%.*s' is none of %.*s with this config.json; a model that needs it is not supported",
-            key.from->file, NB_STR_ARG(key.from->name), NB_STR_ARG(h->class_name));
+            t->file, NB_STR_ARG(t->name), NB_STR_ARG(h->class_name));
     }
     free(used);
     return status;

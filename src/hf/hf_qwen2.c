@@ -29,7 +29,7 @@ static const nb_hf_key_row keys[] = {
 };
 
 /* the window of the layers from max_window_layers on, where a model uses one */
-static nb_status check_window(const nb_hf *h, nb_error *err)
+nb_status nb_hf_check_window(const nb_hf *h, nb_error *err)
 {
     uint64_t first = 28, blocks = 0, window = 4096, context = 32768;
     NB_TRY(nb_hf_config_u64(h, "max_window_layers", 0, UINT32_MAX, &first, err));
@@ -40,14 +40,14 @@ static nb_status check_window(const nb_hf *h, nb_error *err)
         return NB_OK;
     return nb_tree_bad(
         &h->config, nb_hf_config(h, "use_sliding_window"), err, NB_ERR_UNSUPPORTED,
-        "is true: windows in some layers of a qwen2 model are not supported; with false it runs without");
+        "is true: windows in some layers of a Qwen model are not supported; with false it runs without");
 }
 
 static nb_status configure(nb_hf *h, nb_error *err)
 {
     uint64_t dim = 0;
     NB_TRY(nb_hf_expect(h, "hidden_act", "silu|swish", err));
-    NB_TRY(check_window(h, err));
+    NB_TRY(nb_hf_check_window(h, err));
     NB_TRY(nb_hf_head_dim(h, &dim, err));
     return nb_hf_rope(h, dim, 10000, err);
 }

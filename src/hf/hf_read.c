@@ -10,6 +10,9 @@ static uint64_t origin(const nb_hf_made *made, uint64_t r)
     case NB_HF_PERMUTE_K: return nb_hf_permuted(r, made->head);
     case NB_HF_SKIP_2: return r + 2;
     case NB_HF_GROUPED: return nb_hf_ungrouped(r, made->head, made->queries, made->groups);
+    case NB_HF_EXPERTS: /* nb_hf_read_stack */
+    case NB_HF_EXPERTS_GATE:
+    case NB_HF_EXPERTS_UP:
     case NB_HF_AS_IS:
     case NB_HF_ADD_1: break;
     }
@@ -28,20 +31,25 @@ static void read_bf16(const nb_checkpoint_tensor *t, uint64_t first, uint64_t co
     }
 }
 
-/* values [first, first + count) of the checkpoint's tensor in the source's type */
-static void read_values(const nb_source_tensor *out, const nb_hf_made *made, uint64_t first, uint64_t count, void *dst)
+void nb_hf_read_values(const nb_source_tensor *out, const nb_checkpoint_tensor *t, uint64_t first, uint64_t count,
+                       void *dst)
 {
-    const nb_checkpoint_tensor *t = made->from;
     if (out->type->id == NB_TYPE_F32) {
-        float *y = dst;
-        nb_checkpoint_read_f32(t, first, count, y);
-        for (uint64_t i = 0; made->change == NB_HF_ADD_1 && i < count; i++)
-            y[i] += 1;
+        nb_checkpoint_read_f32(t, first, count, dst);
     } else if (t->dtype == NB_DTYPE_F16 || t->dtype == NB_DTYPE_BF16) {
         nb_checkpoint_read_raw(t, first, count, dst);
     } else {
         read_bf16(t, first, count, dst);
     }
+}
+
+/* values [first, first + count) of the checkpoint's tensor in the source's type */
+static void read_values(const nb_source_tensor *out, const nb_hf_made *made, uint64_t first, uint64_t count, void *dst)
+{
+    float *y = dst;
+    nb_hf_read_values(out, made->from, first, count, dst);
+    for (uint64_t i = 0; made->change == NB_HF_ADD_1 && i < count; i++) /* float32 */
+        y[i] += 1;
 }
 
 static nb_status read_linear(const nb_source_tensor *out, const nb_hf_made *made, uint64_t row, uint64_t count, char *dst,
@@ -64,7 +72,9 @@ static nb_status read_rows(const nb_source *s, size_t i, uint64_t row, uint64_t 
     size_t size = out->type->block_bytes, columns = out->dims[0];
     if (made->linear)
         return read_linear(out, made, row, count, dst, err);
-    if (out->data) {
+    if (made->stack) {
+        nb_hf_read_stack(out, made, row, count, dst);
+    } else if (out->data) {
         memcpy(dst, (const char *)out->data + row * columns * size, count * columns * size);
     } else if (made->change == NB_HF_AS_IS || made->change == NB_HF_ADD_1) {
         read_values(out, made, row * columns, count * columns, dst);
@@ -85,6 +95,10 @@ static void forget(const nb_source *s, size_t i, uint64_t row, uint64_t count)
     const nb_checkpoint_tensor *from = h->made[i].from;
     const nb_hf_linear *l = h->made[i].linear;
     uint64_t first = row * columns, values = count * columns;
+    if (h->made[i].stack) {
+        nb_hf_forget_stack(h, &h->made[i], row, count);
+        return;
+    }
     if (l && !l->made && !l->int8) { /* several of its values are one of the file's */
         uint64_t each = nb_hf_linear_values(l) / from->values;
         first /= each;

@@ -26,4 +26,14 @@ nb_status nb_hf_head_dim(const nb_hf *h, uint64_t *dim, nb_error *err);
 /* nb_hf_rope for models that turn a part of each head: `names` of the part, and what transformers takes without. */
 nb_status nb_hf_partial_rope(nb_hf *h, const char *names, double otherwise, nb_error *err);
 
+/* Qwen's window of the layers from max_window_layers on is refused. */
+nb_status nb_hf_check_window(const nb_hf *h, nb_error *err);
+
+/* An MLP with a gate, and the same of each expert: names behind the layer's. */
+#define NB_HF_EXPERT_ROWS(ROUTER, EACH, GATE, UP, DOWN)                                                                \
+    {"blk.%d.ffn_gate_inp", ROUTER, NB_HF_AS_IS, NB_HF_SPARSE | NB_HF_ALL_F32},                                        \
+    {"blk.%d.ffn_gate_exps", EACH ".%e." GATE "|" EACH ".gate_up_proj", NB_HF_EXPERTS_GATE, NB_HF_SPARSE},             \
+    {"blk.%d.ffn_up_exps", EACH ".%e." UP "|" EACH ".gate_up_proj", NB_HF_EXPERTS_UP, NB_HF_SPARSE},                   \
+    {"blk.%d.ffn_down_exps", EACH ".%e." DOWN "|" EACH ".down_proj", NB_HF_EXPERTS, NB_HF_SPARSE}
+
 #endif
