@@ -46,7 +46,10 @@ static const char style[] =
     "text{font:12px system-ui,-apple-system,\"Segoe UI\",\"DejaVu Sans\",sans-serif;fill:var(--ink)}"
     ".tick{fill:var(--soft)}.axis{font-size:13px}.label{paint-order:stroke;stroke:var(--page);stroke-width:5px}"
     ".line{fill:none;stroke:var(--c);stroke-width:2;stroke-linejoin:round}"
+    ".s1{stroke-dasharray:8 4}.s2{stroke-dasharray:2 3}.s3{stroke-dasharray:9 3 2 3}.s4{stroke-dasharray:5 3}"
+    ".s5{stroke-dasharray:12 3}.s6{stroke-dasharray:3 5}.s7{stroke-dasharray:9 3 2 3 2 3}.dot{stroke-dasharray:none}"
     ".dot{fill:var(--c);stroke:var(--page);stroke-width:1}.bars{fill:var(--c)}"
+    ".lead{stroke:var(--soft);stroke-width:.7}"
     ".frontier{fill:none;stroke:var(--soft);stroke-width:1.5;stroke-dasharray:5 4}"
     ".legend{display:flex;flex-wrap:wrap;gap:4px 18px;font-size:13.5px;margin:4px 0}"
     ".legend span{display:inline-flex;align-items:center;gap:6px}.legend svg{flex:none}"
@@ -57,8 +60,10 @@ static const char style[] =
     "pre{background:var(--box);padding:12px 14px;border-radius:6px;overflow-x:auto;font:13px/1.5 ui-monospace,"
     "\"DejaVu Sans Mono\",monospace;white-space:pre-wrap;overflow-wrap:anywhere}"
     ".row{display:flex;flex-wrap:wrap;gap:14px 18px}.row figure{margin:6px 0}.row figcaption{width:0;min-width:100%}"
-    "@media print{body{padding:0;max-width:none;font-size:12px}h2{break-after:avoid}table{font-size:11px}"
-    "th,td{padding:3px 7px}}\n";
+    "@media screen{figure{overflow-x:auto}figure svg{min-width:var(--least)}}"
+    "@media print{body{padding:0;max-width:none;font-size:12px}h2{break-after:avoid}figcaption{font-size:11px}"
+    ".wide{overflow:visible}table{font-size:9.5px;width:100%}th,td{padding:2px 4px}"
+    ".row{flex-wrap:nowrap;break-inside:avoid}.row figure{min-width:0}.row figcaption{font-size:9.5px}}\n";
 
 static const char light[] = ":root{--page:#fff;--ink:#1c1e21;--soft:#5c6269;--line:#e1e4e8;--box:#f4f5f7}";
 static const char dark[] = ":root{--page:#16181c;--ink:#e6e8eb;--soft:#a0a7b0;--line:#33373d;--box:#22252a}";

@@ -165,8 +165,11 @@ static void draw_y(nb_chart *c)
 
 static void open_svg(nb_buf *out, const char *title, double width, double height)
 {
-    nb_buf_printf(out, "<svg viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" height=\"%.0f\" role=\"img\">\n<title>", width,
-                  height, width, height);
+    /* on narrow screens a wide figure is moved sideways rather than made too small to read */
+    nb_buf_printf(out,
+                  "<svg viewBox=\"0 0 %.0f %.0f\" width=\"%.0f\" height=\"%.0f\" style=\"--least:%.0fpx\" "
+                  "role=\"img\">\n<title>",
+                  width, height, width, height, fmin(width, 680));
     nb_svg_text(out, nb_str_of(title));
     nb_buf_z(out, "</title>\n");
 }
@@ -222,16 +225,33 @@ void nb_chart_steps(nb_chart *c, const double *x, const double *y, size_t n)
     nb_buf_z(c->out, "\"/>\n");
 }
 
+/* a shape a series, so that colors need not be told apart; about the middle, within 5 pixels */
+static const char *const shapes[NB_SERIES] = {"M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
+                                              "M-3.5 -3.5h7v7h-7z",
+                                              "M0 -4.8L4.6 3.4H-4.6z",
+                                              "M0 -5L5 0L0 5L-5 0z",
+                                              "M0 4.8L-4.6 -3.4H4.6z",
+                                              "M-1.5 -4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
+                                              "M-4.8 0L3.4 -4.6V4.6z",
+                                              "M4.8 0L-3.4 4.6V-4.6z"};
+
+static void put_shape(nb_buf *out, double x, double y, size_t series)
+{
+    nb_buf_printf(out, "<path class=\"dot s%zu\" transform=\"translate(%.1f %.1f)\" d=\"%s\">", series % NB_SERIES, x,
+                  y, shapes[series % NB_SERIES]);
+}
+
 void nb_chart_point(nb_chart *c, double x, double y, size_t series, const char *hint)
 {
     if (!shown(c, x, y))
         return;
     double px = nb_axis_at(&c->x, x), py = nb_axis_at(&c->y, y);
-    nb_buf_printf(c->out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" class=\"dot s%zu\"><title>", px, py,
-                  series % NB_SERIES);
+    put_shape(c->out, px, py, series);
+    nb_buf_z(c->out, "<title>");
     nb_svg_text(c->out, nb_str_of(hint));
-    nb_buf_z(c->out, "</title></circle>\n");
-    if (c->placed_count < 64) {
+    nb_buf_z(c->out, "</title></path>\n");
+    if (c->placed_count < NB_PLACED) {
+        c->point_count = c->placed_count + 1;
         double box[4] = {px - 5, py - 5, px + 5, py + 5};
         memcpy(c->placed[c->placed_count++], box, sizeof box);
     }
@@ -239,7 +259,7 @@ void nb_chart_point(nb_chart *c, double x, double y, size_t series, const char *
 
 static bool is_free(const nb_chart *c, const double box[4])
 {
-    if (box[0] < c->x.from || box[2] > c->width || box[1] < 0 || box[3] > c->y.from)
+    if (box[0] < c->x.from || box[2] > c->x.to + 4 || box[1] < 0 || box[3] > c->y.from)
         return false;
     for (size_t i = 0; i < c->placed_count; i++) {
         const double *p = c->placed[i];
@@ -249,25 +269,44 @@ static bool is_free(const nb_chart *c, const double box[4])
     return true;
 }
 
+/* Whether no other point is clearly nearer to what is written in the box than (x, y). */
+static bool is_nearest(const nb_chart *c, const double box[4], double x, double y)
+{
+    double px = fmin(fmax(x, box[0]), box[2]), py = (box[1] + box[3]) / 2, own = hypot(px - x, py - y);
+    for (size_t i = 0; i < c->point_count; i++) {
+        double ox = (c->placed[i][0] + c->placed[i][2]) / 2, oy = (c->placed[i][1] + c->placed[i][3]) / 2;
+        if (hypot(fmin(fmax(ox, box[0]), box[2]) - ox, py - oy) < own - 3)
+            return false;
+    }
+    return true;
+}
+
+/* Beside the point, or where that is taken further away, at the end of a line. */
 void nb_chart_label(nb_chart *c, double x, double y, const char *text)
 {
+    enum { NEAR = 8, PLACES = 16 };
     if (!shown(c, x, y))
         return;
     double px = nb_axis_at(&c->x, x), py = nb_axis_at(&c->y, y), width = CHARACTER * (double)strlen(text);
-    const double left[] = {px + 5,         px + 8,         px + 5,         px - 5 - width,
-                           px - 8 - width, px - 5 - width, px - width / 2, px - width / 2};
-    const double middle[] = {py - 12, py, py + 12, py - 12, py, py + 12, py - 16, py + 16};
+    const double left[NEAR] = {px + 5,         px + 8,         px + 5,         px - 5 - width,
+                               px - 8 - width, px - 5 - width, px - width / 2, px - width / 2};
+    const double middle[NEAR] = {py - 12, py, py + 12, py - 12, py, py + 12, py - 16, py + 16};
     double box[4] = {0};
-    for (size_t i = 0; i < sizeof left / sizeof *left; i++) {
-        double candidate[4] = {left[i], middle[i] - LABEL_HEIGHT / 2.0, left[i] + width,
-                               middle[i] + LABEL_HEIGHT / 2.0};
-        if (i == 0 || is_free(c, candidate))
+    size_t chosen = 0;
+    for (size_t i = 0; i < PLACES && (i == 0 || !chosen); i++) {
+        double far = (double)(i / 2) * (i % 2 ? 8.0 : -8.0), at = i < NEAR ? left[i] : px + 28;
+        double candidate[4] = {at, (i < NEAR ? middle[i] : py + far) - LABEL_HEIGHT / 2.0, at + width, 0};
+        candidate[3] = candidate[1] + LABEL_HEIGHT;
+        if (is_free(c, candidate) && (i >= NEAR || is_nearest(c, candidate, px, py)))
+            chosen = i + 1;
+        if (i == 0 || chosen)
             memcpy(box, candidate, sizeof box);
-        if (is_free(c, candidate))
-            break;
     }
-    if (c->placed_count < 64)
+    if (c->placed_count < NB_PLACED)
         memcpy(c->placed[c->placed_count++], box, sizeof box);
+    if (chosen > NEAR)
+        nb_buf_printf(c->out, "<path class=\"lead\" d=\"M%.1f %.1fL%.1f %.1f\"/>\n", px, py, box[0] - 2,
+                      (box[1] + box[3]) / 2);
     put_text(c->out, box[0], (box[1] + box[3]) / 2 + 4, "start", "label", text);
 }
 
@@ -289,9 +328,10 @@ void nb_legend(nb_buf *out, const char *const *names, size_t count)
 {
     nb_buf_z(out, "<p class=\"legend\">");
     for (size_t i = 0; i < count; i++) {
-        nb_buf_printf(
-            out, "<span><svg width=\"12\" height=\"12\"><circle cx=\"6\" cy=\"6\" r=\"5\" class=\"dot s%zu\"/></svg> ",
-            i % NB_SERIES);
+        nb_buf_printf(out, "<span><svg width=\"30\" height=\"12\"><path class=\"key line s%zu\" d=\"M0 6H30\"/>",
+                      i % NB_SERIES);
+        put_shape(out, 15, 6, i);
+        nb_buf_z(out, "</path></svg> ");
         nb_svg_text(out, nb_str_of(names[i]));
         nb_buf_z(out, "</span>\n");
     }

@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 
-enum { NB_TICKS = 24, NB_SERIES = 8 };
+enum { NB_TICKS = 24, NB_SERIES = 8, NB_PLACED = 64 };
 
 typedef struct nb_axis {
     const char *label;
@@ -31,13 +31,13 @@ typedef struct nb_chart {
     nb_buf *out;
     double width, height;
     nb_axis x, y;
-    double placed[64][4]; /* boxes of points' labels, so that they do not cover each other */
-    size_t placed_count;
+    double placed[NB_PLACED][4]; /* boxes of points, then of their labels, so that they do not cover each other */
+    size_t placed_count, point_count;
 } nb_chart;
 
 /* title: said to those who cannot see the figure. */
 void nb_chart_begin(nb_chart *c, nb_buf *out, const char *title, double width, double height, nb_axis x, nb_axis y);
-/* NaN (and what a log axis cannot show) breaks the line. series: its color, modulo NB_SERIES. */
+/* NaN (and what a log axis cannot show) breaks the line. series: its color, shape and dashes, modulo NB_SERIES. */
 void nb_chart_line(nb_chart *c, const double *x, const double *y, size_t n, size_t series);
 /* A step line in the color of the axes: the frontier. */
 void nb_chart_steps(nb_chart *c, const double *x, const double *y, size_t n);
@@ -48,7 +48,7 @@ void nb_chart_label(nb_chart *c, double x, double y, const char *text);
 void nb_chart_bars(nb_chart *c, double lo, double hi, const double *heights, size_t n, size_t series);
 void nb_chart_end(nb_chart *c);
 
-/* Colors and names in one line above or below figures. */
+/* Colors, shapes, dashes and names in one line above or below figures. */
 void nb_legend(nb_buf *out, const char *const *names, size_t count);
 
 enum { NB_HEAT_LEVELS = 33 }; /* the middle one is zero */

@@ -1,24 +1,16 @@
 /* Divergence of whole models from the source: each is quantized into memory and reads the text. What the source predicted
  * is computed once and kept in a file that has no name. */
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "convert/open.h"
 #include "measure/budget_internal.h"
-#include "measure/evaluate.h"
+#include "measure/kept.h"
 #include "measure/windows.h"
-
-/* Kept logits take 2 bytes a token of the vocabulary for each scored token of the text. Beyond this the source predicts
- * again each time, which doubles the work. */
-static const uint64_t most_kept_bytes = UINT64_C(4) << 30;
 
 typedef struct part { /* of the text */
     nb_str text;
     size_t windows;
-    int kept; /* the file of logits; -1: none */
+    nb_kept kept;
 } part;
 
 struct nb_budget_judge {
@@ -76,49 +68,25 @@ static int on_window(void *user, size_t done, size_t all)
     return nb_budget_progress(context[0], context[1], done, all, NULL) != NB_OK;
 }
 
-static nb_status evaluate(nb_budget_judge *j, nb_model *model, const part *p, const nb_evaluate_params *with,
-                          const char *what, nb_evaluation *found, nb_error *err)
+static nb_evaluate_params params_of(const nb_budget_judge *j, const void *const context[2], size_t windows)
 {
-    const void *context[] = {j->budget, what};
-    nb_evaluate_params e = *with;
-    e.options = &j->budget->params->session;
-    e.progress = on_window;
-    e.user = context;
-    if (!e.base_file)
-        e.window = j->window;
-    return nb_evaluate_models(&model, 1, e.base_file ? (nb_str){0} : p->text, &e, found, err);
-}
-
-/* Opens the file and takes its name away: whatever becomes of us, nothing stays. */
-static int open_nameless(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    unlink(path);
-    return fd;
+    return (nb_evaluate_params){.window = j->window,
+                                .windows = windows,
+                                .options = &j->budget->params->session,
+                                .progress = on_window,
+                                .user = (void *)(uintptr_t)context};
 }
 
 static nb_status keep(nb_budget_judge *j, part *p, const char *what, nb_error *err)
 {
-    const char *folder = getenv("TMPDIR");
-    char path[512], file[540];
-    nb_evaluation found;
-    int n = snprintf(path, sizeof path, "%s/nibble-XXXXXX", folder && *folder ? folder : "/tmp");
-    if (n < 0 || (size_t)n >= sizeof path || !mkdtemp(path))
-        return nb_fail(err, NB_ERR_IO, "%s: no folder for temporary files can be made there; set TMPDIR", path);
-    snprintf(file, sizeof file, "%s/logits", path);
-    nb_evaluate_params save = {.windows = p->windows, .save = file};
-    nb_status status = evaluate(j, j->base, p, &save, what, &found, err);
-    if (status == NB_OK && (p->kept = open_nameless(file)) < 0)
-        status = nb_fail(err, NB_ERR_IO, "%s: cannot be opened", file);
-    rmdir(path);
-    return status;
+    const void *context[] = {j->budget, what};
+    nb_evaluate_params e = params_of(j, context, p->windows);
+    return nb_kept_make(j->base, p->text, &e, &p->kept, err);
 }
 
 static nb_status keep_all(nb_budget_judge *j, nb_error *err)
 {
-    uint64_t row = 8 + 2 * (uint64_t)nb_model_vocabulary(j->base);
-    uint64_t windows = j->parts[0].windows + j->parts[1].windows;
-    if (windows > most_kept_bytes / row / j->window)
+    if (!nb_kept_fits(j->base, j->parts[0].windows + j->parts[1].windows, j->window))
         return NB_OK;
     NB_TRY(keep(j, &j->parts[0], "reading the text", err));
     if (j->parts[1].windows)
@@ -139,7 +107,6 @@ nb_status nb_budget_judge_new(const nb_budget *b, nb_budget_judge **out, nb_erro
     if (!j)
         return nb_fail_memory(err, p->in, sizeof *j);
     j->budget = b;
-    j->parts[0].kept = j->parts[1].kept = -1;
     nb_status status = nb_model_open(p->in, &p->model, &j->base, err);
     if (status == NB_OK) {
         j->window = p->window ? p->window : nb_min_size(DEFAULT_WINDOW, nb_model_context(j->base));
@@ -159,8 +126,7 @@ void nb_budget_judge_free(nb_budget_judge *j)
     if (!j)
         return;
     for (int i = 0; i < 2; i++)
-        if (j->parts[i].kept >= 0)
-            close(j->parts[i].kept);
+        nb_kept_close(&j->parts[i].kept);
     nb_model_close(j->base);
     free(j);
 }
@@ -187,15 +153,15 @@ nb_status nb_budget_judge_types(nb_budget_judge *j, const nb_type_info *const *t
                                 const char *what, double *divergence, nb_error *err)
 {
     const part *p = &j->parts[held_back];
-    char path[64];
+    const void *context[] = {j->budget, what};
     nb_model *model;
     nb_evaluation found;
-    nb_evaluate_params with = {.windows = windows ? nb_min_size(windows, p->windows) : p->windows, .base = j->base};
-    snprintf(path, sizeof path, "/proc/self/fd/%d", p->kept);
-    if (p->kept >= 0)
-        with.base_file = path;
+    nb_evaluate_params e = params_of(j, context, windows ? nb_min_size(windows, p->windows) : p->windows);
+    bool kept = p->kept.path[0];
+    e.base = j->base;
+    e.base_file = kept ? p->kept.path : NULL;
     NB_TRY(open_types(j->budget, types, &model, err));
-    nb_status status = evaluate(j, model, p, &with, what, &found, err);
+    nb_status status = nb_evaluate_models(&model, 1, kept ? (nb_str){0} : p->text, &e, &found, err);
     nb_model_close(model);
     if (status == NB_OK)
         *divergence = found.kl_mean;

@@ -1,10 +1,14 @@
-/* Measures what a report shows. */
+/* Measures what a report shows: one file after the other, never two candidates open at once. */
 #include "measure/report.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
+#include "convert/open.h"
+#include "measure/kept.h"
 #include "measure/report_page.h"
 
 enum { SAMPLE_VALUES = 1 << 22 }; /* of the chosen tensor, for its histograms */
@@ -18,10 +22,20 @@ static nb_status tell(const nb_report_params *p, const char *what, size_t done, 
 
 /* ---- names ---- */
 
+nb_str nb_report_name(const char *path)
+{
+    nb_str name = nb_str_of(path);
+    while (name.n > 1 && name.p[name.n - 1] == '/')
+        name.n--;
+    for (size_t i = name.n; i > 0; i--)
+        if (name.p[i - 1] == '/' && name.n > 1)
+            return (nb_str){name.p + i, name.n - i};
+    return name;
+}
+
 static nb_str stem_of(const char *path)
 {
-    const char *slash = strrchr(path, '/');
-    nb_str name = nb_str_of(slash ? slash + 1 : path), suffix = NB_STR(".gguf");
+    nb_str name = nb_report_name(path), suffix = NB_STR(".gguf");
     if (name.n > suffix.n && memcmp(name.p + name.n - suffix.n, suffix.p, suffix.n) == 0)
         name.n -= suffix.n;
     return name;
@@ -57,13 +71,49 @@ static void name_files(nb_report *r)
 
 /* ---- opening ---- */
 
-static nb_status open_source(const char *path, nb_source **out, uint64_t *bytes, nb_error *err)
+static bool ends_in(const char *name, const char *end)
+{
+    size_t n = strlen(name), m = strlen(end);
+    return n > m && strcmp(name + n - m, end) == 0;
+}
+
+/* of a directory's weights: its safetensors, or else its torch files */
+static uint64_t directory_bytes(const char *path)
+{
+    uint64_t sum[2] = {0};
+    DIR *d = opendir(path);
+    char file[1024];
+    struct stat info;
+    for (struct dirent *e; d && (e = readdir(d));) {
+        bool torch = ends_in(e->d_name, ".bin") || ends_in(e->d_name, ".pt") || ends_in(e->d_name, ".pth");
+        if (!torch && !ends_in(e->d_name, ".safetensors"))
+            continue;
+        snprintf(file, sizeof file, "%s/%s", path, e->d_name);
+        if (stat(file, &info) == 0 && S_ISREG(info.st_mode))
+            sum[torch] += (uint64_t)info.st_size;
+    }
+    if (d)
+        closedir(d);
+    return sum[0] ? sum[0] : sum[1];
+}
+
+/* A directory's quantized matrices come as they are run. */
+static nb_status open_source(const char *path, const nb_report_params *p, nb_source **out, nb_error *err)
+{
+    nb_hf_params params = {.packed = true, .threads = p->model.threads};
+    return nb_hf_is_model(path) ? nb_hf_open_as(path, &params, out, err) : nb_source_open_gguf(path, out, err);
+}
+
+static nb_status bytes_of(const char *path, uint64_t *bytes, nb_error *err)
 {
     nb_gguf *g;
+    *bytes = nb_hf_is_model(path) ? directory_bytes(path) : 0;
+    if (*bytes)
+        return NB_OK;
     NB_TRY(nb_gguf_open(path, &g, err));
     *bytes = nb_gguf_file_bytes(g);
     nb_gguf_close(g);
-    return nb_source_open_gguf(path, out, err);
+    return NB_OK;
 }
 
 static nb_status open_files(nb_report *r, nb_error *err)
@@ -71,16 +121,26 @@ static nb_status open_files(nb_report *r, nb_error *err)
     r->files = NB_ARRAY(&r->arena, nb_report_file, r->params->count);
     if (!r->files)
         return nb_fail_memory(err, "a report", r->params->count * sizeof *r->files);
-    NB_TRY(open_source(r->params->base, &r->base, &r->base_bytes, err));
+    NB_TRY(bytes_of(r->params->base, &r->base_bytes, err));
     for (size_t i = 0; i < r->params->count; i++) {
         r->files[i].path = r->params->paths[i];
-        NB_TRY(open_source(r->params->paths[i], &r->files[i].source, &r->files[i].file_bytes, err));
+        r->files[i].directory = nb_hf_is_model(r->files[i].path);
+        NB_TRY(bytes_of(r->files[i].path, &r->files[i].file_bytes, err));
     }
     name_files(r);
-    return NB_OK;
+    return open_source(r->params->base, r->params, &r->base, err);
 }
 
 /* ---- weights ---- */
+
+static nb_status compare_file(nb_report *r, nb_report_file *f, nb_team *team, nb_error *err)
+{
+    nb_source *s;
+    NB_TRY(open_source(f->path, r->params, &s, err));
+    nb_status status = nb_loss_measure(r->base, s, r->params->weights, team, &r->arena, &f->loss, err);
+    nb_source_free(s);
+    return status;
+}
 
 static nb_status compare_files(nb_report *r, nb_error *err)
 {
@@ -89,8 +149,7 @@ static nb_status compare_files(nb_report *r, nb_error *err)
     NB_TRY(nb_team_new(r->params->model.threads, false, &team, err));
     nb_status status = NB_OK;
     for (size_t i = 0; i < n && status == NB_OK; i++) {
-        status = nb_loss_measure(r->base, r->files[i].source, r->params->weights, team, &r->arena, &r->files[i].loss,
-                                 err);
+        status = compare_file(r, &r->files[i], team, err);
         if (status == NB_OK)
             status = tell(r->params, "comparing tensors", i + 1, n, err);
     }
@@ -151,33 +210,44 @@ static nb_status read_sample(const nb_report *r, const nb_source *s, size_t rows
     return nb_source_floats(s, (size_t)(t - s->tensors), 0, rows, out, err);
 }
 
+static double worst_error(const nb_report *r)
+{
+    double worst = 0;
+    for (size_t i = 0; i < r->params->count; i++) {
+        const nb_tensor_loss *t = nb_report_tensor(r, &r->files[i]);
+        worst = fmax(worst, sqrt(t->error / (double)t->values));
+    }
+    return worst;
+}
+
+static nb_status sample_file(nb_report *r, nb_report_file *f, size_t rows, size_t columns, const float *x, float *q,
+                             nb_error *err)
+{
+    nb_source *s;
+    f->values = NB_NEW(&r->arena, nb_report_values);
+    f->errors = NB_NEW(&r->arena, nb_report_values);
+    if (!f->values || !f->errors)
+        return nb_fail_memory(err, "a report", sizeof *f->values);
+    NB_TRY(open_source(f->path, r->params, &s, err));
+    nb_status status = read_sample(r, s, rows, q, err);
+    nb_source_free(s);
+    NB_TRY(status);
+    fill_values(r, q, rows * columns, columns, r->original->limit, f->values);
+    for (size_t j = 0; j < rows * columns; j++)
+        q[j] -= x[j];
+    fill_values(r, q, rows * columns, columns, 3 * worst_error(r), f->errors);
+    return NB_OK;
+}
+
 static nb_status sample_files(nb_report *r, size_t rows, size_t columns, float *x, float *q, nb_error *err)
 {
-    size_t n = rows * columns;
-    double worst = 0;
     NB_TRY(read_sample(r, r->base, rows, x, err));
     r->original = NB_NEW(&r->arena, nb_report_values);
     if (!r->original)
         return nb_fail_memory(err, "a report", sizeof *r->original);
-    fill_values(r, x, n, columns, 4 * rms_of(x, n), r->original);
-    for (size_t i = 0; i < r->params->count; i++) {
-        const nb_loss *loss = &r->files[i].loss;
-        for (size_t j = 0; j < loss->count; j++)
-            if (nb_str_eq(loss->tensors[j].name, r->tensor))
-                worst = fmax(worst, sqrt(loss->tensors[j].error / (double)loss->tensors[j].values));
-    }
-    for (size_t i = 0; i < r->params->count; i++) {
-        nb_report_file *f = &r->files[i];
-        f->values = NB_NEW(&r->arena, nb_report_values);
-        f->errors = NB_NEW(&r->arena, nb_report_values);
-        if (!f->values || !f->errors)
-            return nb_fail_memory(err, "a report", sizeof *f->values);
-        NB_TRY(read_sample(r, f->source, rows, q, err));
-        fill_values(r, q, n, columns, r->original->limit, f->values);
-        for (size_t j = 0; j < n; j++)
-            q[j] -= x[j];
-        fill_values(r, q, n, columns, 3 * worst, f->errors);
-    }
+    fill_values(r, x, rows * columns, columns, 4 * rms_of(x, rows * columns), r->original);
+    for (size_t i = 0; i < r->params->count; i++)
+        NB_TRY(sample_file(r, &r->files[i], rows, columns, x, q, err));
     return NB_OK;
 }
 
@@ -201,46 +271,72 @@ static nb_status sample_tensor(nb_report *r, nb_error *err)
 
 /* ---- divergence ---- */
 
+typedef struct turn { /* of a model: the base's is 0 */
+    const nb_report_params *params;
+    size_t index, count;
+} turn;
+
 static int on_window(void *user, size_t done, size_t all)
 {
-    const nb_report_params *p = user;
-    return p->progress ? p->progress(p->user, "evaluating", done, all) : 0;
+    const turn *t = user;
+    const nb_report_params *p = t->params;
+    return p->progress ? p->progress(p->user, "evaluating", t->index * all + done, t->count * all) : 0;
 }
 
-static nb_status evaluate_models(nb_report *r, nb_model **models, nb_evaluation *found, nb_error *err)
+/* The base stays open only when what it predicts is too much to keep. */
+static nb_status evaluate_base(nb_report *r, nb_evaluate_params *e, nb_model **base, nb_kept *kept, nb_error *err)
 {
     const nb_report_params *p = r->params;
-    for (size_t i = 0; i < p->count; i++)
-        NB_TRY(nb_model_open(p->paths[i], &p->model, &models[i], err));
-    NB_TRY(nb_model_open(p->base, &p->model, &models[p->count], err));
-    nb_evaluate_params e = {.window = nb_min_size(p->window, nb_model_context(models[p->count])),
-                            .windows = p->windows,
-                            .options = &p->session,
-                            .base = models[p->count],
-                            .progress = on_window,
-                            .user = (void *)(uintptr_t)p};
-    NB_TRY(nb_evaluate_models(models, p->count, p->text, &e, found, err));
-    for (size_t i = 0; i < p->count; i++)
-        r->files[i].found = found[i];
+    NB_TRY(nb_model_open(p->base, &p->model, base, err));
+    e->window = nb_min_size(p->window, nb_model_context(*base));
+    if (!nb_kept_fits(*base, p->windows ? p->windows : p->text.n / e->window, e->window)) {
+        e->base = *base;
+        return NB_OK;
+    }
+    NB_TRY(nb_kept_make(*base, p->text, e, kept, err));
+    nb_model_close(*base);
+    *base = NULL;
+    e->base_file = kept->path;
     return NB_OK;
+}
+
+static nb_status evaluate_file(nb_report *r, nb_report_file *f, const nb_evaluate_params *e, nb_error *err)
+{
+    nb_model *model;
+    NB_TRY(nb_model_open(f->path, &r->params->model, &model, err));
+    nb_status status = nb_evaluate_models(&model, 1, r->params->text, e, &f->found, err);
+    nb_model_close(model);
+    return status;
 }
 
 static nb_status evaluate(nb_report *r, nb_error *err)
 {
-    size_t n = r->params->count;
-    nb_model **models = NB_ARRAY(&r->arena, nb_model *, n + 1);
-    nb_evaluation *found = NB_ARRAY(&r->arena, nb_evaluation, n);
-    if (!r->params->text.p)
+    const nb_report_params *p = r->params;
+    turn t = {p, 0, p->count + 1};
+    nb_evaluate_params e = {.windows = p->windows, .options = &p->session, .progress = on_window, .user = &t};
+    nb_model *base = NULL;
+    nb_kept kept = {0};
+    if (!p->text.p)
         return NB_OK;
-    if (!models || !found)
-        return nb_fail_memory(err, "a report", n * sizeof *found);
-    nb_status status = evaluate_models(r, models, found, err);
-    for (size_t i = 0; i <= n; i++)
-        nb_model_close(models[i]);
+    nb_status status = evaluate_base(r, &e, &base, &kept, err);
+    for (size_t i = 0; i < p->count && status == NB_OK; i++) {
+        t.index = i + 1;
+        status = evaluate_file(r, &r->files[i], &e, err);
+    }
+    nb_model_close(base);
+    nb_kept_close(&kept);
     return status;
 }
 
 /* ---- all of it ---- */
+
+const nb_tensor_loss *nb_report_tensor(const nb_report *r, const nb_report_file *f)
+{
+    size_t i = 0;
+    while (!nb_str_eq(f->loss.tensors[i].name, r->tensor))
+        i++;
+    return &f->loss.tensors[i];
+}
 
 double nb_report_loss(const nb_report *r, const nb_report_file *f)
 {
@@ -276,8 +372,6 @@ nb_status nb_report_write(const nb_report_params *params, nb_buf *html, nb_error
         nb_report_page(&r, html);
     if (status == NB_OK && html->failed)
         status = nb_fail_memory(err, "a report", html->len);
-    for (size_t i = 0; r.files && i < params->count; i++)
-        nb_source_free(r.files[i].source);
     nb_source_free(r.base);
     nb_arena_free(&r.arena);
     return status;

@@ -10,14 +10,12 @@ enum { WIDE = 860, HIGH = 400, MAX_FILES = 24, MAX_LAYERS = 512, MAX_KINDS = NB_
 
 static bool has_text(const nb_report *r) { return r->params->text.p != NULL; }
 static double megabytes(uint64_t bytes) { return (double)bytes / 1e6; }
-static double bits(const nb_loss *l) { return l->values ? (double)l->bytes * 8 / (double)l->values : 0; }
-static size_t files_of(const nb_report *r) { return nb_min_size(r->params->count, MAX_FILES); }
-
-static const char *name_of(const char *path)
+static double bits(const nb_report_file *f)
 {
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
+    uint64_t bytes = f->directory ? f->file_bytes : f->loss.bytes;
+    return f->loss.values ? (double)bytes * 8 / (double)f->loss.values : 0;
 }
+static size_t files_of(const nb_report *r) { return nb_min_size(r->params->count, MAX_FILES); }
 
 static void legend(const nb_report *r, nb_buf *b)
 {
@@ -53,7 +51,7 @@ static void put_row(const nb_report *r, nb_buf *b, size_t i)
     nb_page_row_begin(b);
     nb_page_cell(b, "%s", f->name);
     nb_page_number(b, "%.1f", megabytes(f->file_bytes));
-    nb_page_number(b, "%.3f", bits(&f->loss));
+    nb_page_number(b, "%.3f", bits(f));
     nb_page_number(b, "%.3g", nb_loss_relative(&f->loss, NB_LOSS_ALL_LAYERS, (nb_str){0}, false));
     if (r->params->weights)
         nb_page_number(b, "%.3g", nb_loss_relative(&f->loss, NB_LOSS_ALL_LAYERS, (nb_str){0}, true));
@@ -70,8 +68,8 @@ static void cost_table(const nb_report *r, nb_buf *b)
     if (r->params->weights)
         heads[n++] = "the same, by importance";
     if (has_text(r)) {
-        static const char *const more[] = {"KL divergence",     "99 % of it",     "ratio of perplexities",
-                                           "same top token, %", "top 10 kept, %", "RMS change in p, %"};
+        static const char *const more[] = {"KL divergence, nats", "its 99 % quantile", "ratio of perplexities",
+                                           "same top token, %",   "top 10 kept, %",    "RMS change in p, %"};
         for (size_t i = 0; i < 6; i++)
             heads[n++] = more[i];
     }
@@ -85,12 +83,11 @@ static void cost_table(const nb_report *r, nb_buf *b)
 static void introduction(const nb_report *r, nb_buf *b)
 {
     char title[256];
-    nb_str base = nb_str_of(name_of(r->params->base));
+    nb_str base = nb_report_name(r->params->base);
     snprintf(title, sizeof title, "What quantizing %.*s costs", NB_STR_ARG(base));
     nb_page_begin(b, title);
-    nb_page_paragraph(b, "The source is %s: %.1f MB. Beside it %zu %s.", name_of(r->params->base),
-                      megabytes(r->base_bytes), r->params->count,
-                      r->params->count == 1 ? "quantized file" : "quantized files");
+    nb_page_paragraph(b, "The source is %.*s: %.1f MB. Beside it %zu %s.", NB_STR_ARG(base), megabytes(r->base_bytes),
+                      r->params->count, r->params->count == 1 ? "quantized file" : "quantized files");
     if (has_text(r))
         nb_page_paragraph(
             b,
@@ -141,9 +138,10 @@ static void frontier(const nb_report *r, nb_buf *b)
     nb_page_section(b, "Size against loss");
     nb_page_figure_begin(b);
     double room = fmax(0.04 * (most - least), 0.01 * most);
-    nb_chart_begin(&c, b, "Size of each file against its loss", WIDE, HIGH,
-                   nb_axis_linear("size of the file, MB", least - room, most + room),
-                   nb_axis_log(has_text(r) ? "mean KL divergence" : "relative squared error", lo * 0.9, hi * 1.1));
+    nb_chart_begin(
+        &c, b, "Size of each file against its loss", WIDE, HIGH,
+        nb_axis_linear("size of the file, MB", least - room, most + room),
+        nb_axis_log(has_text(r) ? "mean KL divergence, nats a token" : "relative squared error", lo * 0.9, hi * 1.1));
     draw_frontier(r, &c);
     for (size_t i = 0; i < files_of(r); i++) {
         char hint[160];
@@ -185,7 +183,13 @@ static void type_row(nb_buf *b, const char *name, const nb_loss *l, const nb_typ
 static void types(const nb_report *r, nb_buf *b)
 {
     static const char *const heads[] = {"file", "type", "matrices", "million values", "MB", "share, %", "bits a value"};
+    bool directories = false;
+    for (size_t f = 0; f < r->params->count; f++)
+        directories |= r->files[f].directory;
     nb_page_section(b, "What the files are made of");
+    if (directories)
+        nb_page_paragraph(b,
+                          "The matrices of a directory are shown as nibble runs them, each block with its own scale.");
     nb_page_table_begin(b, heads, 7);
     for (size_t f = 0; f < r->params->count; f++) {
         const nb_loss *l = &r->files[f].loss;
@@ -337,7 +341,7 @@ static void tensor_row(const nb_report *r, nb_buf *b, size_t i, double limit, do
 {
     char caption[256];
     const nb_report_file *f = &r->files[i];
-    const nb_type_info *type = nb_source_find_tensor(f->source, r->tensor)->type;
+    const nb_type_info *type = nb_report_tensor(r, f)->type;
     nb_buf_z(b, "<div class=\"row\">\n");
     snprintf(caption, sizeof caption, "%s (%s): quantized values", f->name, type->name);
     histogram(b, caption, f->values, i, caption);

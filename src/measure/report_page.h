@@ -21,7 +21,7 @@ typedef struct nb_report_values { /* of the chosen tensor */
 typedef struct nb_report_file {
     const char *path;
     char name[NB_REPORT_NAME]; /* short, for figures */
-    nb_source *source;
+    bool directory;
     uint64_t file_bytes;
     nb_loss loss;
     nb_evaluation found;
@@ -41,6 +41,9 @@ typedef struct nb_report {
     nb_arena arena;
 } nb_report;
 
+nb_str nb_report_name(const char *path); /* its last part */
+/* The chosen tensor in a file. */
+const nb_tensor_loss *nb_report_tensor(const nb_report *r, const nb_report_file *f);
 /* The size of the loss that figures show: mean divergence, or without a text the tensors' relative squared error. */
 double nb_report_loss(const nb_report *r, const nb_report_file *f);
 /* No other file is smaller or as small, and better or as good. */

@@ -82,7 +82,7 @@ static void chart(void **state)
     nb_chart_end(&c);
     assert_false(b.failed);
     nb_markup_check(b.data);
-    assert_int_equal(nb_markup_count(b.data, "<circle"), 1);
+    assert_int_equal(nb_markup_count(b.data, "class=\"dot"), 1);
     assert_non_null(strstr(b.data, "class=\"dot s1\"")); /* 9 modulo 8 */
     assert_non_null(strstr(b.data, "a &quot;point&quot;"));
     assert_non_null(strstr(b.data, "size &lt;MB&gt;"));

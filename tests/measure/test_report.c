@@ -179,6 +179,32 @@ static void page_with_text(void **state)
     nb_buf_free(&text);
 }
 
+/* Directories of Hugging Face as source and as candidate, one of them quantized by bitsandbytes: with what a directory
+ * weighs, its own types, and a loss that is that of the same weights from their files. */
+static void directories(void **state)
+{
+    (void)state;
+    nb_buf html = {0}, text = {0};
+    nb_error err = {0};
+    char *const paths[] = {NB_TEST_DATA "/bitsandbytes/qwen2-int8/", NB_TEST_DATA "/archs/qwen2.gguf"};
+    nb_report_params p = params(&text);
+    p.base = NB_TEST_DATA "/hf/qwen2";
+    p.paths = paths;
+    p.count = 2;
+    if (nb_report_write(&p, &html, &err) != NB_OK)
+        fail_msg("%s", err.message);
+    nb_markup_check(html.data);
+    expect(&html, "What quantizing qwen2 costs");
+    expect(&html, "<td>qwen2-int8</td>");
+    expect(&html, "<td>INT8</td>");
+    expect(&html, "The matrices of a directory are shown as nibble runs them");
+    /* the file has the directory's own weights */
+    const char *same = strstr(html.data, "<td>qwen2</td>");
+    assert_true(same && strstr(same, "<td class=\"n\">0</td>") && strstr(same, "<td class=\"n\">100.00</td>"));
+    nb_buf_free(&html);
+    nb_buf_free(&text);
+}
+
 static void page_without_text(void **state)
 {
     (void)state;
@@ -220,7 +246,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(losses),         cmocka_unit_test(weighted_losses),
         cmocka_unit_test(page_with_text), cmocka_unit_test(page_without_text),
-        cmocka_unit_test(refuses),
+        cmocka_unit_test(refuses),        cmocka_unit_test(directories),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
