@@ -8,7 +8,7 @@ Each OUT/NAME has the directory's files, and beside them
   expected.safetensors  input_ids [2, 48], last_hidden [2, 48, width]: transformers, eager attention, float32;
   expected.json         the architecture;
   embed.json            texts, with the name of a prompt or null, and their embeddings by SentenceTransformer.encode, one at a
-                        time; texts longer than max_seq_length are cut there.
+                        time; texts longer than max_seq_length are cut there. Or pairs and their scores, by transformers.
 tools/make_test_models.py archs writes tests/data/archs from them, tools/make_hf_vectors.py tests/data/hf.
 Weights are bfloat16 numbers; norms and biases are random, so that a missing one shows.
 
@@ -77,6 +77,15 @@ SPECS = {
                                "type_vocab_size": 1, "hidden_act": "gelu", "layer_norm_eps": 1e-5,
                                "max_position_embeddings": 130, "pad_token_id": 1, "bos_token_id": 0,
                                "eos_token_id": 2} | BERT},
+    # as bge-reranker: scores of pairs, by a classifier over the first token
+    "xlm-roberta-ranker": {"tokenizer": "unigram", "ranks": True,
+                           "config": {"architectures": ["XLMRobertaForSequenceClassification"],
+                                      "model_type": "xlm-roberta", "hidden_size": 32, "num_attention_heads": 2,
+                                      "num_hidden_layers": 2, "intermediate_size": 48, "vocab_size": 301,
+                                      "type_vocab_size": 1, "hidden_act": "gelu", "layer_norm_eps": 1e-5,
+                                      "max_position_embeddings": 258, "pad_token_id": 1, "bos_token_id": 0,
+                                      "eos_token_id": 2, "id2label": {"0": "LABEL_0"},
+                                      "label2id": {"LABEL_0": 0}} | BERT},
     # another width after the pooling, as the distiluse models have
     "roberta-dense": {"tokenizer": "bpe", "pooling": MEAN, "dense": [(56, 24, True, "activation.Tanh")], "masked": True,
                       "config": {"architectures": ["RobertaForMaskedLM"], "model_type": "roberta", "hidden_size": 56,
@@ -260,7 +269,8 @@ def write_model(folder, spec, seed):
     """The model's weights by transformers, under the names they have on the hub."""
     write_json(folder, "config.json", spec.get("read", spec["config"]))
     config = transformers.AutoConfig.from_pretrained(folder)
-    kind = transformers.AutoModelForMaskedLM if spec.get("masked") else transformers.AutoModel
+    kind = (transformers.AutoModelForMaskedLM if spec.get("masked") else
+            transformers.AutoModelForSequenceClassification if spec.get("ranks") else transformers.AutoModel)
     model = kind.from_config(config, attn_implementation="eager").float()
     randomize(model, seed)
     with tempfile.TemporaryDirectory() as saved:
@@ -330,6 +340,25 @@ def write_embeddings(folder, spec):
     return len(cases)
 
 
+def write_scores(folder):
+    """The classifier's numbers for a query and each text, and the ids of the pairs."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32,
+                                                                            attn_implementation="eager").eval()
+    lines = []
+    for query in TEXTS[:2]:
+        for text in [t for t in TEXTS[:6] if t]:
+            inputs = tokenizer(query, text, return_tensors="pt")
+            with torch.no_grad():
+                scores = model(**inputs).logits[0]
+            lines.append(json.dumps({"query": query, "text": text, "ids": inputs["input_ids"][0].tolist(),
+                                     "scores": [float(f"{x:.9g}") for x in scores.tolist()]}, ensure_ascii=False,
+                                    separators=(",", ":")))
+    with open(os.path.join(folder, "embed.json"), "w", encoding="utf-8") as f:
+        f.write("[\n" + ",\n".join(lines) + "\n]\n")
+    return len(lines)
+
+
 def make(out, name, spec):
     folder, seed, config = os.path.join(out, name), sum(map(ord, name)), spec["config"]
     shutil.rmtree(folder, ignore_errors=True)
@@ -339,9 +368,10 @@ def make(out, name, spec):
     tokenizer.save(os.path.join(folder, "tokenizer.json"), pretty=False)
     write_json(folder, "tokenizer_config.json", settings)
     write_model(folder, spec, seed)
-    write_modules(folder, spec, config.get("hidden_size") or config["n_embd"], seed)
+    if "ranks" not in spec:
+        write_modules(folder, spec, config.get("hidden_size") or config["n_embd"], seed)
     hidden = write_hidden(folder, config["vocab_size"])
-    cases = write_embeddings(folder, spec)
+    cases = write_scores(folder) if "ranks" in spec else write_embeddings(folder, spec)
     write_json(folder, "config.json", config | {"torch_dtype": "bfloat16"})
     write_json(folder, "expected.json", {"architecture": config["architectures"][0], "tokenizer": []})
     print(f"{name:24s} hidden {list(hidden.shape)} std {hidden.std():.3f}, {cases} texts", flush=True)

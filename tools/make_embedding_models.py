@@ -101,6 +101,10 @@ def add_hyperparameters(w, config, arch):
 def add_modules(w, folder, arch):
     """pooling and dense layers"""
     modules = load(folder, "modules.json")
+    if modules is None:
+        w.add_pooling_type(gguf.PoolingType.RANK)
+        w.add_classifier_output_labels(["LABEL_0"])
+        return
     pooling = load(folder, "1_Pooling/config.json")
     mode = pooling.get("pooling_mode") or next(k for k in pooling if pooling[k] is True)
     w.add_pooling_type(gguf.PoolingType(next(v for k, v in POOLING.items() if k in mode)))
@@ -128,6 +132,9 @@ def converted(config, arch, tensors):
                                      config["num_hidden_layers"])
     for name, x in tensors:
         if name.split(".")[0] in ("lm_head", "cls", "pooler"):
+            continue
+        if name.startswith("classifier."):
+            yield name.replace("classifier.dense", "cls").replace("classifier.out_proj", "cls.output"), x
             continue
         name = name.replace(".gamma", ".weight").replace(".beta", ".bias")
         for prefix in ("bert.", "roberta.", "nomic_bert."):
@@ -173,7 +180,7 @@ def copy_directory(folder, out):
     for name in KEPT:
         if os.path.exists(os.path.join(folder, name)):
             shutil.copyfile(os.path.join(folder, name), os.path.join(out, name))
-    for m in load(folder, "modules.json"):
+    for m in load(folder, "modules.json", []):
         if m["path"] and os.path.isdir(os.path.join(folder, m["path"])):
             shutil.copytree(os.path.join(folder, m["path"]), os.path.join(out, m["path"]), dirs_exist_ok=True)
 

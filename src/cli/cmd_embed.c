@@ -1,4 +1,4 @@
-/* nibble embed MODEL [TEXT...|-]: vectors of texts. */
+/* nibble embed MODEL [TEXT...|-]: vectors of texts; or, by a model that ranks, their scores for a query. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -10,7 +10,7 @@
 typedef struct embed_options {
     nb_model_options model;
     nb_embed_params embed;
-    const char *file, *pooling;
+    const char *file, *pooling, *rank;
     bool json;
 } embed_options;
 
@@ -64,12 +64,13 @@ static nb_status gather(inputs *in, const embed_options *o, int argc, char **arg
     return NB_OK;
 }
 
-static void write_json(nb_buf *out, const char *model, const float *vectors, size_t count, size_t width, size_t tokens)
+static void write_json(nb_buf *out, const char *model, const char *what, const float *vectors, size_t count,
+                       size_t width, size_t tokens)
 {
     nb_json j = nb_json_begin(out, false);
     nb_json_open(&j, '{');
     nb_json_put_z(&j, "model", model);
-    nb_json_key(&j, "embeddings");
+    nb_json_key(&j, what);
     nb_json_open(&j, '[');
     for (size_t i = 0; i < count; i++) {
         nb_json_open(&j, '[');
@@ -100,13 +101,14 @@ static nb_status embed(const char *path, const embed_options *o, const inputs *i
     float *vectors = NULL;
     nb_status status = nb_model_open(path, &o->model.model, &m, err);
     if (status == NB_OK) {
-        width = nb_model_embedding(m);
+        width = o->rank && nb_model_labels(m) ? nb_model_labels(m) : nb_model_embedding(m);
         vectors = nb_mul(in->count, width * sizeof *vectors, &bytes) ? malloc(bytes ? bytes : 1) : NULL;
-        status = vectors ? nb_embed(m, in->list, in->count, &o->embed, vectors, &tokens, err)
-                         : nb_fail(err, NB_ERR_MEMORY, "no memory for %zu embeddings of %zu values", in->count, width);
+        status = !vectors  ? nb_fail(err, NB_ERR_MEMORY, "no memory for %zu embeddings of %zu values", in->count, width)
+                 : o->rank ? nb_rank(m, o->rank, strlen(o->rank), in->list, in->count, &o->embed, vectors, &tokens, err)
+                           : nb_embed(m, in->list, in->count, &o->embed, vectors, &tokens, err);
     }
     if (status == NB_OK && o->json) {
-        write_json(&out, path, vectors, in->count, width, tokens);
+        write_json(&out, path, o->rank ? "scores" : "embeddings", vectors, in->count, width, tokens);
         status = nb_print_json(&out, err);
     } else if (status == NB_OK) {
         write_text(&out, vectors, in->count, width);
@@ -150,6 +152,8 @@ int nb_cmd_embed(int argc, char **argv)
         {"normalize", 0, NB_OPTION_FLAG, &normalize, NULL, "scale to a length of 1 (default; --no-normalize)"},
         {"truncate", 0, NB_OPTION_FLAG, &o.embed.truncate, NULL,
          "cut texts that are longer than the model says (max_seq_length), or than its positions"},
+        {"rank", 0, NB_OPTION_STRING, &o.rank, "QUERY",
+         "print how well each text answers QUERY, by a model that ranks"},
         {"prompt-name", 0, NB_OPTION_STRING, &o.embed.prompt_name, "NAME",
          "put this prompt of the model (query, document...) before each text; \"\": none"},
         {"file", 'f', NB_OPTION_STRING, &o.file, "FILE", "embed each line of FILE"},

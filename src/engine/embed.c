@@ -15,6 +15,7 @@ enum { DEFAULT_BATCH = 512, MOST_SPANS = 128 };
 nb_embed_params nb_embed_defaults(void) { return (nb_embed_params){.normalize = NB_NORMALIZE_MODEL}; }
 
 size_t nb_model_embedding(const nb_model *m) { return m->embed_head.width; }
+size_t nb_model_labels(const nb_model *m) { return m->classifier.count ? m->classifier.width : 0; }
 
 typedef struct piece {    /* a span of the step */
     size_t text, outputs; /* whose; wanted rows */
@@ -26,6 +27,8 @@ typedef struct embedding {
     bool normalize;
     size_t width; /* of hidden states */
     nb_str prompt;
+    const nb_str *query; /* of pairs; NULL: single texts */
+    const nb_embed_head *head;
     size_t cut; /* where the file says that a text ends which is cut; 0: at the model's positions */
     nb_ids *texts;
     size_t count;
@@ -50,9 +53,10 @@ static nb_status choose_pooling(embedding *e, const nb_embed_params *params, nb_
     const nb_hparams *h = &e->model->def->h;
     e->pooling = params->pooling;
     if (e->pooling == NB_POOLING_MODEL && h->pooling == NB_POOL_RANK)
-        return nb_fail(err, NB_ERR_UNSUPPORTED,
-                       "%s: this model ranks pairs of texts and has no embeddings of its own; choose a pooling",
-                       nb_gguf_path(e->model->gguf));
+        return nb_fail(
+            err, NB_ERR_UNSUPPORTED,
+            "%s: this model ranks pairs of texts (--rank) and has no embeddings of its own; choose a pooling",
+            nb_gguf_path(e->model->gguf));
     if (e->pooling == NB_POOLING_MODEL)
         e->pooling = h->pooling == NB_POOL_MEAN   ? NB_POOLING_MEAN
                      : h->pooling == NB_POOL_CLS  ? NB_POOLING_CLS
@@ -103,10 +107,27 @@ static nb_status encode(const embedding *e, nb_str text, nb_ids *ids, nb_error *
     return status;
 }
 
+/* [BOS] query [EOS] [SEP] text [EOS]; SEP where the tokenizer puts one between */
+static nb_status encode_pair(const embedding *e, nb_str text, nb_ids *ids, nb_error *err)
+{
+    const nb_vocab *v = nb_tokenizer_vocab(e->model->tokenizer);
+    bool separated = false;
+    if (nb_gguf_find(e->model->gguf, "tokenizer.ggml.add_sep_token"))
+        NB_TRY(nb_gguf_get_bool(e->model->gguf, "tokenizer.ggml.add_sep_token", &separated, err));
+    NB_TRY(nb_tokenizer_encode(e->model->tokenizer, *e->query, NB_ENCODE_ADD_SPECIAL, ids, err));
+    if (separated && v->sep >= 0 && !nb_ids_add(ids, v->sep))
+        return nb_fail_memory(err, "a pair", text.n);
+    NB_TRY(nb_tokenizer_encode(e->model->tokenizer, text, NB_ENCODE_PLAIN, ids, err));
+    if (v->add_eos && v->eos >= 0 && !nb_ids_add(ids, v->eos))
+        return nb_fail_memory(err, "a pair", text.n);
+    return NB_OK;
+}
+
 static nb_status read_input(const embedding *e, const nb_embed_input *input, nb_ids *ids, nb_error *err)
 {
+    nb_str text = {input->text, input->bytes};
     if (!input->ids)
-        return encode(e, (nb_str){input->text, input->bytes}, ids, err);
+        return e->query ? encode_pair(e, text, ids, err) : encode(e, text, ids, err);
     for (size_t i = 0; i < input->count; i++)
         if (!nb_ids_add(ids, input->ids[i]))
             return nb_fail(err, NB_ERR_MEMORY, "out of memory");
@@ -275,7 +296,7 @@ static void write_vector(const embedding *e, const double *x, size_t width, floa
 /* sums become means, pass the dense layers, and are written */
 static nb_status finish(embedding *e, float *out, nb_error *err)
 {
-    const nb_embed_head *head = &e->model->embed_head;
+    const nb_embed_head *head = e->head;
     double *made = NULL;
     for (size_t t = 0; e->pooling == NB_POOLING_MEAN && t < e->count; t++)
         for (size_t i = 0; i < e->width; i++)
@@ -302,28 +323,56 @@ static void embedding_free(embedding *e)
     free(e->pooled);
 }
 
+static nb_status compute(embedding *e, const nb_embed_input *inputs, const nb_embed_params *params, float *out,
+                         size_t *tokens, nb_error *err)
+{
+    size_t total = 0;
+    nb_status status = e->count > 0 ? read_inputs(e, inputs, params, &total, err) : NB_OK;
+    if (status == NB_OK && e->count > 0) {
+        plan_context(e, total, params->batch);
+        status = make_context(e, err);
+        if (status == NB_OK)
+            status = run_all(e, err);
+        if (status == NB_OK)
+            status = finish(e, out, err);
+    }
+    if (status == NB_OK && tokens)
+        *tokens = total;
+    embedding_free(e);
+    return status;
+}
+
+static nb_status begin(embedding *e, nb_model *m, size_t count, nb_error *err)
+{
+    *e = (embedding){.model = m, .count = count, .width = m->plan.buffers[m->plan.hidden].width};
+    return m->weights ? NB_OK : nb_fail(err, NB_ERR_ARGUMENT, "the model was opened for a look only");
+}
+
 nb_status nb_embed(nb_model *m, const nb_embed_input *inputs, size_t count, const nb_embed_params *params, float *out,
                    size_t *tokens, nb_error *err)
 {
     nb_embed_params defaults = nb_embed_defaults();
-    embedding e = {.model = m, .count = count, .width = m->plan.buffers[m->plan.hidden].width};
-    size_t total = 0;
-    if (!m->weights)
-        return nb_fail(err, NB_ERR_ARGUMENT, "the model was opened for a look only");
+    embedding e;
     params = params ? params : &defaults;
-    nb_status status = choose_pooling(&e, params, err);
-    if (status == NB_OK && count > 0)
-        status = read_inputs(&e, inputs, params, &total, err);
-    if (status == NB_OK && count > 0) {
-        plan_context(&e, total, params->batch);
-        status = make_context(&e, err);
-    }
-    if (status == NB_OK)
-        status = run_all(&e, err);
-    if (status == NB_OK && count > 0)
-        status = finish(&e, out, err);
-    if (status == NB_OK && tokens)
-        *tokens = total;
-    embedding_free(&e);
-    return status;
+    NB_TRY(begin(&e, m, count, err));
+    e.head = &m->embed_head;
+    NB_TRY(choose_pooling(&e, params, err));
+    return compute(&e, inputs, params, out, tokens, err);
+}
+
+nb_status nb_rank(nb_model *m, const char *query, size_t bytes, const nb_embed_input *texts, size_t count,
+                  const nb_embed_params *params, float *scores, size_t *tokens, nb_error *err)
+{
+    nb_embed_params own = params ? *params : nb_embed_defaults();
+    nb_str text = {query, bytes};
+    embedding e;
+    NB_TRY(begin(&e, m, count, err));
+    if (m->classifier.count == 0)
+        return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: does not rank pairs of texts: it has no cls.output.weight",
+                       nb_gguf_path(m->gguf));
+    e.head = &m->classifier;
+    e.query = &text;
+    e.pooling = NB_POOLING_CLS;
+    own.prompt_name = "";
+    return compute(&e, texts, &own, scores, tokens, err);
 }

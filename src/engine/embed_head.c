@@ -40,23 +40,49 @@ static nb_status check_layer(const nb_gguf *g, const nb_embed_layer *l, size_t i
     return NB_OK;
 }
 
+/* the next layer, of these tensors; *found false: the file has none */
+static nb_status add_layer(const nb_gguf *g, const char *name, nb_embed_head *head, bool *found, nb_error *err)
+{
+    nb_embed_layer *l = &head->layers[head->count];
+    char weight[40], bias[40];
+    snprintf(weight, sizeof weight, "%s.weight", name);
+    snprintf(bias, sizeof bias, "%s.bias", name);
+    *l = (nb_embed_layer){nb_gguf_find_tensor(g, nb_str_of(weight)), nb_gguf_find_tensor(g, nb_str_of(bias)), false};
+    *found = l->weight != NULL;
+    if (!*found)
+        return NB_OK;
+    NB_TRY(check_layer(g, l, head->width, err));
+    head->width = (size_t)l->weight->dims[1];
+    head->count++;
+    return NB_OK;
+}
+
 nb_status nb_embed_head_read(const nb_gguf *g, size_t width, nb_embed_head *head, nb_error *err)
 {
+    bool found = true;
     *head = (nb_embed_head){.width = width};
-    for (; head->count < NB_EMBED_LAYERS; head->count++) {
-        nb_embed_layer *l = &head->layers[head->count];
-        char weight[32], bias[32];
-        int module = 2 + (int)head->count;
-        snprintf(weight, sizeof weight, "dense_%d.weight", module);
-        snprintf(bias, sizeof bias, "dense_%d.bias", module);
-        l->weight = nb_gguf_find_tensor(g, nb_str_of(weight));
-        l->bias = nb_gguf_find_tensor(g, nb_str_of(bias));
-        if (!l->weight)
+    for (int module = 2; module < 2 + NB_EMBED_LAYERS; module++) {
+        char name[32];
+        snprintf(name, sizeof name, "dense_%d", module);
+        NB_TRY(add_layer(g, name, head, &found, err));
+        if (!found)
             break;
-        NB_TRY(check_layer(g, l, head->width, err));
-        NB_TRY(read_activation(g, module, &l->tanh, err));
-        head->width = (size_t)l->weight->dims[1];
+        NB_TRY(read_activation(g, module, &head->layers[head->count - 1].tanh, err));
     }
+    return NB_OK;
+}
+
+nb_status nb_embed_classifier_read(const nb_gguf *g, size_t width, nb_embed_head *head, nb_error *err)
+{
+    bool two, whole;
+    *head = (nb_embed_head){.width = width};
+    NB_TRY(add_layer(g, "cls", head, &two, err));
+    if (two)
+        head->layers[0].tanh = true;
+    NB_TRY(add_layer(g, "cls.output", head, &whole, err));
+    if (two && !whole)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: tensor cls.output.weight is missing: cls.weight needs it",
+                       nb_gguf_path(g));
     return NB_OK;
 }
 

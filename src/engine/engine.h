@@ -24,7 +24,7 @@ struct nb_model {
     nb_str bos, eos; /* their text, for templates */
     const nb_backend *backend;
     nb_weights_params weights_params;
-    nb_embed_head embed_head;
+    nb_embed_head embed_head, classifier;
     nb_weights *weights;  /* NULL when opened for a look only */
     pthread_mutex_t lock; /* the backend's team runs one step at a time */
 };

@@ -68,6 +68,7 @@ static nb_status look(nb_model *m, const char *path, const nb_model_params *para
     NB_TRY(load_adapters(m, params, err));
     NB_TRY(nb_plan_build(m->def, &m->plan, err));
     NB_TRY(nb_embed_head_read(m->gguf, m->plan.buffers[m->plan.hidden].width, &m->embed_head, err));
+    NB_TRY(nb_embed_classifier_read(m->gguf, m->plan.buffers[m->plan.hidden].width, &m->classifier, err));
     NB_TRY(nb_tokenizer_from_gguf(m->gguf, params->pre_tokenizer, &m->tokenizer, err));
     NB_TRY(check_vocabulary(m, err));
     return load_template(m, err);

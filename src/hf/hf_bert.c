@@ -21,6 +21,11 @@
 
 static const nb_hf_tensor_row bert_tensors[] = {EMBEDDINGS(NB_HF_AS_IS), LAYERS, {0}};
 static const nb_hf_tensor_row roberta_tensors[] = {EMBEDDINGS(NB_HF_SKIP_2), LAYERS, {0}};
+static const nb_hf_tensor_row ranker_tensors[] = {EMBEDDINGS(NB_HF_SKIP_2),
+                                                  LAYERS,
+                                                  {"cls", "classifier.dense", NB_HF_AS_IS, NB_HF_BIAS},
+                                                  {"cls.output", "classifier.out_proj", NB_HF_AS_IS, NB_HF_BIAS},
+                                                  {0}};
 
 static const nb_hf_key_row keys[] = {
     NB_HF_SIZE_KEYS("512"),
@@ -60,6 +65,23 @@ static nb_status configure_roberta(nb_hf *h, nb_error *err)
     return configure(h, err);
 }
 
+/* The classifier reads the first token. Its labels are named where config.json names them. */
+static nb_status configure_ranker(nb_hf *h, nb_error *err)
+{
+    enum { LABELS_MOST = 64 };
+    nb_str labels[LABELS_MOST];
+    size_t count = 0;
+    const nb_node *names = nb_hf_config(h, "id2label");
+    for (const nb_node *n = names && names->kind == '{' ? names->list.first : NULL; n && count < LABELS_MOST;
+         n = n->next)
+        if (n->kind == '"')
+            labels[count++] = n->str;
+    if (count)
+        nb_hf_put_strings(h, nb_hf_key(h, "classifier.output_labels"), labels, count);
+    nb_hf_put_u32(h, nb_hf_key(h, "pooling_type"), 4);
+    return configure_roberta(h, err);
+}
+
 static const char *const bert_classes[] = {"BertModel", "BertForMaskedLM", "BertForPreTraining", NULL};
 static const char *const bert_prefixes[] = {"", "bert.", NULL};
 static const char *const bert_ignored[] = {"pooler.", "bert.pooler.", "cls.predictions", "cls.seq_relationship", NULL};
@@ -76,8 +98,13 @@ const nb_hf_arch nb_hf_arch_bert = {
     .configure = configure,
 };
 
-static const char *const roberta_classes[] = {"RobertaModel",         "RobertaForMaskedLM", "XLMRobertaModel",
-                                              "XLMRobertaForMaskedLM", "CamembertModel",    "CamembertForMaskedLM", NULL};
+static const char *const roberta_classes[] = {"RobertaModel",
+                                              "RobertaForMaskedLM",
+                                              "XLMRobertaModel",
+                                              "XLMRobertaForMaskedLM",
+                                              "CamembertModel",
+                                              "CamembertForMaskedLM",
+                                              NULL};
 static const char *const roberta_prefixes[] = {"", "roberta.", NULL};
 static const char *const roberta_ignored[] = {"pooler.", "roberta.pooler.", "lm_head.", NULL};
 
@@ -91,4 +118,19 @@ const nb_hf_arch nb_hf_arch_roberta = {
     .ignored = roberta_ignored,
     .tied = true,
     .configure = configure_roberta,
+};
+
+static const char *const ranker_classes[] = {"XLMRobertaForSequenceClassification", "RobertaForSequenceClassification",
+                                             "CamembertForSequenceClassification", NULL};
+
+const nb_hf_arch nb_hf_arch_roberta_ranker = {
+    .gguf = "bert",
+    .classes = ranker_classes,
+    .model_type = "roberta",
+    .prefixes = roberta_prefixes,
+    .tensors = ranker_tensors,
+    .keys = keys,
+    .ignored = roberta_ignored,
+    .tied = true,
+    .configure = configure_ranker,
 };

@@ -6,7 +6,8 @@
 
 static const char *const classes[] = {"NomicBertModel", "NomicBertForPreTraining", "NomicBertForMaskedLM", NULL};
 static const char *const prefixes[] = {"", "bert.", "nomic_bert.", NULL};
-static const char *const ignored[] = {"pooler.", "bert.pooler.", "cls.predictions", "cls.seq_relationship", "lm_head", NULL};
+static const char *const ignored[] = {"pooler.", "bert.pooler.", "cls.predictions", "cls.seq_relationship", "lm_head",
+                                      NULL};
 
 static const nb_hf_tensor_row tensors[] = {
     {"token_embd", "~embeddings.word_embeddings", NB_HF_AS_IS, 0},
@@ -35,7 +36,8 @@ static const nb_hf_key_row keys[] = {
 /* what the model's own code can be asked for, and no published model of this class is */
 static nb_status check_kind(const nb_hf *h, nb_error *err)
 {
-    static const char *const flags[] = {"prenorm", "rotary_emb_interleaved", "use_rms_norm", "parallel_block", "causal"};
+    static const char *const flags[] = {"prenorm", "rotary_emb_interleaved", "use_rms_norm", "parallel_block",
+                                        "causal"};
     uint64_t experts = 0;
     NB_TRY(nb_hf_expect(h, "hidden_act|activation_function", "silu|swiglu", err));
     NB_TRY(nb_hf_config_u64(h, "moe_every_n_layers", 0, UINT32_MAX, &experts, err));

@@ -108,8 +108,8 @@ static nb_status take_activation(chain *c, const nb_tree *t, nb_error *err)
     if (ends_in(name, ".Identity"))
         return NB_OK;
     if (!ends_in(name, ".Tanh"))
-        return nb_tree_bad(t, n, err, NB_ERR_UNSUPPORTED,
-                           "is %.*s; dense layers with Identity and Tanh are supported", NB_STR_ARG(name));
+        return nb_tree_bad(t, n, err, NB_ERR_UNSUPPORTED, "is %.*s; dense layers with Identity and Tanh are supported",
+                           NB_STR_ARG(name));
     snprintf(key, sizeof key, "dense_%d_activation", c->dense + 2);
     nb_hf_put_str(c->h, nb_hf_key(c->h, key), NB_STR("tanh"));
     return NB_OK;
@@ -210,8 +210,7 @@ static nb_status read_length(nb_hf *h, nb_error *err)
     NB_TRY(nb_tree_open(h->dir, "sentence_bert_config.json", NB_HF_CONFIG_BYTES, true, &t, err));
     const nb_node *length = nb_node_get(t.root, "max_seq_length"), *lower = nb_node_get(t.root, "do_lower_case");
     nb_status status = length ? nb_node_u64(&t, length, 1, UINT32_MAX, &most, err) : NB_OK;
-    if (status == NB_OK && lower && lower->kind == 't' &&
-        !lowers(h))
+    if (status == NB_OK && lower && lower->kind == 't' && !lowers(h))
         status = nb_tree_bad(&t, lower, err, NB_ERR_UNSUPPORTED,
                              "is true, but the tokenizer keeps capitals: lowering them before it is not supported");
     if (status == NB_OK && most)
@@ -224,12 +223,14 @@ static nb_status take_prompts(nb_hf *h, const nb_tree *t, nb_error *err)
 {
     nb_str names[PROMPTS_MOST], texts[PROMPTS_MOST], otherwise;
     size_t count = 0;
-    const nb_node *prompts = nb_node_get_kind(t->root, "prompts", '{'), *n = nb_node_get(t->root, "default_prompt_name");
+    const nb_node *prompts = nb_node_get_kind(t->root, "prompts", '{'),
+                  *n = nb_node_get(t->root, "default_prompt_name");
     for (const nb_node *p = prompts ? prompts->list.first : NULL; p; p = p->next) {
         if (p->kind == 'n')
             continue;
         if (p->kind != '"' || count == PROMPTS_MOST)
-            return nb_tree_bad(t, p, err, NB_ERR_FORMAT, "is no text, or not one of the first %d prompts", PROMPTS_MOST);
+            return nb_tree_bad(t, p, err, NB_ERR_FORMAT, "is no text, or not one of the first %d prompts",
+                               PROMPTS_MOST);
         names[count] = p->key;
         texts[count++] = p->str;
     }

@@ -24,8 +24,9 @@
 static const struct {
     const char *name;
     size_t width;
-} families[] = {{"nomic-bert", 48}, {"nomic-bert-native", 40}, {"bert-cls", 40},         {"xlm-roberta", 48},
-                {"roberta-dense", 24}, {"gemma-embedding", 32}, {"gemma-embedding-plain", 48}};
+} families[] = {{"nomic-bert", 48},           {"nomic-bert-native", 40}, {"bert-cls", 40},
+                {"xlm-roberta", 48},          {"roberta-dense", 24},     {"gemma-embedding", 32},
+                {"gemma-embedding-plain", 48}};
 enum { FAMILIES = sizeof families / sizeof *families, MOST_CASES = 16, MOST_WIDTH = 64 };
 
 static nb_error err;
@@ -103,8 +104,8 @@ static void check_texts(const char *path, const cases *c, size_t width, bool exa
         must(nb_embed(m, &input, 1, &p, got, NULL, &err));
         double e = nmse(t->embedding, got, width);
         if (!(e <= limit))
-            fail_msg("%s, %s: text %zu (\"%.*s\"), prompt \"%s\": NMSE %.2e", path, nb_cpu_level_name(nb_cpu_current()), i,
-                     NB_STR_ARG(t->text), t->prompt, e);
+            fail_msg("%s, %s: text %zu (\"%.*s\"), prompt \"%s\": NMSE %.2e", path, nb_cpu_level_name(nb_cpu_current()),
+                     i, NB_STR_ARG(t->text), t->prompt, e);
     }
     nb_model_close(m);
 }
@@ -184,6 +185,67 @@ static void test_batches(void **state)
     }
 }
 
+/* ---- pairs ---- */
+
+static void check_pairs(const char *path, const nb_tree *pairs, nb_model *m, double limit)
+{
+    nb_embed_input texts[MOST_CASES], ids_only[MOST_CASES];
+    static int32_t ids[MOST_CASES][128];
+    float scores[MOST_CASES], alone, by_ids[MOST_CASES];
+    size_t count = 0, tokens, wanted_tokens = 0;
+    const nb_node *first = pairs->root->list.first;
+    nb_str query = nb_node_get(first, "query")->str;
+    for (const nb_node *n = first; n && nb_str_eq(nb_node_get(n, "query")->str, query); n = n->next, count++) {
+        nb_str text = nb_node_get(n, "text")->str;
+        size_t i = 0;
+        for (const nb_node *id = nb_node_get(n, "ids")->list.first; id; id = id->next)
+            ids[count][i++] = (int32_t)id->num;
+        texts[count] = (nb_embed_input){.text = text.p, .bytes = text.n};
+        ids_only[count] = (nb_embed_input){.ids = ids[count], .count = i};
+        wanted_tokens += i;
+    }
+    must(nb_rank(m, query.p, query.n, texts, count, NULL, scores, &tokens, &err));
+    assert_int_equal(tokens, wanted_tokens);
+    must(nb_rank(m, NULL, 0, ids_only, count, NULL, by_ids, NULL, &err));
+    assert_memory_equal(scores, by_ids, count * sizeof *scores);
+    size_t i = 0;
+    for (const nb_node *n = first; i < count; n = n->next, i++) {
+        double want = nb_node_get(n, "scores")->list.first->num;
+        must(nb_rank(m, query.p, query.n, &texts[i], 1, NULL, &alone, NULL, &err));
+        assert_memory_equal(&alone, &scores[i], sizeof alone);
+        if (!(fabs((double)scores[i] - want) <= limit))
+            fail_msg("%s: pair %zu: %.9g, not %.9g", path, i, (double)scores[i], want);
+    }
+}
+
+static void test_rank(void **state)
+{
+    (void)state;
+    char file[512];
+    nb_tree pairs;
+    nb_embed_input text = {.text = "a", .bytes = 1};
+    static float out[MOST_WIDTH];
+    must(nb_tree_open_any(NB_TEST_DATA "/embed", "xlm-roberta-ranker.json", 1 << 20, false, &pairs, &err));
+    nb_model *m = open_model(directory_of("xlm-roberta-ranker"), true, 2);
+    assert_int_equal(nb_model_labels(m), 1);
+    check_pairs("directory", &pairs, m, 1e-5);
+    assert_int_equal(nb_embed(m, &text, 1, NULL, out, NULL, &err), NB_ERR_UNSUPPORTED); /* it has no embeddings */
+    assert_non_null(strstr(err.message, "--rank"));
+    nb_model_close(m);
+    snprintf(file, sizeof file, "%s", nb_folder_path("model.gguf"));
+    convert("xlm-roberta-ranker", "COPY", file);
+    m = open_model(file, true, 1);
+    check_pairs("file", &pairs, m, 1e-5);
+    nb_model_close(m);
+    assert_int_equal(unlink(file), 0);
+    nb_tree_free(&pairs);
+    m = open_model(directory_of("xlm-roberta"), true, 1);
+    assert_int_equal(nb_model_labels(m), 0);
+    assert_int_equal(nb_rank(m, "a", 1, &text, 1, NULL, out, NULL, &err), NB_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "cls.output.weight"));
+    nb_model_close(m);
+}
+
 /* ---- prompts and lengths ---- */
 
 static void test_prompts(void **state)
@@ -192,7 +254,8 @@ static void test_prompts(void **state)
     static float by_name[MOST_WIDTH], by_hand[MOST_WIDTH], without[MOST_WIDTH];
     nb_model *m = open_model(directory_of("bert-cls"), false, 1);
     nb_embed_params p = nb_embed_defaults();
-    nb_embed_input text = {.text = "Hello", .bytes = 5}, whole = {.text = "Represent this sentence: Hello", .bytes = 30};
+    nb_embed_input text = {.text = "Hello", .bytes = 5},
+                   whole = {.text = "Represent this sentence: Hello", .bytes = 30};
     p.prompt_name = "";
     must(nb_embed(m, &whole, 1, &p, by_hand, NULL, &err));
     must(nb_embed(m, &text, 1, &p, without, NULL, &err));
@@ -290,17 +353,21 @@ static void test_refused_modules(void **state)
             "\"cls\" beside mean");
     refuses(name, pooling, "{\"pooling_mode\": [\"mean\", \"max\"]}", NB_ERR_UNSUPPORTED, "\"max\" beside mean");
     refuses(name, pooling, "{}", NB_ERR_UNSUPPORTED, "none of mean, cls and lasttoken");
-    refuses(name, pooling, "{\"pooling_mode\": \"mean\", \"include_prompt\": false}", NB_ERR_UNSUPPORTED, "include_prompt");
+    refuses(name, pooling, "{\"pooling_mode\": \"mean\", \"include_prompt\": false}", NB_ERR_UNSUPPORTED,
+            "include_prompt");
     refuses(name, dense, "{\"activation_function\": \"torch.nn.modules.activation.ReLU\"}", NB_ERR_UNSUPPORTED, "ReLU");
     refuses(name, dense, "{\"use_residual\": true}", NB_ERR_UNSUPPORTED, "use_residual");
-    refuses(name, "modules.json", "[{\"type\": \"sentence_transformers.models.LSTM\", \"path\": \"\"}]", NB_ERR_UNSUPPORTED,
-            "is a module that is not supported");
+    refuses(name, "modules.json", "[{\"type\": \"sentence_transformers.models.LSTM\", \"path\": \"\"}]",
+            NB_ERR_UNSUPPORTED, "is a module that is not supported");
     refuses(name, "modules.json", "[{\"type\": \"x.Pooling\", \"path\": \"../bert-cls\"}]", NB_ERR_FORMAT, "path");
-    refuses(name, "modules.json", "[{\"type\": \"x.Dense\", \"path\": \"2_Dense\"}]", NB_ERR_UNSUPPORTED, "before the Pooling");
+    refuses(name, "modules.json", "[{\"type\": \"x.Dense\", \"path\": \"2_Dense\"}]", NB_ERR_UNSUPPORTED,
+            "before the Pooling");
     refuses(name, "modules.json", "[{\"path\": \"\"}]", NB_ERR_UNSUPPORTED, "is a module that is not supported");
-    refuses("xlm-roberta", "sentence_bert_config.json", "{\"do_lower_case\": true}", NB_ERR_UNSUPPORTED, "do_lower_case");
+    refuses("xlm-roberta", "sentence_bert_config.json", "{\"do_lower_case\": true}", NB_ERR_UNSUPPORTED,
+            "do_lower_case");
     refuses("xlm-roberta", "sentence_bert_config.json", "{\"max_seq_length\": 0}", NB_ERR_FORMAT, "max_seq_length");
-    refuses("xlm-roberta", "config_sentence_transformers.json", "{\"prompts\": {\"a\": 7}}", NB_ERR_FORMAT, "is no text");
+    refuses("xlm-roberta", "config_sentence_transformers.json", "{\"prompts\": {\"a\": 7}}", NB_ERR_FORMAT,
+            "is no text");
     refuses("xlm-roberta", "config_sentence_transformers.json", "{\"default_prompt_name\": \"query\"}", NB_ERR_FORMAT,
             "is none of the prompts");
     remove_copy();
@@ -334,6 +401,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batches),
+        cmocka_unit_test_setup_teardown(test_rank, nb_folder_make, nb_folder_remove),
         cmocka_unit_test(test_prompts),
         cmocka_unit_test(test_lengths),
         cmocka_unit_test_setup_teardown(test_refused_modules, nb_folder_make, nb_folder_remove),
