@@ -17,6 +17,7 @@ typedef struct item { /* a tensor to write */
     nb_str name;      /* there */
     nb_hf_change change;
     uint64_t head; /* rows of a head, for the permutations */
+    uint64_t first, rows; /* of the source's: an expert's are a matrix of their own; rows 0: all */
 } item;
 
 typedef struct list {
@@ -114,18 +115,22 @@ nb_status nb_hf_export_file(const nb_hf_exporter *x, const char *name, const nb_
 
 /* ---- which tensors ---- */
 
-/* a table's name: '~' is the prefix, %d the block */
-static nb_str spell(nb_hf_exporter *x, const char *name, uint64_t block, const char *end)
+/* a table's name, the first of several: '~' is the prefix, %d the block, %e the expert */
+static nb_str spell(nb_hf_exporter *x, const char *name, uint64_t block, uint64_t expert, const char *end)
 {
-    char text[256];
-    const char *prefix = *name == '~' ? x->arch->prefixes[0] : "";
-    name += *name == '~';
-    const char *hole = strstr(name, "%d");
-    int n = hole ? snprintf(text, sizeof text, "%s%.*s%" PRIu64 "%s%s", prefix, (int)(hole - name), name, block,
-                            hole + 2, end)
-                 : snprintf(text, sizeof text, "%s%s%s", prefix, name, end);
-    nb_str s = {text, n > 0 && n < (int)sizeof text ? (size_t)n : 0};
+    nb_buf text = {0};
+    for (const char *c = name; *c && *c != '|'; c++) {
+        if (*c == '~' && c == name)
+            nb_buf_z(&text, x->arch->prefixes[0]);
+        else if (c[0] == '%' && (c[1] == 'd' || c[1] == 'e'))
+            nb_buf_printf(&text, "%" PRIu64, *++c == 'd' ? block : expert);
+        else
+            nb_buf_char(&text, *c);
+    }
+    nb_buf_z(&text, end);
+    nb_str s = text.failed ? NB_STR("") : nb_buf_view(&text);
     s.p = nb_arena_strdup(&x->arena, s);
+    nb_buf_free(&text);
     return s.p ? s : NB_STR("");
 }
 
@@ -136,14 +141,9 @@ static uint64_t head_rows(const nb_hf_exporter *x, nb_hf_change change, const nb
     return rows % (2 * heads) == 0 ? rows / heads : 0;
 }
 
-static nb_status add_part(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *row, uint64_t block, const char *end,
-                          bool *found, nb_error *err)
+static nb_status add_item(nb_hf_exporter *x, list *l, item it, nb_error *err)
 {
-    nb_str gguf = spell(x, row->gguf, block, end);
-    const nb_source_tensor *t = nb_source_find_tensor(x->s, gguf);
-    *found = t != NULL;
-    if (!t)
-        return NB_OK;
+    const nb_source_tensor *t = &x->s->tensors[it.from];
     if (l->count == l->capacity) {
         size_t capacity = l->capacity ? l->capacity * 2 : 256;
         item *grown = realloc(l->items, capacity * sizeof *grown);
@@ -152,7 +152,40 @@ static nb_status add_part(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *ro
         l->items = grown;
         l->capacity = capacity;
     }
-    item it = {.from = (size_t)(t - x->s->tensors), .name = spell(x, row->hf, block, end), .change = row->change};
+    if (it.name.n == 0)
+        return nb_fail_memory(err, "tensors", t->name.n);
+    l->used[it.from] = true;
+    l->bytes += (it.rows ? it.rows : nb_source_rows(t)) * t->dims[0] * nb_dtype_bytes(x->dtype);
+    l->items[l->count++] = it;
+    return NB_OK;
+}
+
+/* a matrix for each expert */
+static nb_status add_experts(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *row, uint64_t block, nb_error *err)
+{
+    nb_str gguf = spell(x, row->gguf, block, 0, ".weight");
+    const nb_source_tensor *t = nb_source_find_tensor(x->s, gguf);
+    if (!t)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: has no tensor '%.*s'; the file is not whole: convert the model again",
+                       x->s->path, NB_STR_ARG(gguf));
+    for (uint64_t e = 0; e < t->dims[2]; e++) {
+        item it = {.from = (size_t)(t - x->s->tensors), .name = spell(x, row->hf, block, e, ".weight")};
+        it.first = e * t->dims[1];
+        it.rows = t->dims[1];
+        NB_TRY(add_item(x, l, it, err));
+    }
+    return NB_OK;
+}
+
+static nb_status add_part(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *row, uint64_t block, const char *end,
+                          bool *found, nb_error *err)
+{
+    nb_str gguf = spell(x, row->gguf, block, 0, end);
+    const nb_source_tensor *t = nb_source_find_tensor(x->s, gguf);
+    *found = t != NULL;
+    if (!t)
+        return NB_OK;
+    item it = {.from = (size_t)(t - x->s->tensors), .name = spell(x, row->hf, block, 0, end), .change = row->change};
     if (row->change == NB_HF_PERMUTE_Q || row->change == NB_HF_PERMUTE_K) {
         it.head = head_rows(x, row->change, t);
         if (it.head == 0)
@@ -160,24 +193,29 @@ static nb_status add_part(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *ro
                            "%s: the rows of tensor '%.*s' are not whole heads; convert the model again", x->s->path,
                            NB_STR_ARG(gguf));
     }
-    if (it.name.n == 0)
-        return nb_fail_memory(err, "tensors", gguf.n);
-    l->used[it.from] = true;
-    l->bytes += nb_source_rows(t) * t->dims[0] * nb_dtype_bytes(x->dtype);
-    l->items[l->count++] = it;
-    return NB_OK;
+    return add_item(x, l, it, err);
+}
+
+bool nb_hf_export_is_sparse(nb_hf_exporter *x, uint64_t block)
+{
+    return nb_source_find_tensor(x->s, spell(x, "blk.%d.ffn_gate_inp", block, 0, ".weight")) != NULL;
 }
 
 static nb_status add_row(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *row, uint64_t block, nb_error *err)
 {
     bool weight, bias;
+    if (row->flags & (NB_HF_SPARSE | NB_HF_DENSE) &&
+        row->flags & (nb_hf_export_is_sparse(x, block) ? NB_HF_DENSE : NB_HF_SPARSE))
+        return NB_OK;
+    if (row->change == NB_HF_EXPERTS || row->change == NB_HF_EXPERTS_GATE || row->change == NB_HF_EXPERTS_UP)
+        return add_experts(x, l, row, block, err);
     NB_TRY(add_part(x, l, row, block, ".weight", &weight, err));
     NB_TRY(add_part(x, l, row, block, ".bias", &bias, err));
     if (row->flags & NB_HF_TIED)
         x->tied = !weight;
     else if (!weight && !(row->flags & NB_HF_OPTIONAL))
         return nb_fail(err, NB_ERR_FORMAT, "%s: has no tensor '%.*s'; the file is not whole: convert the model again",
-                       x->s->path, NB_STR_ARG(spell(x, row->gguf, block, ".weight")));
+                       x->s->path, NB_STR_ARG(spell(x, row->gguf, block, 0, ".weight")));
     if (bias && row->flags & NB_HF_BIAS_OPTIONAL) {
         bool mlp = strstr(row->hf, ".mlp.") != NULL;
         x->mlp_bias = x->mlp_bias || mlp;
@@ -276,8 +314,8 @@ static nb_status write_rows(const nb_hf_exporter *x, const item *it, nb_safetens
                             progress *p, nb_error *err)
 {
     const nb_source_tensor *t = &x->s->tensors[it->from];
-    uint64_t rows = nb_source_rows(t);
-    for (uint64_t row = 0; row < rows; row += step) {
+    uint64_t rows = it->first + (it->rows ? it->rows : nb_source_rows(t));
+    for (uint64_t row = it->first; row < rows; row += step) {
         uint64_t count = rows - row < step ? rows - row : step;
         size_t n = (size_t)(count * t->dims[0]), bytes = n * nb_dtype_bytes(x->dtype);
         NB_TRY(read_rows(x, it, row, count, r, err));
@@ -324,9 +362,10 @@ static nb_status write_tensors(const nb_hf_exporter *x, const list *l, uint64_t 
     for (size_t i = 0; i < l->count; i++) {
         const nb_source_tensor *t = &x->s->tensors[l->items[i].from];
         uint64_t dims[4];
-        for (uint32_t d = 0; d < t->n_dims; d++)
-            dims[d] = t->dims[t->n_dims - 1 - d];
-        nb_safetensors_put(w, l->items[i].name, x->dtype, t->n_dims, dims);
+        uint32_t n_dims = l->items[i].rows ? 2 : t->n_dims;
+        for (uint32_t d = 0; d < n_dims; d++)
+            dims[d] = t->dims[n_dims - 1 - d];
+        nb_safetensors_put(w, l->items[i].name, x->dtype, n_dims, dims);
     }
     for (size_t i = 0; i < l->count && status == NB_OK; i++)
         status = write_tensor(x, &l->items[i], w, p, err);
@@ -340,7 +379,11 @@ static nb_status write_tensors(const nb_hf_exporter *x, const list *l, uint64_t 
 
 bool nb_hf_exports(nb_str architecture)
 {
-    return nb_str_eqz(architecture, "llama") || nb_str_eqz(architecture, "qwen2") || nb_str_eqz(architecture, "gemma3");
+    static const char *const names[] = {"llama", "qwen2", "qwen2moe", "qwen3moe", "gemma3"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (nb_str_eqz(architecture, names[i]))
+            return true;
+    return false;
 }
 
 /* of most values; what is quantized fits F16 as well as it can be told */
@@ -367,7 +410,7 @@ static nb_status missing(const nb_hf_exporter *x, const char *key, nb_error *err
 static nb_status read_shape(nb_hf_exporter *x, nb_error *err)
 {
     const nb_source_tensor *embedding = nb_source_find_tensor(x->s, NB_STR("token_embd.weight"));
-    uint64_t window = 0;
+    uint64_t window = 0, experts = 0;
     if (!nb_hf_export_u64(x, ".block_count", &x->blocks) || x->blocks == 0 || x->blocks > 4096)
         return missing(x, ".block_count", err);
     if (!nb_hf_export_u64(x, ".embedding_length", &x->width) || x->width == 0)
@@ -380,9 +423,19 @@ static nb_status read_shape(nb_hf_exporter *x, nb_error *err)
         return missing(x, ".attention.head_count_kv", err);
     x->head_dim = x->width / x->heads;
     nb_hf_export_u64(x, ".attention.key_length", &x->head_dim);
-    x->mistral = nb_str_eqz(nb_str_of(x->arch->gguf), "llama") &&
+    nb_hf_export_u64(x, ".expert_count", &experts);
+    if (experts && strcmp(x->arch->gguf, "llama") == 0)
+        x->arch = nb_hf_arch_of_class(NB_STR("MixtralForCausalLM"));
+    x->mistral = strcmp(x->arch->model_type, "llama") == 0 &&
                  nb_hf_export_u64(x, ".attention.sliding_window", &window);
     x->vocabulary = embedding ? embedding->dims[1] : 0;
+    for (uint64_t block = 0; block < x->blocks && x->expert_ff == 0; block++) {
+        const nb_source_tensor *up = nb_source_find_tensor(x->s, spell(x, "blk.%d.ffn_up_exps", block, 0, ".weight"));
+        const nb_source_tensor *shared = nb_source_find_tensor(x->s,
+                                                               spell(x, "blk.%d.ffn_up_shexp", block, 0, ".weight"));
+        x->expert_ff = up ? up->dims[1] : 0;
+        x->shared_ff = shared ? shared->dims[1] : 0;
+    }
     return NB_OK;
 }
 
@@ -417,7 +470,7 @@ nb_status nb_hf_export(const nb_source *s, const char *dir, const nb_hf_export_p
     progress p = {call, user, 0, 0};
     if (!nb_hf_exports(name) || !x.arch)
         return nb_fail(err, NB_ERR_UNSUPPORTED,
-                       "%s: models of architecture '%.*s' are not written as directories; llama, qwen2 and gemma3 are",
+                       "%s: models of architecture '%.*s' are not written as directories; llama, qwen2, qwen2moe, qwen3moe and gemma3 are",
                        s->path, NB_STR_ARG(name));
     if (params->type &&
         (params->type->id == NB_TYPE_F32 || params->type->id == NB_TYPE_F16 || params->type->id == NB_TYPE_BF16))

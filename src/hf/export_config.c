@@ -27,6 +27,8 @@ static const uint64_t *meant(const nb_hf_exporter *x, const nb_hf_key_row *row)
 {
     return strcmp(row->gguf, "attention.head_count_kv") == 0 ? &x->kv_heads
            : strcmp(row->gguf, "attention.key_length") == 0  ? &x->head_dim
+           : strcmp(row->gguf, "expert_feed_forward_length") == 0        ? &x->expert_ff
+           : strcmp(row->gguf, "expert_shared_feed_forward_length") == 0 ? &x->shared_ff
                                                              : NULL;
 }
 
@@ -91,7 +93,26 @@ static void put_gemma3(const nb_hf_exporter *x, nb_json *j)
     nb_json_close(j, ']');
 }
 
-static void put_own(const nb_hf_exporter *x, nb_json *j)
+/* which layers have experts, and what the family's files leave to the program */
+static void put_experts(nb_hf_exporter *x, nb_json *j)
+{
+    bool qwen3 = strcmp(x->arch->gguf, "qwen3moe") == 0;
+    nb_json_put_uint(j, "decoder_sparse_step", 1);
+    nb_json_key(j, "mlp_only_layers");
+    nb_json_open(j, '[');
+    for (uint64_t i = 0; i < x->blocks; i++)
+        if (!nb_hf_export_is_sparse(x, i))
+            nb_json_uint(j, i);
+    nb_json_close(j, ']');
+    if (qwen3 && !nb_hf_export_find(x, ".expert_weights_norm")) {
+        nb_json_key(j, "norm_topk_prob");
+        nb_json_bool(j, true);
+    }
+    nb_json_key(j, qwen3 ? "attention_bias" : "qkv_bias");
+    nb_json_bool(j, x->attention_bias);
+}
+
+static void put_own(nb_hf_exporter *x, nb_json *j)
 {
     uint64_t window = 0;
     if (strcmp(x->arch->gguf, "gemma3") == 0) {
@@ -99,11 +120,15 @@ static void put_own(const nb_hf_exporter *x, nb_json *j)
         return;
     }
     nb_json_put_z(j, "hidden_act", "silu");
-    if (strcmp(x->arch->gguf, "qwen2") == 0) {
+    if (strncmp(x->arch->gguf, "qwen", 4) == 0) {
         nb_json_key(j, "use_sliding_window");
         nb_json_bool(j, false);
+        if (x->expert_ff)
+            put_experts(x, j);
         return;
     }
+    if (strcmp(x->arch->model_type, "mixtral") == 0)
+        return;
     if (x->mistral && nb_hf_export_u64(x, ".attention.sliding_window", &window)) {
         nb_json_put_uint(j, "sliding_window", window);
         return;

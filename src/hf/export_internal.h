@@ -16,6 +16,7 @@ typedef struct nb_hf_exporter {
     bool tied;
     bool mistral; /* llama with a window */
     bool attention_bias, mlp_bias;
+    uint64_t expert_ff, shared_ff; /* 0: no experts */
 } nb_hf_exporter;
 
 /* Values of the source: "ARCHITECTURE.name" when name begins with '.', else as it is. False: absent or of another kind. */
@@ -32,6 +33,8 @@ void nb_hf_export_float(nb_json *j, double value);
 
 /* DIR/name, whole or not at all. */
 nb_status nb_hf_export_file(const nb_hf_exporter *x, const char *name, const nb_buf *text, nb_error *err);
+
+bool nb_hf_export_is_sparse(nb_hf_exporter *x, uint64_t block); /* the layer has experts */
 
 nb_status nb_hf_export_config(nb_hf_exporter *x, nb_error *err); /* config.json */
 nb_status nb_hf_export_rope(nb_hf_exporter *x, nb_json *j, nb_error *err);
