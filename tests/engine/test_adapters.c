@@ -12,8 +12,12 @@
 
 #include <cmocka.h>
 
+#include "convert/merge.h"
+#include "convert/open.h"
+#include "convert/quantize.h"
 #include "engine/engine.h"
 #include "support/allocations.h"
+#include "support/folder.h"
 #include "support/logits_file.h"
 
 #define LORA NB_TEST_DATA "/lora/"
@@ -138,6 +142,99 @@ static void test_logits(void **state)
     }
 }
 
+/* ---- merged ---- */
+
+/* base and adapters as a file of that type; "COPY": every matrix keeps its own */
+static void merge(const char *base, const nb_model_adapter *adapters, size_t count, const char *type, const char *file)
+{
+    nb_source *s;
+    nb_quantize_params p = nb_quantize_defaults();
+    nb_quantize_result result;
+    p.mix = nb_mix_by_name(nb_str_of(type));
+    p.threads = 2;
+    must(nb_source_open(base, &s, &err));
+    must(nb_source_merge(s, adapters, count, strcmp(type, "COPY") == 0, &s, &err));
+    must(nb_quantize(s, file, &p, NULL, NULL, &result, &err));
+    nb_source_free(s);
+}
+
+/* a merged file's matrices have the types of the base's; a tied head with an adapter is there by itself */
+static void check_types(const char *base, const char *file)
+{
+    nb_gguf *a, *b;
+    must(nb_gguf_open_model(base, 2, &a, &err));
+    must(nb_gguf_open(file, &b, &err));
+    size_t n = nb_gguf_tensor_count(a);
+    bool untied = !nb_gguf_find_tensor(a, NB_STR("output.weight")) && nb_gguf_find_tensor(b, NB_STR("output.weight"));
+    assert_int_equal(nb_gguf_tensor_count(b), n + untied);
+    for (size_t i = 0; i < n; i++) {
+        const nb_gguf_tensor *t = nb_gguf_tensor_at(a, i), *u = nb_gguf_find_tensor(b, t->name);
+        assert_non_null(u);
+        assert_ptr_equal(t->type, u->type);
+    }
+    nb_gguf_close(a);
+    nb_gguf_close(b);
+}
+
+static void check_merged(const struct base *b, const char *path)
+{
+    char one[512], two[512], logits[512], file[512];
+    nb_logits_file f;
+    nb_model_adapter ab[] = {{spell(one, LORA, b->name, b->peft ? "-a" : "-a.gguf"), b->peft ? 0.75f : 1},
+                             {spell(two, LORA, b->name, "-b"), -1.5f}};
+    size_t count = b->peft ? 2 : 1;
+    snprintf(file, sizeof file, "%s", nb_folder_path("merged.gguf"));
+    assert_true(nb_logits_read(spell(logits, LORA, b->name, b->peft ? "-ab.logits.bin" : "-a.logits.bin"), &f));
+    merge(path, ab, count, "F32", file);
+    double e = worst_nmse(&(run){.path = file}, &f);
+    printf("%-60s %-12s NMSE %.2e\n", path + strlen(NB_TEST_DATA), "merged", e);
+    assert_true(e <= 1e-10);
+    assert_int_equal(unlink(file), 0);
+    merge(path, ab, count, "COPY", file);
+    check_types(path, file);
+    e = worst_nmse(&(run){.path = file}, &f);
+    printf("%-60s %-12s NMSE %.2e\n", path + strlen(NB_TEST_DATA), "own types", e);
+    assert_true(e < 1e-2); /* BF16: 8 bits */
+    assert_int_equal(unlink(file), 0);
+    nb_logits_free(&f);
+}
+
+static void test_merged(void **state)
+{
+    char path[512];
+    (void)state;
+    for (size_t i = 0; i < BASES; i++) {
+        check_merged(&bases[i], spell(path, NB_TEST_DATA "/archs/", bases[i].name, ".gguf"));
+        if (bases[i].directory)
+            check_merged(&bases[i], spell(path, NB_TEST_DATA "/hf/", bases[i].name, ""));
+    }
+}
+
+/* into a quantized file, and into a file that is quantized already */
+static void test_merged_types(void **state)
+{
+    char path[512], file[512], again[512], adapter[512], logits[512];
+    nb_logits_file f;
+    (void)state;
+    nb_model_adapter a = {spell(adapter, LORA, "qwen2", "-a"), 1}, none = {adapter, 0};
+    snprintf(file, sizeof file, "%s", nb_folder_path("merged.gguf"));
+    snprintf(again, sizeof again, "%s", nb_folder_path("again.gguf"));
+    assert_true(nb_logits_read(spell(logits, LORA, "qwen2", "-a.logits.bin"), &f));
+    merge(spell(path, NB_TEST_DATA "/hf/", "qwen2", ""), &a, 1, "Q8_0", file);
+    assert_true(worst_nmse(&(run){.path = file}, &f) < 1e-2);
+    assert_int_equal(unlink(file), 0);
+    merge(path, &none, 1, "Q8_0", file);
+    assert_true(worst_nmse(&(run){.path = file}, &f) > 0.1); /* nothing was added */
+    merge(file, &a, 1, "COPY", again);
+    check_types(file, again);
+    double e = worst_nmse(&(run){.path = again}, &f);
+    printf("%-60s %-12s NMSE %.2e\n", "twice through Q8_0", "merged", e);
+    assert_true(e < 5e-2);
+    assert_int_equal(unlink(file), 0);
+    assert_int_equal(unlink(again), 0);
+    nb_logits_free(&f);
+}
+
 static void assert_same(float *a, float *b, const nb_logits_file *f)
 {
     assert_memory_equal(a, b, (size_t)f->tokens * (size_t)f->vocabulary * sizeof *a);
@@ -241,6 +338,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_logits),
+        cmocka_unit_test_setup_teardown(test_merged, nb_folder_make, nb_folder_remove),
+        cmocka_unit_test_setup_teardown(test_merged_types, nb_folder_make, nb_folder_remove),
         cmocka_unit_test(test_bits),
         cmocka_unit_test(test_fast),
         cmocka_unit_test(test_memory),
