@@ -20,7 +20,8 @@ typedef enum nb_hf_change {
     /* one tensor for all experts: from one for each ("%e" in the name), or one of all. Gate and up may be in one: then */
     NB_HF_EXPERTS,      /* all rows of an expert */
     NB_HF_EXPERTS_GATE, /* the first half */
-    NB_HF_EXPERTS_UP    /* the second */
+    NB_HF_EXPERTS_UP,   /* the second */
+    NB_HF_HEADS         /* from a vector for each head ("%e" in the name) a tensor with a row for each; float32 */
 } nb_hf_change;
 
 typedef enum nb_hf_tensor_flags {

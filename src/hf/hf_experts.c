@@ -1,4 +1,5 @@
-/* Experts: which layers have them, their matrices as one tensor, and rows of that tensor as they are asked for. */
+/* Experts: which layers have them, their matrices as one tensor, and rows of that tensor as they are asked for. Norms of heads,
+ * one for each, are such a tensor too. */
 #include <stdio.h>
 
 #include "hf/hf_internal.h"
@@ -83,26 +84,26 @@ static nb_status bad_shape(const nb_checkpoint_tensor *t, nb_error *err, const c
 
 /* ---- stacks ---- */
 
-/* a tensor for each expert */
-static nb_status take_each(nb_hf *h, const char *name, int block, const nb_checkpoint_tensor *first, nb_hf_stack *s,
-                           nb_error *err)
+/* a tensor of n_dims for each expert */
+static nb_status take_each(nb_hf *h, const char *name, int block, const nb_checkpoint_tensor *first, uint32_t n_dims,
+                           nb_hf_stack *s, nb_error *err)
 {
     const nb_checkpoint_tensor **each = NB_ARRAY(&h->arena, const nb_checkpoint_tensor *, s->experts);
     if (!each)
         return nb_fail_memory(err, "experts", s->experts * sizeof *each);
-    if (first->n_dims != 2)
-        return bad_shape(first, err, "is no matrix");
+    if (first->n_dims != n_dims)
+        return bad_shape(first, err, n_dims == 1 ? "is no vector" : "is no matrix");
     for (uint64_t e = 0; e < s->experts; e++) {
         each[e] = find(h, name, block, e);
         if (!each[e])
             return absent(h, name, block, e, err);
-        if (each[e]->n_dims != 2 || each[e]->dims[0] != first->dims[0] || each[e]->dims[1] != first->dims[1] ||
-            each[e]->dtype != first->dtype)
-            return bad_shape(each[e], err, "is unlike that of the first expert");
+        if (each[e]->n_dims != n_dims || each[e]->dtype != first->dtype ||
+            memcmp(each[e]->dims, first->dims, n_dims * sizeof *first->dims) != 0)
+            return bad_shape(each[e], err, "is unlike that of the first expert or head");
     }
     s->each = each;
-    s->rows = first->dims[0];
-    s->columns = first->dims[1];
+    s->rows = n_dims == 1 ? 1 : first->dims[0];
+    s->columns = first->dims[n_dims - 1];
     return NB_OK;
 }
 
@@ -130,6 +131,12 @@ static nb_status add_stack(nb_hf *h, const nb_hf_tensor_row *row, int block, con
                             .type = nb_hf_type_of(t->dtype),
                             .n_dims = 3,
                             .dims = {s->columns, s->rows, s->experts, 1}};
+    if (row->change == NB_HF_HEADS && out.type) {
+        out.type = nb_type_get(NB_TYPE_F32);
+        out.n_dims = 2;
+        out.dims[1] = s->experts;
+        out.dims[2] = 1;
+    }
     out.name.p = nb_arena_strdup(&h->arena, out.name);
     if (!out.name.p)
         return nb_fail_memory(err, "tensors", out.name.n);
@@ -143,18 +150,32 @@ static nb_status add_stack(nb_hf *h, const nb_hf_tensor_row *row, int block, con
     return nb_hf_add(h, &out, &made, err);
 }
 
+/* as many as there are: what reads the file knows how many heads there must be */
+static nb_status bind_heads(nb_hf *h, const nb_hf_tensor_row *row, int block, nb_hf_stack *s, nb_error *err)
+{
+    const nb_checkpoint_tensor *first = find(h, row->hf, block, 0);
+    while (s->experts < EXPERTS && find(h, row->hf, block, s->experts))
+        s->experts++;
+    if (!first)
+        return row->flags & NB_HF_OPTIONAL ? NB_OK : absent(h, row->hf, block, 0, err);
+    NB_TRY(take_each(h, row->hf, block, first, 1, s, err));
+    return add_stack(h, row, block, first, s, err);
+}
+
 nb_status nb_hf_bind_experts(nb_hf *h, const nb_hf_tensor_row *row, int block, nb_error *err)
 {
     nb_hf_stack *s = NB_NEW(&h->arena, nb_hf_stack);
     if (!s)
         return nb_fail_memory(err, "experts", sizeof *s);
+    if (row->change == NB_HF_HEADS)
+        return bind_heads(h, row, block, s, err);
     NB_TRY(nb_hf_config_u64(h, EXPERT_COUNT, 1, EXPERTS, &s->experts, err));
     for (const char *name = row->hf; name; name = next_name(name)) {
         const nb_checkpoint_tensor *t = find(h, name, block, 0);
         if (!t)
             continue;
         bool each = strstr(name, "%e") && (!strchr(name, '|') || strstr(name, "%e") < strchr(name, '|'));
-        NB_TRY(each ? take_each(h, name, block, t, s, err) : take_fused(t, row->change, s, err));
+        NB_TRY(each ? take_each(h, name, block, t, 2, s, err) : take_fused(t, row->change, s, err));
         return add_stack(h, row, block, t, s, err);
     }
     return absent(h, row->hf, block, 0, err);

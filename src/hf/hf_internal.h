@@ -10,7 +10,7 @@
 
 enum { NB_HF_CONFIG_BYTES = 16 << 20, NB_HF_TOKENIZER_BYTES = 512 << 20, NB_HF_MODULES = 8 };
 
-typedef struct nb_hf_stack { /* the matrices of a layer's experts */
+typedef struct nb_hf_stack { /* the matrices of a layer's experts, or the norms of its heads */
     const nb_checkpoint_tensor *const *each; /* [experts]; NULL: all are in one tensor, */
     uint64_t source_rows, first;             /* so many rows of it an expert's, and where those that are wanted begin */
     uint64_t experts, rows, columns;

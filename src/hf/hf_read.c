@@ -13,6 +13,7 @@ static uint64_t origin(const nb_hf_made *made, uint64_t r)
     case NB_HF_EXPERTS: /* nb_hf_read_stack */
     case NB_HF_EXPERTS_GATE:
     case NB_HF_EXPERTS_UP:
+    case NB_HF_HEADS:
     case NB_HF_AS_IS:
     case NB_HF_ADD_1: break;
     }

@@ -10,6 +10,8 @@ static const nb_hf_tensor_row tensors[] = {
     {"blk.%d.attn_q", "~layers.%d.self_attn.q_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
     {"blk.%d.attn_k", "~layers.%d.self_attn.k_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
     {"blk.%d.attn_v", "~layers.%d.self_attn.v_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.attn_q_norm", "~layers.%d.self_attn.q_layernorm.norms.%e", NB_HF_HEADS, NB_HF_OPTIONAL},
+    {"blk.%d.attn_k_norm", "~layers.%d.self_attn.k_layernorm.norms.%e", NB_HF_HEADS, NB_HF_OPTIONAL},
     {"blk.%d.attn_output", "~layers.%d.self_attn.o_proj", NB_HF_AS_IS, 0},
     {"blk.%d.ffn_norm", "~layers.%d.post_attention_layernorm", NB_HF_AS_IS, NB_HF_OPTIONAL | NB_HF_BIAS},
     {"blk.%d.ffn_gate", "~layers.%d.mlp.gate_proj", NB_HF_AS_IS, 0},
