@@ -79,6 +79,18 @@ typedef struct nb_model_adapter {
     float scale; /* 1: as it was trained; 0: checked, and results are those of the model alone, to the bit */
 } nb_model_adapter;
 
+/* How rotary positions are scaled, instead of what the file says. 0 and NULL: the file's. A model then takes original_context *
+ * factor positions. Sources: Chen et al. 2023 (linear); Peng et al. 2023 (YaRN); "dynamic" is the NTK-aware scaling that grows
+ * with the length of a sequence, as in transformers. */
+typedef struct nb_rope_params {
+    const char *scaling;     /* "none", "linear", "yarn", "dynamic" */
+    double factor;           /* how many times as long; 1 or more */
+    double base;             /* theta; more than 1 */
+    size_t original_context; /* positions the model was trained for */
+    double attention_factor; /* yarn: of cos and sin; 0: 0.1 ln(factor) + 1 */
+    double beta_fast, beta_slow; /* yarn: 32 and 1 where the file has none */
+} nb_rope_params;
+
 typedef struct nb_model_params {
     int threads;               /* 1..256; 0: one a processor */
     bool pin_threads;          /* bind threads to processors: for programs that do nothing else */
@@ -88,6 +100,7 @@ typedef struct nb_model_params {
     const nb_load_params *load; /* quantizes while reading; NULL: weights are used as they are stored */
     const nb_model_adapter *adapters; /* any number of them, added up; needed until the model is open */
     size_t adapter_count;
+    const nb_rope_params *rope; /* NULL: the file's scaling */
 } nb_model_params;
 
 NB_API nb_model_params nb_model_defaults(void);
@@ -97,7 +110,7 @@ NB_API nb_status nb_model_open(const char *path, const nb_model_params *params, 
 NB_API void nb_model_close(nb_model *model); /* after its sessions; NULL is fine */
 
 NB_API size_t nb_model_vocabulary(const nb_model *model);  /* logits a row */
-NB_API size_t nb_model_context(const nb_model *model);     /* positions it was trained for */
+NB_API size_t nb_model_context(const nb_model *model);     /* positions it was trained for, or is scaled to */
 NB_API bool nb_model_has_chat(const nb_model *model);      /* a chat template came with it */
 NB_API bool nb_model_ends_reply(const nb_model *model, int32_t id);
 
@@ -135,6 +148,7 @@ typedef struct nb_session_params {
     size_t batch;        /* tokens computed together, at most; 0: 512 */
     size_t outputs;      /* rows of logits a step can give, at most `batch`; 0: 1 */
     const char *kv_type; /* "f32", "f16", "bf16", "q8_0"; NULL: f16 (f32 in an exact model) */
+    bool allow_long;     /* context may be more than nb_model_context, where positions are not learned one by one */
 } nb_session_params;
 
 typedef enum nb_logits { NB_LOGITS_NONE, NB_LOGITS_LAST, NB_LOGITS_ALL } nb_logits;
@@ -144,7 +158,10 @@ NB_API nb_status nb_session_open(nb_model *model, const nb_session_params *param
 NB_API void nb_session_close(nb_session *session); /* NULL is fine */
 
 /* Appends tokens and computes them. NB_LOGITS_LAST: a row for the last one; NB_LOGITS_ALL: a row a token, count at most
- * the session's `outputs`. NB_ERR_LIMIT when the context is full: nothing is computed then. */
+ * the session's `outputs`. NB_ERR_LIMIT when the context is full: nothing is computed then.
+ * Where the scaling of rotary positions follows the length of a sequence, the length at the end of this call counts: longrope
+ * computes what the session holds again when it crosses the model's original length; with dynamic scaling, keys stay as they
+ * were computed (as transformers' generate does both). */
 NB_API nb_status nb_session_eval(nb_session *session, const int32_t *ids, size_t count, nb_logits logits, nb_error *err);
 /* Row i of the last call's logits: [vocabulary], owned by the session, valid until its next call. NULL past the end. */
 NB_API const float *nb_session_row(const nb_session *session, size_t i);

@@ -4,6 +4,7 @@
 
 #include "cli/adapter_options.h"
 #include "cli/load_options.h"
+#include "cli/rope_options.h"
 
 typedef struct nb_model_options {
     nb_model_params model;
@@ -11,6 +12,7 @@ typedef struct nb_model_options {
     int64_t context;
     nb_load_options load;
     nb_adapter_options adapters;
+    nb_rope_options rope;
 } nb_model_options;
 
 nb_model_options nb_model_options_defaults(void);
@@ -26,6 +28,8 @@ nb_model_options nb_model_options_defaults(void);
     {"repack", 0, NB_OPTION_FLAG, &(O).model.repack, NULL, "copy weights into a faster layout (default; --no-repack)"}, \
     {"pre", 0, NB_OPTION_STRING, &(O).model.pre_tokenizer, "NAME", "pre-tokenizer, when the file names none that is known"}, \
     NB_MODEL_ADAPTER_ROW(O),                                                                                           \
+    {"allow-long-context", 0, NB_OPTION_FLAG, &(O).session.allow_long, NULL, "let --ctx be more than the model takes"}, \
+    NB_ROPE_OPTION_ROWS((O).rope),                                                                                     \
     NB_LOAD_OPTION_ROWS((O).load)
 /* clang-format on */
 

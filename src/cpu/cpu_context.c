@@ -88,7 +88,9 @@ static void layout_rope(nb_carver *c, const layout_input *in, nb_context *x, nb_
         const nb_rope *rope = g == NB_GROUP_LOCAL ? &in->model->h.rope_local : &in->model->h.rope;
         size_t pairs = x->group_layers[g] ? rope->dim / 2 : 0;
         x->rope[g].pairs = pairs;
-        x->rope[g].frequency = nb_carve(c, pairs, sizeof(float), &m->tables);
+        x->rope[g].slots = nb_rope_varies(rope) ? in->params->max_spans : 1;
+        x->rope[g].frequency = nb_carve(c, x->rope[g].slots, pairs * sizeof(float), &m->tables);
+        x->rope[g].kind = nb_carve(c, x->rope[g].slots, sizeof(size_t), &m->tables);
         x->rope[g].cos_sin = nb_carve(c, in->params->max_tokens, pairs * 2 * sizeof(float), &m->tables);
     }
 }
@@ -170,10 +172,6 @@ static void fill_tables(nb_context *x)
     int next[NB_GROUPS] = {0};
     for (int i = 0; i < model->h.layers; i++)
         x->layer_slot[i] = next[nb_model_layer_is_local(model, i) ? NB_GROUP_LOCAL : NB_GROUP_GLOBAL]++;
-    for (int g = 0; g < NB_GROUPS; g++)
-        if (x->rope[g].pairs)
-            nb_rope_frequencies(g == NB_GROUP_LOCAL ? &model->h.rope_local : &model->h.rope, x->params.max_positions,
-                                x->rope[g].frequency, &x->rope[g].magnitude);
 }
 
 static nb_status context_fill(nb_context *x, const layout_input *in, nb_error *err)

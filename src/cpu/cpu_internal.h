@@ -75,8 +75,9 @@ struct nb_weights {
 
 typedef struct nb_rope_table { /* of one kind of layer */
     float magnitude;
-    size_t pairs;
-    float *frequency; /* [pairs] */
+    size_t pairs, slots; /* slots: max_spans where frequencies follow the length of a sequence, else 1 */
+    float *frequency;    /* [slots][pairs] */
+    size_t *kind;        /* [slots] nb_rope_kind of what is there; 0: nothing */
     float *cos_sin;   /* [max_tokens][pairs][2] of the step */
 } nb_rope_table;
 

@@ -369,9 +369,11 @@ static void prepare(nb_context *x, int member, int members)
     }
     nb_team_share(x->batch->n_tokens, NB_PANEL_TOKENS, member, members, &begin, &end);
     for (size_t i = begin; i < end; i++)
-        for (int g = 0; g < NB_GROUPS; g++)
-            nb_rope_angles(x->rope[g].frequency, x->rope[g].magnitude, x->rope[g].pairs, x->token_position[i],
-                           x->rope[g].cos_sin + i * x->rope[g].pairs * 2);
+        for (int g = 0; g < NB_GROUPS; g++) {
+            const nb_rope_table *r = &x->rope[g];
+            const float *frequency = r->frequency + x->token_span[i] % r->slots * r->pairs;
+            nb_rope_angles(frequency, r->magnitude, r->pairs, x->token_position[i], r->cos_sin + i * r->pairs * 2);
+        }
 }
 
 void nb_cpu_run_member(void *context, int member, int members)
@@ -397,6 +399,23 @@ void nb_cpu_run_member(void *context, int member, int members)
     }
 }
 
+/* the frequencies that the step's sequences turn by, where they are not there from the step before */
+static void choose_frequencies(nb_context *x, const nb_batch *batch)
+{
+    const nb_hparams *h = &x->weights->model->h;
+    for (int g = 0; g < NB_GROUPS; g++)
+        for (size_t s = 0; s < nb_min_size(batch->n_spans, x->rope[g].slots) && x->rope[g].pairs; s++) {
+            nb_rope_table *r = &x->rope[g];
+            const nb_rope *rope = g == NB_GROUP_LOCAL ? &h->rope_local : &h->rope;
+            const nb_span *span = &batch->spans[s];
+            size_t length = span->length ? span->length : (size_t)span->position + span->count;
+            size_t kind = nb_rope_kind(rope, length);
+            if (kind != r->kind[s])
+                nb_rope_frequencies(rope, length, r->frequency + s * r->pairs, &r->magnitude);
+            r->kind[s] = kind;
+        }
+}
+
 static nb_status cpu_run(nb_context *x, const nb_batch *batch, nb_error *err)
 {
     if (batch->n_tokens == 0 || batch->n_tokens > x->params.max_tokens || batch->n_outputs > x->params.max_outputs ||
@@ -413,6 +432,7 @@ static nb_status cpu_run(nb_context *x, const nb_batch *batch, nb_error *err)
             x->token_span[batch->spans[s].first + i] = (uint32_t)s;
         }
     }
+    choose_frequencies(x, batch);
     x->batch = batch;
     nb_team_run(x->weights->team, nb_cpu_run_member, x);
     x->batch = NULL;

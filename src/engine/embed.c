@@ -230,7 +230,7 @@ static void add_span(embedding *e, size_t n)
     if (begins)
         take_pages(e, e->text);
     nb_span *span = &e->spans[b->n_spans];
-    *span = (nb_span){.first = b->n_tokens, .count = n, .position = (int64_t)e->done};
+    *span = (nb_span){.first = b->n_tokens, .count = n, .position = (int64_t)e->done, .length = ids->count};
     for (int g = 0; g < NB_GROUPS; g++) {
         span->pages[g] = table_of(e, e->text);
         span->page_count[g] = e->params.max_pages[g] ? pages_of(ids->count) : 0;

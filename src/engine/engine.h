@@ -38,6 +38,9 @@ struct nb_session {
     int32_t *tokens;            /* [max_positions] the first `position` are held */
     size_t position, rows;
     size_t oldest; /* window layers hold all positions from here to `position` (0: everything) */
+    size_t length;          /* the sequence's, as far as it is known in the current call */
+    size_t kind[NB_GROUPS]; /* nb_rope_kind that the last call computed with */
+    bool rewound;           /* since then */
 };
 
 /* Opens a model without packing its weights: enough for its tokenizer, its plan and its memory. */

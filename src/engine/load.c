@@ -62,6 +62,8 @@ static nb_status look(nb_model *m, const char *path, const nb_model_params *para
     if (!m->gguf)
         NB_TRY(nb_gguf_open_model_as(path, &source, &m->gguf, err));
     NB_TRY(nb_model_def_new(m->gguf, &m->def, err));
+    if (params->rope)
+        NB_TRY(nb_hparams_scale_rope(&m->def->h, params->rope, err));
     const nb_gguf_value *threshold = nb_gguf_find(m->gguf, NB_HF_INT8_THRESHOLD);
     if (threshold && threshold->kind == NB_GGUF_F32)
         m->weights_params.int8_threshold = (float)nb_gguf_elem_f64(threshold, 0);

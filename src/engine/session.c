@@ -20,6 +20,24 @@ static nb_status read_kv_type(const nb_model *m, const char *name, nb_type *type
     return NB_OK;
 }
 
+static nb_status check_context(const nb_model *m, size_t context, bool allowed, nb_error *err)
+{
+    size_t most = m->def->h.context;
+    if (context <= most)
+        return NB_OK;
+    if (m->def->arch->traits & NB_ARCH_POSITIONS)
+        return nb_fail(err, NB_ERR_LIMIT,
+                       "a context of %zu is more than the %zu positions this model has; use at most that", context,
+                       most);
+    if (allowed)
+        return NB_OK;
+    return nb_fail(
+        err, NB_ERR_LIMIT,
+        "a context of %zu is more than the %zu positions this model was trained for; use at most that, stretch "
+        "them (--rope-scaling yarn --rope-scale %zu), or insist (--allow-long-context)",
+        context, most, (context + most - 1) / most);
+}
+
 nb_status nb_session_plan(const nb_model *m, const nb_session_params *params, nb_context_params *out, nb_error *err)
 {
     if (m->plan.logits < 0 || !m->def->h.causal)
@@ -28,10 +46,7 @@ nb_status nb_session_plan(const nb_model *m, const nb_session_params *params, nb
                        nb_gguf_path(m->gguf), m->def->arch->name);
     size_t context = params->context ? params->context : nb_min_size(m->def->h.context, DEFAULT_CONTEXT);
     size_t batch = nb_min_size(params->batch ? params->batch : DEFAULT_BATCH, context);
-    if (context > m->def->h.context)
-        return nb_fail(err, NB_ERR_LIMIT,
-                       "a context of %zu is more than the %zu positions this model was trained for; use at most that",
-                       context, m->def->h.context);
+    NB_TRY(check_context(m, context, params->allow_long, err));
     *out = (nb_context_params){.max_tokens = batch,
                                .max_outputs = nb_min_size(params->outputs ? params->outputs : 1, batch),
                                .max_spans = 1,
@@ -126,7 +141,7 @@ static nb_status check_ids(const nb_session *s, const int32_t *ids, size_t count
 
 static nb_status run_chunk(nb_session *s, const int32_t *ids, size_t count, size_t first_output, nb_error *err)
 {
-    nb_span span = {.first = 0, .count = count, .position = (int64_t)s->position};
+    nb_span span = {.first = 0, .count = count, .position = (int64_t)s->position, .length = s->length};
     for (int g = 0; g < NB_GROUPS; g++) {
         span.pages[g] = s->pages[g];
         span.page_count[g] = s->params.max_pages[g];
@@ -141,7 +156,7 @@ static nb_status run_chunk(nb_session *s, const int32_t *ids, size_t count, size
     pthread_mutex_unlock(&s->model->lock);
     if (status == NB_OK) {
         size_t ring = s->params.max_pages[NB_GROUP_LOCAL] * NB_PAGE;
-        memcpy(s->tokens + s->position, ids, count * sizeof *ids);
+        memmove(s->tokens + s->position, ids, count * sizeof *ids); /* computing again, they are these */
         s->position += count;
         if (ring && s->position > ring) /* a position shares its slot with the one `ring` later */
             s->oldest = nb_max_size(s->oldest, s->position - ring);
@@ -149,9 +164,40 @@ static nb_status run_chunk(nb_session *s, const int32_t *ids, size_t count, size
     return status;
 }
 
+/* Where frequencies follow the length: true when what is held turned by others than a text of `end` tokens does, and that
+ * counts. Dynamic scaling lets keys be as the text grows; after going back they would be those of another text. */
+static bool choose_kind(nb_session *s, size_t end)
+{
+    const nb_rope *const ropes[NB_GROUPS] = {&s->model->def->h.rope, &s->model->def->h.rope_local};
+    bool stale = false;
+    for (int g = 0; g < NB_GROUPS; g++) {
+        size_t kind = nb_rope_kind(ropes[g], end);
+        stale |= kind != s->kind[g] && (s->rewound || ropes[g]->scaling == NB_ROPE_LONGROPE);
+        s->kind[g] = kind;
+    }
+    s->rewound = false;
+    return stale && s->position > 0;
+}
+
+/* what is held, once more */
+static nb_status compute_again(nb_session *s, nb_error *err)
+{
+    size_t held = s->position;
+    s->position = s->oldest = 0;
+    for (size_t done = 0; done < held;) {
+        size_t n = nb_min_size(held - done, s->params.max_tokens);
+        NB_TRY(run_chunk(s, s->tokens + done, n, n, err));
+        done += n;
+    }
+    return NB_OK;
+}
+
 nb_status nb_session_eval(nb_session *s, const int32_t *ids, size_t count, nb_logits logits, nb_error *err)
 {
     NB_TRY(check_ids(s, ids, count, logits, err));
+    s->length = s->position + count;
+    if (choose_kind(s, s->length))
+        NB_TRY(compute_again(s, err));
     for (size_t done = 0; done < count;) {
         size_t n = nb_min_size(count - done, s->params.max_tokens);
         bool last = done + n == count;
@@ -189,6 +235,7 @@ nb_status nb_session_rewind(nb_session *s, size_t position, nb_error *err)
         return nb_fail(err, NB_ERR_UNSUPPORTED,
                        "cannot go back to position %zu: the window layers hold no positions before %zu any more",
                        position, s->oldest);
+    s->rewound |= position < s->position;
     s->position = position;
     s->oldest = position ? s->oldest : 0;
     s->rows = 0;

@@ -39,6 +39,8 @@ typedef struct nb_memory {
 typedef struct nb_span {              /* consecutive tokens of one sequence in a step */
     size_t first, count;              /* in the batch */
     int64_t position;                 /* of its first token */
+    size_t length;                    /* of the sequence as far as it is known: some scalings of rotary positions follow
+                                       * it (nb_rope_kind); 0: up to this span's end */
     const uint32_t *pages[NB_GROUPS]; /* page numbers: position p is in pages[g][(p / NB_PAGE) % page_count[g]] */
     size_t page_count[NB_GROUPS];
 } nb_span;

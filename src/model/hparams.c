@@ -189,10 +189,19 @@ static nb_status read_scaling_type(const nb_gguf *g, nb_rope *rope, nb_error *er
                    NB_STR_ARG(type));
 }
 
-/* YaRN's factor of cos and sin is 0.1 ln(factor) + 1 (section 3.4) unless the file has its own */
+/* YaRN's factor of cos and sin is 0.1 ln(factor) + 1 (section 3.4), over the same with the file's multiplier of the logarithm,
+ * unless the file has its own */
 static nb_status read_yarn(const nb_gguf *g, nb_rope *rope, nb_error *err)
 {
-    double own = rope->factor > 1 ? 0.1 * log(rope->factor) + 1 : 1;
+    double multiplier = 0, logarithm = rope->factor > 1 ? 0.1 * log(rope->factor) : 0;
+    bool rounded = true;
+    NB_TRY(nb_arch_get_f64(g, "rope.scaling.yarn_log_multiplier", false, &multiplier, err));
+    NB_TRY(nb_arch_get_bool(g, "rope.scaling.yarn_truncate", &rounded, err));
+    if (multiplier < 0)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: rope.scaling.yarn_log_multiplier is %g; it must be 0 or above",
+                       nb_gguf_path(g), multiplier);
+    double own = (logarithm + 1) / (multiplier * logarithm + 1);
+    rope->yarn_exact = !rounded;
     NB_TRY(read_positive(g, "rope.scaling.yarn_beta_fast", &rope->beta_fast, err));
     NB_TRY(read_positive(g, "rope.scaling.yarn_beta_slow", &rope->beta_slow, err));
     NB_TRY(read_positive(g, "rope.scaling.yarn_attn_factor", &own, err));
@@ -217,6 +226,18 @@ static nb_status read_scaling(const nb_gguf *g, size_t context, nb_rope *rope, n
     return rope->scaling == NB_ROPE_YARN ? read_yarn(g, rope, err) : NB_OK;
 }
 
+/* docs/gguf-keys.md: the base grows with sequences longer than the context; there is no other scaling then */
+static nb_status read_dynamic(const nb_gguf *g, nb_rope *rope, nb_error *err)
+{
+    double factor = 1;
+    NB_TRY(read_positive(g, "rope.scaling.dynamic_factor", &factor, err));
+    if (rope->scaling == NB_ROPE_NONE && factor > 1) {
+        rope->scaling = NB_ROPE_DYNAMIC;
+        rope->factor = factor;
+    }
+    return NB_OK;
+}
+
 static nb_status read_rope(const nb_gguf *g, nb_hparams *h, nb_error *err)
 {
     int dim = h->k_dim;
@@ -230,6 +251,9 @@ static nb_status read_rope(const nb_gguf *g, nb_hparams *h, nb_error *err)
         return nb_fail(err, NB_ERR_FORMAT, "%s: rope.freq_base is %g; it must be above 1", nb_gguf_path(g),
                        h->rope.base);
     NB_TRY(read_scaling(g, h->context, &h->rope, err));
+    NB_TRY(read_dynamic(g, &h->rope, err));
+    if (h->rope.scaling == NB_ROPE_YARN || h->rope.scaling == NB_ROPE_DYNAMIC)
+        h->context = nb_max_size(h->context, nb_rope_stretched(&h->rope));
     if (h->rope.scaling == NB_ROPE_LONGROPE && h->rope.factor == 1)
         h->rope.factor = fmax(1, (double)h->context / h->rope.original_context);
     return NB_OK;

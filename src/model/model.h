@@ -246,6 +246,8 @@ struct nb_model_def {
 /* Binds g (which must outlive the model) to its architecture. Every shape, type and hyperparameter is checked; what is
  * missing or wrong is named. */
 nb_status nb_model_def_new(const nb_gguf *g, nb_model_def **out, nb_error *err);
+/* Before a plan or a backend has seen the model: scales its rotary positions as asked for, not as its file says. */
+nb_status nb_hparams_scale_rope(nb_hparams *h, const nb_rope_params *params, nb_error *err);
 void nb_model_def_free(nb_model_def *m);
 
 /* The id of a tensor, -1 when the file has none. layer -1: of the whole model. */

@@ -3,16 +3,16 @@
 #include <math.h>
 
 /* llama3: long wavelengths are divided by factor, short ones kept, the band between them blended */
-static double llama3_frequency(const nb_rope *r, double frequency)
+static float llama3_frequency(const nb_rope *r, double frequency)
 {
     double wavelength = 2 * M_PI / frequency;
     double low = r->original_context / r->low_freq, high = r->original_context / r->high_freq;
     if (wavelength > low)
-        return frequency / r->factor;
+        return (float)(frequency / r->factor);
     if (wavelength < high)
-        return frequency;
+        return (float)frequency;
     double smooth = (r->original_context / wavelength - r->low_freq) / (r->high_freq - r->low_freq);
-    return (1 - smooth) * frequency / r->factor + smooth * frequency;
+    return (float)((1 - smooth) * frequency / r->factor + smooth * frequency);
 }
 
 /* the dimension whose wavelength makes `turns` turns in the original context (YaRN, section 3.2) */
@@ -21,14 +21,26 @@ static double yarn_dimension(const nb_rope *r, double turns)
     return (double)r->dim * log(r->original_context / (turns * 2 * M_PI)) / (2 * log(r->base));
 }
 
-static double yarn_frequency(const nb_rope *r, double frequency, size_t pair)
+/* power: base to the power of 2 pair / dim */
+static float yarn_frequency(const nb_rope *r, float power, size_t pair)
 {
-    double low = fmax(floor(yarn_dimension(r, r->beta_fast)), 0);
-    double high = fmin(ceil(yarn_dimension(r, r->beta_slow)), (double)r->dim - 1);
+    double low = yarn_dimension(r, r->beta_fast), high = yarn_dimension(r, r->beta_slow);
+    low = fmax(r->yarn_exact ? low : floor(low), 0);
+    high = fmin(r->yarn_exact ? high : ceil(high), (double)r->dim - 1);
     if (low == high)
         high += 0.001;
-    double ramp = fmin(fmax(((double)pair - low) / (high - low), 0), 1);
-    return frequency / r->factor * ramp + frequency * (1 - ramp);
+    float ramp = ((float)pair - (float)low) / (float)(high - low);
+    float keep = 1 - fminf(fmaxf(ramp, 0), 1);
+    return 1 / ((float)r->factor * power) * (1 - keep) + 1 / power * keep;
+}
+
+static double rope_base(const nb_rope *r, size_t length)
+{
+    if (r->scaling != NB_ROPE_DYNAMIC || !((double)length > r->original_context) || r->dim <= 2)
+        return r->base;
+    float stretch = (float)r->factor * (float)length / (float)r->original_context - (float)(r->factor - 1);
+    float power = (float)pow((double)stretch, (double)r->dim / (double)(r->dim - 2));
+    return (double)((float)r->base * power);
 }
 
 static float rope_magnitude(const nb_rope *r)
@@ -42,22 +54,43 @@ static float rope_magnitude(const nb_rope *r)
     return 1;
 }
 
-void nb_rope_frequencies(const nb_rope *r, size_t context, float *frequency, float *magnitude)
+size_t nb_rope_stretched(const nb_rope *r)
 {
+    return (size_t)fmin(fmax(r->original_context * r->factor, 1), (double)((int64_t)1 << 40));
+}
+
+bool nb_rope_varies(const nb_rope *r)
+{
+    return r->scaling == NB_ROPE_DYNAMIC || (r->scaling == NB_ROPE_LONGROPE && r->freq_factors_long);
+}
+
+size_t nb_rope_kind(const nb_rope *r, size_t length)
+{
+    if (!nb_rope_varies(r) || !((double)length > r->original_context))
+        return 1;
+    return r->scaling == NB_ROPE_LONGROPE ? 2 : length + 1;
+}
+
+void nb_rope_frequencies(const nb_rope *r, size_t length, float *frequency, float *magnitude)
+{
+    double base = rope_base(r, length);
     const float *factors = r->freq_factors;
-    if (r->freq_factors_long && (double)context > r->original_context)
+    if (r->freq_factors_long && nb_rope_kind(r, length) != 1)
         factors = r->freq_factors_long;
     for (size_t i = 0; i < r->dim / 2; i++) {
-        double f = 1 / (double)(float)pow(r->base, 2.0 * (double)i / (double)r->dim);
-        if (factors)
-            f /= (double)factors[i];
+        float power = (float)pow(base, (double)((float)(2 * i) / (float)r->dim));
+        float f = 1 / power;
+        if (factors && r->scaling == NB_ROPE_LONGROPE)
+            f = 1 / (factors[i] * power);
+        else if (factors)
+            f /= factors[i];
         else if (r->scaling == NB_ROPE_LLAMA3)
-            f = llama3_frequency(r, f);
+            f = llama3_frequency(r, (double)f);
         if (r->scaling == NB_ROPE_LINEAR)
-            f /= r->factor;
+            f /= (float)r->factor;
         if (r->scaling == NB_ROPE_YARN)
-            f = yarn_frequency(r, f, i);
-        frequency[i] = (float)f;
+            f = yarn_frequency(r, factors ? power * factors[i] : power, i);
+        frequency[i] = f;
     }
     *magnitude = rope_magnitude(r);
 }

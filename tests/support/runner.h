@@ -107,6 +107,7 @@ static inline void runner_logits(runner *r, const int32_t *ids, size_t count, si
     for (size_t at = 0; at < count; at += chunk) {
         size_t n = count - at < chunk ? count - at : chunk;
         nb_span span = runner_span(r, 0, n, at);
+        span.length = count;
         nb_batch batch = {.tokens = ids + at,
                           .n_tokens = n,
                           .spans = &span,
