@@ -127,14 +127,56 @@ def add_experts(w, config):
     # The converter leaves it to the program, which knows one value of each family.
     if "norm_topk_prob" in config:
         w.add_expert_weights_norm(config["norm_topk_prob"])
-    if config.get("rope_type") == "yarn":
-        w.add_rope_scaling_type(gguf.RopeScalingType.YARN)
-        w.add_rope_scaling_factor(config["factor"])
-        w.add_rope_scaling_orig_ctx_len(config["original_max_position_embeddings"])
+
+
+def rope_of(config):
+    """The parameters of rotary positions, whichever way config.json spells them."""
+    params = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
+    params = params.get("full_attention", params)
+    params.setdefault("rope_type", params.get("type"))
+    params.setdefault("rope_theta", config.get("rope_theta"))
+    if params["rope_type"] in ("llama3", "longrope", "yarn"):
+        params["original_max_position_embeddings"] = config.get(
+            "original_max_position_embeddings",
+            params.get("original_max_position_embeddings", config["max_position_embeddings"]))
+    return params
+
+
+def add_yarn(w, rope, arch):
+    """The factor of cos and sin as one number: llama.cpp makes 0.1 ln(factor) + 1 of it unless another is multiplied."""
+    def logarithm(multiplier):
+        return 0.1 * multiplier * np.log(rope["factor"]) + 1
+
+    w.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    w.add_rope_scaling_factor(rope["factor"])
+    w.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+    if "mscale" in rope:
+        w.add_rope_scaling_attn_factors(logarithm(rope["mscale"]) / logarithm(rope["mscale_all_dim"]) / logarithm(1))
+    if "attention_factor" in rope:
+        w.add_rope_scaling_attn_factors(rope["attention_factor"] / logarithm(1))
+    if "beta_fast" in rope:
+        w.add_rope_scaling_yarn_beta_fast(rope["beta_fast"])
+        w.add_rope_scaling_yarn_beta_slow(rope["beta_slow"])
+    if not rope.get("truncate", True):
+        w.add_bool(arch + ".rope.scaling.yarn_truncate", False)
+
+
+def add_rope_scaling(w, config, arch):
+    rope = rope_of(config)
+    if rope["rope_type"] == "linear":
+        w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        w.add_rope_scaling_factor(rope["factor"])
+    if rope["rope_type"] == "dynamic":
+        w.add_float32(arch + ".rope.scaling.dynamic_factor", rope["factor"])
+    if rope["rope_type"] == "longrope":
+        w.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
+        w.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+    if rope["rope_type"] == "yarn":
+        add_yarn(w, rope, arch)
 
 
 def add_hyperparameters(w, config, arch):
-    scaling = config.get("rope_scaling") or {}
+    add_rope_scaling(w, config, arch)
     w.add_block_count(config["num_hidden_layers"])
     w.add_context_length(config["max_position_embeddings"])
     w.add_embedding_length(config["hidden_size"])
@@ -153,9 +195,6 @@ def add_hyperparameters(w, config, arch):
         w.add_attn_logit_softcapping(config["attn_logit_softcapping"])
         w.add_final_logit_softcapping(config["final_logit_softcapping"])
         w.add_float32("gemma2.attention.scale", config["query_pre_attn_scalar"] ** -0.5)
-    if scaling.get("type") == "longrope":
-        w.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE)
-        w.add_rope_scaling_orig_ctx_len(config["original_max_position_embeddings"])
     add_experts(w, config)
     if arch == "opt":
         w.add_bool("opt.norm_first", config["do_layer_norm_before"])
@@ -174,9 +213,6 @@ def add_hyperparameters(w, config, arch):
     if "head_dim" in config:
         w.add_key_length(config["head_dim"])
         w.add_value_length(config["head_dim"])
-    if scaling.get("rope_type") == "linear":
-        w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
-        w.add_rope_scaling_factor(scaling["factor"])
     if arch == "llama":
         w.add_vocab_size(config["vocab_size"])
         w.add_rope_dimension_count(head_dim_of(config))
@@ -234,6 +270,9 @@ def add_tokenizer(w, folder, config, arch):
     if arch == "bert":
         add_wordpiece(w, os.path.join(folder, "vocab.txt"))
         return
+    if not os.path.exists(os.path.join(folder, "tokenizer.json")):
+        w.add_tokenizer_model("no_vocab")
+        return
     if os.path.exists(sp):
         add_sentencepiece(w, sp, config["vocab_size"], arch)
     else:
@@ -251,9 +290,9 @@ def interleave(x, heads):
 
 
 def llama3_rope_factors(config):
-    s, f32 = config["rope_scaling"], np.float32
+    s, f32 = rope_of(config), np.float32
     n = head_dim_of(config)
-    freq = f32(1) / f32(config["rope_theta"]) ** (np.arange(0, n, 2, dtype=np.float32) / f32(n))
+    freq = f32(1) / f32(s["rope_theta"]) ** (np.arange(0, n, 2, dtype=np.float32) / f32(n))
     length, low, high = s["original_max_position_embeddings"], s["low_freq_factor"], s["high_freq_factor"]
     wave = f32(2 * np.pi) / freq
     smooth = (f32(length) / wave - f32(low)) / f32(high - low)
@@ -263,7 +302,7 @@ def llama3_rope_factors(config):
 
 def longrope_factors(config):
     for kind in ("short", "long"):
-        yield f"rope_factors_{kind}.weight", np.array(config["rope_scaling"][kind + "_factor"], np.float32)
+        yield f"rope_factors_{kind}.weight", np.array(rope_of(config)[kind + "_factor"], np.float32)
 
 
 def opt_name(name):
@@ -336,9 +375,9 @@ def converted(config, arch, tensors):
     names = gguf.get_tensor_name_map(next(a for a, n in gguf.MODEL_ARCH_NAMES.items() if n == arch),
                                      config["num_hidden_layers"])
     dense_names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
-    if (config.get("rope_scaling") or {}).get("rope_type") == "llama3":
+    if rope_of(config)["rope_type"] == "llama3":
         yield "rope_freqs.weight", llama3_rope_factors(config)
-    if (config.get("rope_scaling") or {}).get("type") == "longrope":
+    if rope_of(config)["rope_type"] == "longrope":
         yield from longrope_factors(config)
     for name, x in tensors.items():
         if arch == "llama" and ".q_proj." in name:
@@ -420,9 +459,12 @@ def write_arch(folder, out, name):
     finish(w, kind)
 
 
-def write_logits(folder, path):
+def write_logits(folder, path, names=("logits", "last_hidden")):
     with safe_open(os.path.join(folder, "expected.safetensors"), "numpy") as f:
-        ids, logits = f.get_tensor("input_ids"), f.get_tensor("logits" if "logits" in f.keys() else "last_hidden")
+        here = [name for name in names if name in f.keys()]
+        if not here:
+            return
+        ids, logits = f.get_tensor("input_ids"), f.get_tensor(here[0])
     with open(path, "wb") as f:
         f.write(np.array(logits.shape, "<i4").tobytes() + ids.astype("<i4").tobytes() + logits.astype("<f4").tobytes())
 
@@ -513,6 +555,7 @@ def main():
         folder = os.path.join(checkpoints, name)
         write_arch(folder, out, name)
         write_logits(folder, os.path.join(out, name + ".logits.bin"))
+        write_logits(folder, os.path.join(out, name + ".steps.bin"), ["logits_steps"])
         if name in WITH_TOKENS:
             write_tokens(folder, os.path.join(out, name + ".tokens.json"))
 

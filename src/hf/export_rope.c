@@ -90,31 +90,48 @@ static nb_status put_llama3(nb_hf_exporter *x, nb_json *j, size_t tensor, double
     return NB_OK;
 }
 
-static nb_status put_scaling(nb_hf_exporter *x, nb_json *j, nb_str type, nb_error *err)
+static void put_number(nb_json *j, const char *key, double value)
 {
-    static const char *const yarn[][2] = {{".rope.scaling.yarn_beta_fast", "beta_fast"},
-                                          {".rope.scaling.yarn_beta_slow", "beta_slow"},
-                                          {".rope.scaling.yarn_log_multiplier", "mscale_all_dim"},
-                                          {".rope.scaling.attn_factor", "attention_factor"}};
+    nb_json_key(j, key);
+    nb_hf_export_float(j, value);
+}
+
+/* what the file says beside factor and original length; GGUF has the factor of cos and sin over 0.1 ln(factor) + 1 */
+static void put_yarn(nb_hf_exporter *x, nb_json *j, double factor)
+{
+    double value, own = 0, multiplier = 0, more = 1, logarithm = factor > 1 ? 0.1 * log(factor) : 0;
+    if (nb_hf_export_f64(x, ".rope.scaling.yarn_beta_fast", &value))
+        put_number(j, "beta_fast", value);
+    if (nb_hf_export_f64(x, ".rope.scaling.yarn_beta_slow", &value))
+        put_number(j, "beta_slow", value);
+    bool multiplied = nb_hf_export_f64(x, ".rope.scaling.yarn_log_multiplier", &multiplier);
+    bool given = nb_hf_export_f64(x, ".rope.scaling.yarn_attn_factor", &own);
+    bool other = nb_hf_export_f64(x, ".rope.scaling.attn_factor", &more);
+    if (multiplied || given || other)
+        put_number(j, "attention_factor", more * (given ? own : (logarithm + 1) / (multiplier * logarithm + 1)));
+    const nb_gguf_value *rounded = nb_hf_export_find(x, ".rope.scaling.yarn_truncate");
+    if (rounded && rounded->kind == NB_GGUF_BOOL && !rounded->data[0]) {
+        nb_json_key(j, "truncate");
+        nb_json_bool(j, false);
+    }
+}
+
+static nb_status put_scaling(nb_hf_exporter *x, nb_json *j, nb_str type, double factor, nb_error *err)
+{
     uint64_t original;
-    double value = 1;
-    if (!nb_str_eqz(type, "linear") && !nb_str_eqz(type, "yarn"))
-        return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: the rope scaling '%.*s' is not written; linear and yarn are",
-                       x->s->path, NB_STR_ARG(type));
+    if (!nb_str_eqz(type, "linear") && !nb_str_eqz(type, "yarn") && !nb_str_eqz(type, "dynamic"))
+        return nb_fail(err, NB_ERR_UNSUPPORTED,
+                       "%s: the rope scaling '%.*s' is not written; linear, dynamic and yarn are", x->s->path,
+                       NB_STR_ARG(type));
     nb_json_key(j, "rope_scaling");
     nb_json_open(j, '{');
     nb_json_key(j, "rope_type");
     nb_json_str(j, type);
-    nb_hf_export_f64(x, ".rope.scaling.factor", &value);
-    nb_json_key(j, "factor");
-    nb_hf_export_float(j, value);
+    put_number(j, "factor", factor);
     if (nb_hf_export_u64(x, ".rope.scaling.original_context_length", &original))
         nb_json_put_uint(j, "original_max_position_embeddings", original);
-    for (size_t i = 0; i < sizeof yarn / sizeof *yarn && nb_str_eqz(type, "yarn"); i++)
-        if (nb_hf_export_f64(x, yarn[i][0], &value)) {
-            nb_json_key(j, yarn[i][1]);
-            nb_hf_export_float(j, value);
-        }
+    if (nb_str_eqz(type, "yarn"))
+        put_yarn(x, j, factor);
     nb_json_close(j, '}');
     return NB_OK;
 }
@@ -135,7 +152,11 @@ nb_status nb_hf_export_rope(nb_hf_exporter *x, nb_json *j, nb_error *err)
     }
     if (freqs)
         return put_llama3(x, j, (size_t)(freqs - x->s->tensors), base, err);
+    double factor = 1;
+    if (nb_hf_export_f64(x, ".rope.scaling.dynamic_factor", &factor) && factor > 1)
+        return put_scaling(x, j, NB_STR("dynamic"), factor, err);
+    nb_hf_export_f64(x, ".rope.scaling.factor", &factor);
     if (nb_hf_export_str(x, ".rope.scaling.type", &type) && !nb_str_eqz(type, "none"))
-        return put_scaling(x, j, type, err);
+        return put_scaling(x, j, type, factor, err);
     return NB_OK;
 }

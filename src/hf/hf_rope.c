@@ -46,13 +46,33 @@ static nb_status put_original(nb_hf *h, const scaling *s, nb_error *err)
     return NB_OK;
 }
 
+/* The factor of cos and sin that the parameters give, over 0.1 ln(factor) + 1, which readers of GGUF make of the factor. */
+static nb_status yarn_attention(nb_hf *h, const scaling *s, nb_error *err)
+{
+    double logarithm = s->factor > 1 ? 0.1 * log(s->factor) : 0, attention = NAN, mscale = 0, all = 0;
+    NB_TRY(number(h, s->params, "mscale", &mscale, err));
+    NB_TRY(number(h, s->params, "mscale_all_dim", &all, err));
+    if (mscale > 0 && all > 0)
+        attention = (mscale * logarithm + 1) / (all * logarithm + 1);
+    NB_TRY(number(h, s->params, "attn_factor", &attention, err));
+    NB_TRY(number(h, s->params, "attention_factor", &attention, err));
+    if (isnan(attention))
+        return NB_OK;
+    if (!(attention > 0))
+        return nb_tree_bad(&h->config, s->params, err, NB_ERR_FORMAT, "has a factor of attention that is not above 0");
+    nb_hf_put_f32(h, nb_hf_key(h, "rope.scaling.attn_factor"), attention / (logarithm + 1));
+    return NB_OK;
+}
+
 static nb_status yarn(nb_hf *h, const scaling *s, nb_error *err)
 {
+    const nb_node *rounded = nb_node_get(s->params, "truncate");
     put_scaling(h, "yarn", s);
     NB_TRY(put_original(h, s, err));
+    if (rounded && rounded->kind == 'f')
+        nb_hf_put_bool(h, nb_hf_key(h, "rope.scaling.yarn_truncate"), false);
+    NB_TRY(yarn_attention(h, s, err));
     NB_TRY(put_optional(h, s->params, "extrapolation_factor", "rope.scaling.yarn_ext_factor", err));
-    NB_TRY(put_optional(h, s->params, "attn_factor", "rope.scaling.yarn_attn_factor", err));
-    NB_TRY(put_optional(h, s->params, "attention_factor", "rope.scaling.yarn_attn_factor", err));
     NB_TRY(put_optional(h, s->params, "beta_fast", "rope.scaling.yarn_beta_fast", err));
     return put_optional(h, s->params, "beta_slow", "rope.scaling.yarn_beta_slow", err);
 }
@@ -108,7 +128,7 @@ static nb_status longrope(nb_hf *h, const scaling *s, uint64_t dim, nb_error *er
     uint64_t context = 0;
     NB_TRY(nb_hf_config_u64(h, "max_position_embeddings", 1, UINT32_MAX, &context, err));
     NB_TRY(put_original(h, s, err));
-    double scale = (double)context / s->original;
+    double scale = s->factor > 0 ? s->factor : (double)context / s->original;
     double attention = scale > 1 && s->original > 1 ? sqrt(1 + log(scale) / log(s->original)) : 1;
     NB_TRY(number(h, s->params, "attention_factor", &attention, err));
     nb_hf_put_str(h, nb_hf_key(h, "rope.scaling.type"), NB_STR("longrope"));
@@ -131,10 +151,14 @@ static nb_status read_scaling(const nb_hf *h, scaling *s, nb_error *err)
     if (!(s->base > 1))
         return nb_fail(err, NB_ERR_FORMAT, "%s: rope_theta is %g; it must be above 1", h->config.path, s->base);
     NB_TRY(number(h, s->params, "factor", &s->factor, err));
-    if (nb_str_eqz(s->type, "yarn"))
-        NB_TRY(nb_hf_config_f64(h, "max_position_embeddings", &s->original, err));
+    double context = 0;
+    NB_TRY(nb_hf_config_f64(h, "max_position_embeddings", &context, err));
+    s->original = context; /* then what is among the parameters; what stands beside them counts most */
+    NB_TRY(number(h, s->params, "original_max_position_embeddings", &s->original, err));
     NB_TRY(nb_hf_config_f64(h, "original_max_position_embeddings", &s->original, err));
-    return number(h, s->params, "original_max_position_embeddings", &s->original, err);
+    if (nb_str_eqz(s->type, "yarn") && s->factor == 0 && s->original > 0)
+        s->factor = context / s->original;
+    return NB_OK;
 }
 
 /* the base of window layers, where they have their own */
@@ -156,9 +180,12 @@ nb_status nb_hf_rope(nb_hf *h, uint64_t dim, double base, nb_error *err)
     NB_TRY(local_base(h, s.params, err));
     NB_TRY(read_scaling(h, &s, err));
     nb_hf_put_f32(h, nb_hf_key(h, "rope.freq_base"), s.base);
-    /* "dynamic" changes nothing within the context that the model was made for */
-    if (nb_str_eqz(s.type, "default") || nb_str_eqz(s.type, "dynamic") || nb_str_eqz(s.type, "none"))
+    if (nb_str_eqz(s.type, "default") || nb_str_eqz(s.type, "none"))
         return NB_OK;
+    if (nb_str_eqz(s.type, "dynamic") && s.factor >= 1) {
+        nb_hf_put_f32(h, nb_hf_key(h, "rope.scaling.dynamic_factor"), s.factor);
+        return NB_OK;
+    }
     if (nb_str_eqz(s.type, "linear") && s.factor > 0) {
         put_scaling(h, "linear", &s);
         return NB_OK;
@@ -170,7 +197,7 @@ nb_status nb_hf_rope(nb_hf *h, uint64_t dim, double base, nb_error *err)
     if (nb_str_eqz(s.type, "longrope") || nb_str_eqz(s.type, "su"))
         return longrope(h, &s, dim, err);
     return nb_tree_bad(&h->config, s.params, err, NB_ERR_UNSUPPORTED,
-                       "asks for the scaling \"%.*s\"%s; linear, yarn, longrope and llama3 are known",
+                       "asks for the scaling \"%.*s\"%s; linear, dynamic, yarn, longrope and llama3 are known",
                        NB_STR_ARG(s.type), s.factor > 0 ? "" : " and gives no factor above 0");
 }
 

@@ -134,6 +134,13 @@ static void test_run_limits(void **state)
     r = RUN("run", PLAIN, "Once", "--ctx", "513");
     assert_ends(&r, 1);
     assert_contains(r.err, "512 positions");
+    assert_contains(r.err, "--allow-long-context");
+    r = RUN("run", PLAIN, "Once", "--ctx", "513", "--allow-long-context", "-n", "1");
+    assert_ends(&r, 0);
+    r = RUN("run", PLAIN, "Once", "--ctx", "1024", "--rope-scaling", "yarn", "--rope-scale", "2", "-n", "1");
+    assert_ends(&r, 0);
+    r = RUN("run", PLAIN, "Once", "--rope-scale=-2");
+    assert_ends(&r, 2);
     r = RUN("run", PLAIN, "Once", "-n", "3", "-v", "-s", "5");
     assert_ends(&r, 0);
     assert_contains(r.err, "reply: 3 tokens");

@@ -1,0 +1,202 @@
+#!/usr/bin/env python3
+"""Makes tiny seeded checkpoints as Hugging Face's hub lays them out, and what transformers computes from them in float32.
+
+usage: make_arch_checkpoints.py SHAPES.json OUT [NAME...]
+
+SHAPES.json (tools/arch_shapes.json) maps a name to
+  config     config.json as on the hub, older or newer spelling; written as it is
+  tokenizer  "bpe", "spm", "wordpiece" or null: trained here, on texts that every Debian has
+  class      "causal" (default), or "encoder": its last hidden states are kept instead of logits
+  dtype      of the weights in the file: "bfloat16" (default), "float16", "float32". Weights are numbers of it, so that a
+             float32 computation is exact up to its order of summation
+  tokens_in  length of the sequences; 48
+  sequences  how many; 2
+  seed       of the weights; default: made of the name
+  steps      lengths: the sequence is also computed through transformers' cache, in calls that end there (generate's way)
+  shard_size of the safetensors files
+
+Each OUT/NAME gets the checkpoint and
+  expected.safetensors  input_ids [S, T], logits [S, T, V] or last_hidden [S, T, H]; logits_steps where `steps` is given
+  expected.json         texts and their ids by the checkpoint's tokenizer, with special tokens and without
+
+Norm weights and every bias are random, so that a missing one shows. T is longer than every sliding window.
+Needs torch, transformers, tokenizers, sentencepiece, safetensors.
+"""
+import json
+import os
+import shutil
+import sys
+import tempfile
+
+import torch
+from safetensors.torch import save_file
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+TEXT_FILES = ["/usr/share/common-licenses/" + name for name in ("GPL-3", "Apache-2.0", "Artistic")]
+CASES = ["", " ", "Hello world", " Hello  world\n\n", "The licence's terms: 12345.67 (see §4)", "naïve café — 日本語 🦙",
+         "\tif (x <= 0x1F) { return; }", "don't we'll I'VE", "<|end|> not special", "a" * 40]
+
+
+def write_json(directory, name, value):
+    with open(os.path.join(directory, name), "w", encoding="utf-8") as f:
+        json.dump(value, f, indent=1, ensure_ascii=name != "expected.json")
+
+
+def train_bpe(directory, vocab):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    tok = Tokenizer(models.BPE())
+    tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tok.decoder = decoders.ByteLevel()
+    tok.train(TEXT_FILES, trainers.BpeTrainer(vocab_size=vocab, special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+              initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    tok.post_processor = processors.ByteLevel(trim_offsets=False)
+    tok.save(os.path.join(directory, "tokenizer.json"))
+    json.dump({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|endoftext|>", "eos_token": "<|im_end|>", "model_max_length": 2048,
+               "chat_template": "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+                                "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"},
+              open(os.path.join(directory, "tokenizer_config.json"), "w"), indent=1)
+    return tok
+
+
+def train_spm(directory, vocab):
+    import sentencepiece as spm
+    from tokenizers import Tokenizer, decoders, models, normalizers, processors, AddedToken
+    from sentencepiece import sentencepiece_model_pb2 as pb
+    prefix = os.path.join(directory, "tokenizer")
+    spm.SentencePieceTrainer.train(input=",".join(TEXT_FILES), model_prefix=prefix, vocab_size=vocab, model_type="bpe", byte_fallback=True,
+                                   character_coverage=0.9995, unk_id=0, bos_id=1, eos_id=2, pad_id=-1, normalization_rule_name="identity",
+                                   remove_extra_whitespaces=False, split_digits=True, minloglevel=2)
+    os.remove(prefix + ".vocab")
+    proto = pb.ModelProto(); proto.ParseFromString(open(prefix + ".model", "rb").read())
+    pieces = [p.piece for p in proto.pieces]
+    ids = {p: i for i, p in enumerate(pieces)}
+    merges = []
+    for p in sorted((p for p in proto.pieces if p.type == 1), key=lambda p: -p.score):
+        merges += sorted(((p.piece[:i], p.piece[i:]) for i in range(1, len(p.piece)) if p.piece[:i] in ids and p.piece[i:] in ids), key=lambda m: (ids[m[0]], ids[m[1]]))
+    tok = Tokenizer(models.BPE(vocab=ids, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tok.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tok.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    tok.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in ("<unk>", "<s>", "</s>")])
+    tok.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tok.save(os.path.join(directory, "tokenizer.json"))
+    json.dump({"tokenizer_class": "LlamaTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True,
+               "add_eos_token": False, "legacy": True, "model_max_length": 2048}, open(os.path.join(directory, "tokenizer_config.json"), "w"), indent=1)
+    return tok
+
+
+def train_wordpiece(directory, vocab):
+    from tokenizers import BertWordPieceTokenizer
+    tok = BertWordPieceTokenizer(lowercase=True)
+    tok.train(TEXT_FILES, vocab_size=vocab, min_frequency=1, limit_alphabet=200, show_progress=False,
+              special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
+    tok.save_model(directory)
+    from tokenizers.processors import BertProcessing
+    tok._tokenizer.post_processor = BertProcessing(("[SEP]", tok.token_to_id("[SEP]")), ("[CLS]", tok.token_to_id("[CLS]")))
+    tok.save(os.path.join(directory, "tokenizer.json"))
+    json.dump({"tokenizer_class": "BertTokenizer", "do_lower_case": True, "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]",
+               "unk_token": "[UNK]", "mask_token": "[MASK]"}, open(os.path.join(directory, "tokenizer_config.json"), "w"), indent=1)
+    return tok
+
+
+# Their norms multiply by 1 + weight.
+ZERO_CENTRED = ("gemma", "gemma2", "gemma3_text")
+# Linear layers that keep columns first.
+COLUMNS_FIRST = ("gpt2",)
+
+
+def randomize(model, seed, dtype):
+    generator = torch.Generator().manual_seed(seed)
+    kind = model.config.model_type
+    for name, p in model.named_parameters():
+        low = name.lower()
+        noise = torch.randn(p.shape, generator=generator)
+        if p.dim() == 1 and low.endswith("weight") and any(n in low for n in ("norm", "ln_", "layernorm", "layer_norm")):
+            p.data = (0.0 if kind in ZERO_CENTRED else 1.0) + 0.2 * noise
+        elif p.dim() == 1:
+            p.data = 0.1 * noise
+        elif "embed" in low or "wte" in low or "wpe" in low or "embd" in low:
+            p.data = 0.5 * noise
+        else:
+            p.data = (1.5 / (p.shape[0] if kind in COLUMNS_FIRST else p.shape[-1]) ** 0.5) * noise
+        p.data = p.data.to(dtype).float()
+
+
+def write_checkpoint(directory, spec, name):
+    """save_pretrained undoes transformers' internal renames, so the names on disk are the hub's"""
+    dtype = getattr(torch, spec.get("dtype", "bfloat16"))
+    auto = AutoModel if spec.get("class") == "encoder" else AutoModelForCausalLM
+    torch.manual_seed(0)
+    model = auto.from_config(AutoConfig.from_pretrained(directory), attn_implementation="eager").float().eval()
+    randomize(model, spec.get("seed", sum(map(ord, name))), dtype)
+    model.tie_weights()
+    with tempfile.TemporaryDirectory() as saved:
+        model.to(dtype).save_pretrained(saved, max_shard_size=spec.get("shard_size", "10GB"))
+        for f in os.listdir(saved):
+            if f.startswith("model"):
+                shutil.copy(os.path.join(saved, f), directory)
+    # what counts is what a reader of the files gets: load them again, compute in float32
+    model, info = auto.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager",
+                                       output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"], (name, info)
+    return model.eval()
+
+
+def logits_in_steps(model, ids, ends):
+    """Each call sees the cache of those before, as generate does it: prepare_inputs_for_generation may drop the cache."""
+    rows = []
+    for sequence in ids:
+        cache, begin, parts = None, 0, []
+        for end in ends:
+            inputs = model.prepare_inputs_for_generation(
+                sequence[None, :end], past_key_values=cache, use_cache=True, attention_mask=torch.ones(1, end),
+                next_sequence_length=None if cache is None else end - begin)
+            cache_before = inputs.get("past_key_values")
+            out = model(**{k: v for k, v in inputs.items() if k != "logits_to_keep"})
+            assert cache_before is None or out.logits.shape[1] == end - begin, out.logits.shape
+            parts.append(out.logits[0, -(end - begin):])
+            cache, begin = out.past_key_values, end
+        rows.append(torch.cat(parts))
+    return torch.stack(rows)
+
+
+def make(name, spec, out):
+    directory = os.path.join(out, name)
+    shutil.rmtree(directory, ignore_errors=True)
+    os.makedirs(directory)
+    vocab = spec["config"]["vocab_size"]
+    tokenizer = None
+    if spec.get("tokenizer"):
+        train = {"bpe": train_bpe, "spm": train_spm, "wordpiece": train_wordpiece}[spec["tokenizer"]]
+        tokenizer = train(directory, spec.get("tokens", vocab))
+    write_json(directory, "config.json", spec["config"])
+    model = write_checkpoint(directory, spec, name)
+    length = spec.get("tokens_in", 48)
+    ids = torch.randint(5, min(vocab, 300), (spec.get("sequences", 2), length), generator=torch.Generator().manual_seed(7))
+    result = {"input_ids": ids.to(torch.int32)}
+    with torch.no_grad():
+        output = model(input_ids=ids)
+        if spec.get("class") == "encoder":
+            result["last_hidden"] = output.last_hidden_state.float()
+        else:
+            result["logits"] = output.logits.float()
+        if "steps" in spec:
+            result["logits_steps"] = logits_in_steps(model, ids, spec["steps"]).float()
+    save_file({k: v.contiguous().clone() for k, v in result.items()}, os.path.join(directory, "expected.safetensors"))
+    write_json(directory, "expected.json", {
+        "architecture": spec["config"]["architectures"][0],
+        "tokenizer": [{"text": t, "ids": tokenizer.encode(t).ids,
+                       "ids_plain": tokenizer.encode(t, add_special_tokens=False).ids} for t in CASES] if tokenizer else []})
+    size = sum(os.path.getsize(os.path.join(directory, f)) for f in os.listdir(directory))
+    print(f"{name:32s} {sum(p.numel() for p in model.parameters()):8d} parameters  {size // 1024:5d} KiB", flush=True)
+
+
+def main():
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    with open(sys.argv[1], encoding="utf-8") as f:
+        shapes = json.load(f)
+    for name in sys.argv[3:] or shapes:
+        make(name, shapes[name], sys.argv[2])
+
+
+main()
