@@ -25,7 +25,7 @@ int nb_model_options_finish(const char *command, nb_model_options *o)
     o->session.context = (size_t)o->context;
     o->model.adapters = o->adapters.items;
     o->model.adapter_count = o->adapters.count;
-    int code = nb_rope_options_finish(command, &o->rope, &o->model.rope);
+    code = nb_rope_options_finish(command, &o->rope, &o->model.rope);
     if (code >= 0)
         return code;
     return nb_load_options_finish(command, &o->load, false, &o->model.load);
