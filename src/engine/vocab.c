@@ -198,14 +198,17 @@ static nb_status make_nothing(const nb_gguf *g, nb_vocab *v, nb_arena *arena, nb
     v->count = embedding ? embedding->dims[1] : 0;
     nb_str *tokens = v->count <= INT32_MAX ? NB_ARRAY(arena, nb_str, v->count + 1) : NULL;
     int32_t *types = tokens ? NB_ARRAY(arena, int32_t, v->count + 1) : NULL;
-    if (!types)
+    float *scores = types ? NB_ARRAY(arena, float, v->count + 1) : NULL;
+    if (!scores)
         return nb_fail_memory(err, "vocabulary", v->count * sizeof *tokens);
     for (size_t i = 0; i < v->count; i++) {
         tokens[i] = NB_STR("");
         types[i] = NB_TOKEN_UNUSED;
+        scores[i] = 0;
     }
     v->tokens = tokens;
     v->types = types;
+    v->scores = scores;
     v->bos = v->eos = v->unk = -1;
     return NB_OK;
 }

@@ -186,6 +186,8 @@ static nb_status add_part(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *ro
     if (!t)
         return NB_OK;
     item it = {.from = (size_t)(t - x->s->tensors), .name = spell(x, row->hf, block, 0, end), .change = row->change};
+    if (row->change == NB_HF_TRANSPOSE && t->n_dims != 2)
+        it.change = NB_HF_AS_IS;
     if (row->change == NB_HF_PERMUTE_Q || row->change == NB_HF_PERMUTE_K) {
         it.head = head_rows(x, row->change, t);
         if (it.head == 0)
@@ -225,7 +227,10 @@ static nb_status add_row(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *row
 }
 
 /* What the configuration says instead. */
-static bool is_said_elsewhere(nb_str name) { return nb_str_eqz(name, "rope_freqs.weight"); }
+static bool is_said_elsewhere(nb_str name)
+{
+    return nb_str_eqz(name, "rope_freqs.weight") || nb_str_starts(name, NB_STR("rope_factors_"));
+}
 
 static nb_status list_tensors(nb_hf_exporter *x, list *l, nb_error *err)
 {
@@ -310,6 +315,46 @@ typedef struct progress {
     uint64_t done, all;
 } progress;
 
+static nb_status report(const nb_hf_exporter *x, const item *it, size_t bytes, progress *p, nb_error *err)
+{
+    p->done += bytes;
+    if (p->call && p->call(p->user, it->name, p->done, p->all))
+        return nb_fail(err, NB_ERR_CANCELLED, "%s: cancelled", x->dir);
+    return NB_OK;
+}
+
+/* The matrix the other way, whole: rows that are columns need all of them. */
+static nb_status write_transposed(const nb_hf_exporter *x, const item *it, nb_safetensors_writer *w, progress *p,
+                                  nb_error *err)
+{
+    const nb_source_tensor *t = &x->s->tensors[it->from];
+    size_t row_bytes, n = t->dims[0], rows = (size_t)nb_source_rows(t);
+    nb_type_row_bytes(t->type, n, &row_bytes);
+    char *codes = malloc(row_bytes * rows);
+    float *values = malloc(n * sizeof *values), *turned = malloc(n * rows * sizeof *turned);
+    nb_status status = codes && values && turned ? x->s->read(x->s, it->from, 0, rows, codes, err)
+                                                 : nb_fail_memory(err, "a matrix", n * rows * 2 * sizeof *turned);
+    for (size_t r = 0; status == NB_OK && r < rows; r++) {
+        t->type->dequantize(codes + r * row_bytes, values, n);
+        for (size_t k = 0; k < n; k++)
+            turned[k * rows + r] = values[k];
+    }
+    free(codes);
+    free(values);
+    void *out = status == NB_OK ? malloc(n * rows * sizeof *turned) : NULL;
+    if (status == NB_OK && !out)
+        status = nb_fail_memory(err, "a matrix", n * rows * sizeof *turned);
+    if (status == NB_OK && !narrow(x->dtype, turned, n * rows, out))
+        status = nb_fail(err, NB_ERR_UNSUPPORTED,
+                         "%s: tensor '%.*s' has a value that is too large for F16; give --type BF16 or F32", x->s->path,
+                         NB_STR_ARG(t->name));
+    if (status == NB_OK)
+        status = nb_safetensors_data(w, out, n * rows * nb_dtype_bytes(x->dtype), err);
+    free(turned);
+    free(out);
+    return status == NB_OK ? report(x, it, n * rows * nb_dtype_bytes(x->dtype), p, err) : status;
+}
+
 static nb_status write_rows(const nb_hf_exporter *x, const item *it, nb_safetensors_writer *w, uint64_t step, room *r,
                             progress *p, nb_error *err)
 {
@@ -327,9 +372,7 @@ static nb_status write_rows(const nb_hf_exporter *x, const item *it, nb_safetens
         NB_TRY(nb_safetensors_data(w, r->out, bytes, err));
         if (x->s->forget && !it->head)
             x->s->forget(x->s, it->from, row, count);
-        p->done += bytes;
-        if (p->call && p->call(p->user, it->name, p->done, p->all))
-            return nb_fail(err, NB_ERR_CANCELLED, "%s: cancelled", x->dir);
+        NB_TRY(report(x, it, bytes, p, err));
     }
     return NB_OK;
 }
@@ -344,6 +387,8 @@ static nb_status write_tensor(const nb_hf_exporter *x, const item *it, nb_safete
     if (!nb_type_row_bytes(t->type, n, &row_bytes))
         return nb_fail(err, NB_ERR_FORMAT, "%s: rows of tensor '%.*s' are not whole blocks", x->s->path,
                        NB_STR_ARG(t->name));
+    if (it->change == NB_HF_TRANSPOSE)
+        return write_transposed(x, it, w, p, err);
     step = step < nb_source_rows(t) ? step : nb_source_rows(t);
     room r = {malloc(row_bytes * step), malloc(n * step * sizeof(float)), malloc(n * sizeof(float)),
               malloc(n * step * sizeof(float))};
@@ -365,6 +410,10 @@ static nb_status write_tensors(const nb_hf_exporter *x, const list *l, uint64_t 
         uint32_t n_dims = l->items[i].rows ? 2 : t->n_dims;
         for (uint32_t d = 0; d < n_dims; d++)
             dims[d] = t->dims[n_dims - 1 - d];
+        if (l->items[i].change == NB_HF_TRANSPOSE) {
+            dims[0] = t->dims[0];
+            dims[1] = t->dims[1];
+        }
         nb_safetensors_put(w, l->items[i].name, x->dtype, n_dims, dims);
     }
     for (size_t i = 0; i < l->count && status == NB_OK; i++)
@@ -379,11 +428,8 @@ static nb_status write_tensors(const nb_hf_exporter *x, const list *l, uint64_t 
 
 bool nb_hf_exports(nb_str architecture)
 {
-    static const char *const names[] = {"llama", "qwen2", "qwen2moe", "qwen3moe", "gemma3"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (nb_str_eqz(architecture, names[i]))
-            return true;
-    return false;
+    const nb_hf_arch *arch = nb_hf_arch_of_gguf(architecture);
+    return arch && arch->put;
 }
 
 /* of most values; what is quantized fits F16 as well as it can be told */
@@ -428,6 +474,16 @@ static nb_status read_shape(nb_hf_exporter *x, nb_error *err)
         x->arch = nb_hf_arch_of_class(NB_STR("MixtralForCausalLM"));
     x->mistral = strcmp(x->arch->model_type, "llama") == 0 &&
                  nb_hf_export_u64(x, ".attention.sliding_window", &window);
+    x->class_name = x->arch->classes[0];
+    x->model_type = x->arch->model_type;
+    if (x->mistral) {
+        x->class_name = "MistralForCausalLM";
+        x->model_type = "mistral";
+    }
+    if (nb_str_eqz(nb_str_of(x->arch->gguf), "olmo2") && nb_hf_export_u64(x, ".attention.sliding_window", &window)) {
+        x->class_name = "Olmo3ForCausalLM";
+        x->model_type = "olmo3";
+    }
     x->vocabulary = embedding ? embedding->dims[1] : 0;
     for (uint64_t block = 0; block < x->blocks && x->expert_ff == 0; block++) {
         const nb_source_tensor *up = nb_source_find_tensor(x->s, spell(x, "blk.%d.ffn_up_exps", block, 0, ".weight"));
@@ -470,7 +526,8 @@ nb_status nb_hf_export(const nb_source *s, const char *dir, const nb_hf_export_p
     progress p = {call, user, 0, 0};
     if (!nb_hf_exports(name) || !x.arch)
         return nb_fail(err, NB_ERR_UNSUPPORTED,
-                       "%s: models of architecture '%.*s' are not written as directories; llama, qwen2, qwen2moe, qwen3moe and gemma3 are",
+                       "%s: models of architecture '%.*s' are not written as directories; llama, qwen2, qwen3, gemma, gpt2, "
+                       "phi3 and others are",
                        s->path, NB_STR_ARG(name));
     if (params->type &&
         (params->type->id == NB_TYPE_F32 || params->type->id == NB_TYPE_F16 || params->type->id == NB_TYPE_BF16))

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "hf/export_internal.h"
+#include "hf/hf_rows.h"
 
 void nb_hf_export_float(nb_json *j, double value)
 {
@@ -80,23 +81,23 @@ static void put_shape(const nb_hf_exporter *x, nb_json *j)
     nb_json_bool(j, x->tied);
 }
 
-static void put_gemma3(const nb_hf_exporter *x, nb_json *j)
+void nb_hf_put_biases(const nb_hf_exporter *x, nb_json *j, bool mlp)
 {
-    uint64_t pattern = 6, scalar = x->blocks == 62 ? x->width / x->heads : x->head_dim; /* 62 layers: the 27B */
-    nb_hf_export_u64(x, ".attention.sliding_window_pattern", &pattern);
-    nb_json_put_z(j, "hidden_activation", "gelu_pytorch_tanh");
-    nb_json_put_uint(j, "query_pre_attn_scalar", scalar);
-    nb_json_key(j, "layer_types");
-    nb_json_open(j, '[');
-    for (uint64_t i = 1; i <= x->blocks; i++)
-        nb_json_z(j, pattern && i % pattern == 0 ? "full_attention" : "sliding_attention");
-    nb_json_close(j, ']');
+    nb_json_key(j, "attention_bias");
+    nb_json_bool(j, x->attention_bias);
+    if (mlp) {
+        nb_json_key(j, "mlp_bias");
+        nb_json_bool(j, x->mlp_bias);
+    }
 }
 
 /* which layers have experts, and what the family's files leave to the program */
-static void put_experts(nb_hf_exporter *x, nb_json *j)
+void nb_hf_put_qwen_moe(nb_hf_exporter *x, nb_json *j)
 {
     bool qwen3 = strcmp(x->arch->gguf, "qwen3moe") == 0;
+    nb_json_put_z(j, "hidden_act", "silu");
+    nb_json_key(j, "use_sliding_window");
+    nb_json_bool(j, false);
     nb_json_put_uint(j, "decoder_sparse_step", 1);
     nb_json_key(j, "mlp_only_layers");
     nb_json_open(j, '[');
@@ -110,33 +111,6 @@ static void put_experts(nb_hf_exporter *x, nb_json *j)
     }
     nb_json_key(j, qwen3 ? "attention_bias" : "qkv_bias");
     nb_json_bool(j, x->attention_bias);
-}
-
-static void put_own(nb_hf_exporter *x, nb_json *j)
-{
-    uint64_t window = 0;
-    if (strcmp(x->arch->gguf, "gemma3") == 0) {
-        put_gemma3(x, j);
-        return;
-    }
-    nb_json_put_z(j, "hidden_act", "silu");
-    if (strncmp(x->arch->gguf, "qwen", 4) == 0) {
-        nb_json_key(j, "use_sliding_window");
-        nb_json_bool(j, false);
-        if (x->expert_ff)
-            put_experts(x, j);
-        return;
-    }
-    if (strcmp(x->arch->model_type, "mixtral") == 0)
-        return;
-    if (x->mistral && nb_hf_export_u64(x, ".attention.sliding_window", &window)) {
-        nb_json_put_uint(j, "sliding_window", window);
-        return;
-    }
-    nb_json_key(j, "attention_bias");
-    nb_json_bool(j, x->attention_bias);
-    nb_json_key(j, "mlp_bias");
-    nb_json_bool(j, x->mlp_bias);
 }
 
 static void put_ids(const nb_hf_exporter *x, nb_json *j)
@@ -158,9 +132,9 @@ static nb_status put_config(nb_hf_exporter *x, nb_json *j, nb_error *err)
 {
     nb_json_key(j, "architectures");
     nb_json_open(j, '[');
-    nb_json_z(j, x->mistral ? "MistralForCausalLM" : x->arch->classes[0]);
+    nb_json_z(j, x->class_name);
     nb_json_close(j, ']');
-    nb_json_put_z(j, "model_type", x->mistral ? "mistral" : x->arch->model_type);
+    nb_json_put_z(j, "model_type", x->model_type);
     nb_json_put_z(j, "torch_dtype",
                   x->dtype == NB_DTYPE_F32   ? "float32"
                   : x->dtype == NB_DTYPE_F16 ? "float16"
@@ -168,9 +142,9 @@ static nb_status put_config(nb_hf_exporter *x, nb_json *j, nb_error *err)
     for (const nb_hf_key_row *row = x->arch->keys; row->gguf; row++)
         NB_TRY(put_row(x, j, row, err));
     put_shape(x, j);
-    put_own(x, j);
+    x->arch->put(x, j);
     put_ids(x, j);
-    return nb_hf_export_rope(x, j, err);
+    return nb_source_find_tensor(x->s, NB_STR("position_embd.weight")) ? NB_OK : nb_hf_export_rope(x, j, err);
 }
 
 nb_status nb_hf_export_config(nb_hf_exporter *x, nb_error *err)

@@ -14,6 +14,7 @@ typedef struct nb_hf_exporter {
     nb_arena arena;
     uint64_t blocks, width, heads, kv_heads, head_dim, vocabulary;
     bool tied;
+    const char *class_name, *model_type;
     bool mistral; /* llama with a window */
     bool attention_bias, mlp_bias;
     uint64_t expert_ff, shared_ff; /* 0: no experts */

@@ -90,6 +90,47 @@ static nb_status put_llama3(nb_hf_exporter *x, nb_json *j, size_t tensor, double
     return NB_OK;
 }
 
+static nb_status put_factors(nb_hf_exporter *x, nb_json *j, const char *tensor, const char *name, nb_error *err)
+{
+    const nb_source_tensor *t = nb_source_find_tensor(x->s, nb_str_of(tensor));
+    if (!t || t->type->id != NB_TYPE_F32 || t->n_dims != 1)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: %s is not there as a vector of F32; convert the model again",
+                       x->s->path, tensor);
+    float *factors = NB_ARRAY(&x->arena, float, t->dims[0]);
+    if (!factors)
+        return nb_fail_memory(err, "rope factors", t->dims[0] * sizeof *factors);
+    NB_TRY(x->s->read(x->s, (size_t)(t - x->s->tensors), 0, 1, factors, err));
+    nb_json_key(j, name);
+    nb_json_open(j, '[');
+    for (uint64_t i = 0; i < t->dims[0]; i++)
+        nb_hf_export_float(j, (double)factors[i]);
+    nb_json_close(j, ']');
+    return NB_OK;
+}
+
+/* original_max_position_embeddings stands outside, too: Phi 3's classes look there */
+static nb_status put_longrope(nb_hf_exporter *x, nb_json *j, nb_error *err)
+{
+    uint64_t original = 0;
+    double attention = 0;
+    if (!nb_hf_export_u64(x, ".rope.scaling.original_context_length", &original))
+        return nb_fail(err, NB_ERR_FORMAT, "%s: has no %s.rope.scaling.original_context_length; convert the model again",
+                       x->s->path, x->arch->gguf);
+    nb_json_put_uint(j, "original_max_position_embeddings", original);
+    nb_json_key(j, "rope_scaling");
+    nb_json_open(j, '{');
+    nb_json_put_z(j, "rope_type", "longrope");
+    nb_json_put_uint(j, "original_max_position_embeddings", original);
+    if (nb_hf_export_f64(x, ".rope.scaling.attn_factor", &attention)) {
+        nb_json_key(j, "attention_factor");
+        nb_hf_export_float(j, attention);
+    }
+    NB_TRY(put_factors(x, j, "rope_factors_short.weight", "short_factor", err));
+    NB_TRY(put_factors(x, j, "rope_factors_long.weight", "long_factor", err));
+    nb_json_close(j, '}');
+    return NB_OK;
+}
+
 static void put_number(nb_json *j, const char *key, double value)
 {
     nb_json_key(j, key);
@@ -119,9 +160,11 @@ static void put_yarn(nb_hf_exporter *x, nb_json *j, double factor)
 static nb_status put_scaling(nb_hf_exporter *x, nb_json *j, nb_str type, double factor, nb_error *err)
 {
     uint64_t original;
+    if (nb_str_eqz(type, "longrope"))
+        return put_longrope(x, j, err);
     if (!nb_str_eqz(type, "linear") && !nb_str_eqz(type, "yarn") && !nb_str_eqz(type, "dynamic"))
         return nb_fail(err, NB_ERR_UNSUPPORTED,
-                       "%s: the rope scaling '%.*s' is not written; linear, dynamic and yarn are", x->s->path,
+                       "%s: the rope scaling '%.*s' is not written; linear, dynamic, yarn and longrope are", x->s->path,
                        NB_STR_ARG(type));
     nb_json_key(j, "rope_scaling");
     nb_json_open(j, '{');

@@ -497,7 +497,7 @@ static nb_status read_vocabulary(vocabulary *v, nb_error *err)
 nb_status nb_hf_export_tokenizer(nb_hf_exporter *x, nb_error *err)
 {
     vocabulary v = {.x = x};
-    if (!nb_hf_export_str(x, "tokenizer.ggml.model", &v.model))
+    if (!nb_hf_export_str(x, "tokenizer.ggml.model", &v.model) || nb_str_eqz(v.model, "no_vocab"))
         return NB_OK; /* a model without one */
     bool pieces = nb_str_eqz(v.model, "llama");
     if (!pieces && !nb_str_eqz(v.model, "gpt2"))

@@ -7,6 +7,8 @@
 #include "hf/hf_json.h"
 
 typedef struct nb_hf nb_hf;
+struct nb_hf_exporter;
+struct nb_json;
 
 /* what becomes of a tensor's values on the way to GGUF */
 typedef enum nb_hf_change {
@@ -15,6 +17,7 @@ typedef enum nb_hf_change {
     NB_HF_PERMUTE_K, /* the same with attention.head_count_kv heads */
     NB_HF_ADD_1,     /* norms that multiply by 1 + weight; float32 */
     NB_HF_SKIP_2,    /* without its first two rows */
+    NB_HF_TRANSPOSE, /* a matrix whose columns are the outputs (transformers' Conv1D); vectors stay */
     NB_HF_GROUPED,   /* queries, keys and values in one: each key head's queries, then it, then its values; in GGUF all
                         queries, then all keys, then all values */
     /* one tensor for all experts: from one for each ("%e" in the name), or one of all. Gate and up may be in one: then */
@@ -63,6 +66,9 @@ typedef struct nb_hf_arch {
     const char *const *ignored;                      /* tensors whose names begin so are passed over; ends with NULL */
     bool tied;                                       /* tie_word_embeddings when config.json does not say */
     nb_status (*configure)(nb_hf *h, nb_error *err); /* the other keys and checks; NULL: none */
+    /* members of config.json that the table of keys does not have (export_internal.h); NULL: GGUF files of this architecture
+     * are not written as directories */
+    void (*put)(struct nb_hf_exporter *x, struct nb_json *j);
 } nb_hf_arch;
 
 const nb_hf_arch *nb_hf_arch_of_class(nb_str name); /* "LlamaForCausalLM"; NULL when unknown */

@@ -106,6 +106,10 @@ static nb_status set_shape(const nb_hf_made *made, nb_source_tensor *out, nb_err
             return bad_shape(t, err, "has no rows left when the first two are taken off");
         out->dims[1] -= 2;
     }
+    if (made->change == NB_HF_TRANSPOSE) {
+        out->dims[0] = t->dims[0];
+        out->dims[1] = t->dims[1];
+    }
     return NB_OK;
 }
 
@@ -121,6 +125,39 @@ static const void *mapped(const nb_hf_made *made, const nb_source_tensor *out)
     return made->change == NB_HF_AS_IS ? t->data : NULL;
 }
 
+/* the matrix seen the other way */
+static const nb_checkpoint_tensor *transposed(nb_hf *h, const nb_checkpoint_tensor *t)
+{
+    nb_checkpoint_tensor *view = NB_NEW(&h->arena, nb_checkpoint_tensor);
+    if (!view)
+        return NULL;
+    *view = *t;
+    view->contiguous = false;
+    for (int d = 0; d < 2; d++) {
+        view->dims[d] = t->dims[1 - d];
+        view->stride[d] = t->stride[1 - d];
+    }
+    return view;
+}
+
+/* what of it is quantized, or shall be */
+static nb_status find_linear(nb_hf *h, const char *gguf, nb_hf_made *made, nb_error *err)
+{
+    const nb_checkpoint_tensor *t = made->from;
+    if (made->change == NB_HF_TRANSPOSE && t->n_dims != 2)
+        made->change = NB_HF_AS_IS;
+    NB_TRY(h->quanto ? nb_hf_quanto_find(h, t, &made->linear, err) : nb_hf_bnb_find(h, t, &made->linear, err));
+    if (!made->linear && h->params.load) {
+        const nb_checkpoint_tensor *seen = made->change == NB_HF_TRANSPOSE ? transposed(h, t) : t;
+        if (!seen)
+            return nb_fail_memory(err, "tensors", sizeof *t);
+        NB_TRY(nb_hf_load_find(h, gguf, seen, &made->linear, err));
+    }
+    if (made->linear && made->change == NB_HF_TRANSPOSE) /* quantized rows are the outputs always */
+        made->change = NB_HF_AS_IS;
+    return NB_OK;
+}
+
 static nb_status add_tensor(nb_hf *h, nb_str name, const nb_checkpoint_tensor *t, nb_hf_change change, bool f32,
                             nb_error *err)
 {
@@ -129,9 +166,7 @@ static nb_status add_tensor(nb_hf *h, nb_str name, const nb_checkpoint_tensor *t
     nb_source_tensor out = {.name = {nb_arena_strdup(&h->arena, name), name.n}, .type = nb_hf_type_of(t->dtype)};
     if (!out.name.p)
         return nb_fail_memory(err, "tensors", name.n);
-    NB_TRY(h->quanto ? nb_hf_quanto_find(h, t, &made.linear, err) : nb_hf_bnb_find(h, t, &made.linear, err));
-    if (!made.linear)
-        NB_TRY(nb_hf_load_find(h, out.name.p, t, &made.linear, err));
+    NB_TRY(find_linear(h, out.name.p, &made, err));
     if (made.linear)
         out.type = nb_hf_linear_type(made.linear, h->params.packed);
     if (!out.type)
@@ -301,7 +336,7 @@ static nb_status list_used(const nb_hf *h, tensor_ptr **out, size_t *count, nb_e
 static bool is_ignored(const nb_hf *h, nb_str name)
 {
     static const char *const ends[] = {".rotary_emb.inv_freq", ".attention.masked_bias", ".attention.bias",
-                                       "position_ids"};
+                                       ".attn.masked_bias",     ".attn.bias",             "position_ids"};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         if (ends_in(name, nb_str_of(ends[i])))
             return true;

@@ -25,6 +25,14 @@ const nb_node *nb_hf_config(const nb_hf *h, const char *names)
     return NULL;
 }
 
+bool nb_hf_config_is_null(const nb_hf *h, const char *name)
+{
+    for (const nb_node *n = h->text->list.first; n; n = n->next)
+        if (nb_str_eqz(n->key, name))
+            return n->kind == 'n';
+    return false;
+}
+
 bool nb_hf_config_flag(const nb_hf *h, const char *names, bool otherwise)
 {
     const nb_node *n = nb_hf_config(h, names);

@@ -1,5 +1,6 @@
 /* gemma3: the text part of Gemma 3; gemma-embedding: EmbeddingGemma, the same without causality and head. Their norms multiply
  * by 1 + weight: the 1 is added here. */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"Gemma3ForCausalLM", "Gemma3ForConditionalGeneration", NULL};
@@ -41,56 +42,16 @@ static const nb_hf_key_row keys[] = {
     {0},
 };
 
-/* every so many layers one is global: as a number, or as a list of the layers' kinds */
-static nb_status read_pattern(const nb_hf *h, uint64_t *pattern, nb_error *err)
-{
-    const nb_node *types = nb_hf_config(h, "layer_types");
-    *pattern = 6;
-    NB_TRY(nb_hf_config_u64(h, "sliding_window_pattern|_sliding_window_pattern", 1, 1024, pattern, err));
-    if (!types || types->kind != '[' || nb_hf_config(h, "sliding_window_pattern"))
-        return NB_OK;
-    uint64_t i = 0, first = 0;
-    for (const nb_node *n = types->list.first; n; n = n->next) {
-        bool full = n->kind == '"' && nb_str_eqz(n->str, "full_attention");
-        i++;
-        if (full && !first)
-            *pattern = first = i;
-        if (full != (first && i % first == 0))
-            return nb_tree_bad(&h->config, types, err, NB_ERR_UNSUPPORTED,
-                               "is not one global layer after the same number of window layers throughout");
-    }
-    if (i && !first)
-        *pattern = i + 1;
-    return NB_OK;
-}
-
-static nb_status check_scale(const nb_hf *h, uint64_t dim, nb_error *err)
-{
-    uint64_t blocks = 0, width = 0, heads = 8;
-    double scalar = (double)dim;
-    NB_TRY(nb_hf_config_u64(h, NB_HF_BLOCKS, 1, UINT32_MAX, &blocks, err));
-    NB_TRY(nb_hf_config_u64(h, "hidden_size", 1, UINT32_MAX, &width, err));
-    NB_TRY(nb_hf_config_u64(h, "num_attention_heads", 1, UINT32_MAX, &heads, err));
-    NB_TRY(nb_hf_config_f64(h, "query_pre_attn_scalar", &scalar, err));
-    double known = blocks == 62 ? (double)(width / heads) : (double)dim; /* 62 layers: the 27B */
-    if (scalar != known)
-        return nb_tree_bad(&h->config, nb_hf_config(h, "query_pre_attn_scalar"), err, NB_ERR_UNSUPPORTED,
-                           "is %g; gemma3 files have no key for another one than %g", scalar, known);
-    return NB_OK;
-}
-
 static nb_status configure_any(nb_hf *h, nb_error *err)
 {
-    uint64_t dim = 256, pattern;
+    uint64_t dim = 256;
     NB_TRY(nb_hf_expect(h, "hidden_activation|hidden_act", "gelu_pytorch_tanh", err));
     if (nb_hf_config(h, "attn_logit_softcapping"))
         return nb_tree_bad(&h->config, nb_hf_config(h, "attn_logit_softcapping"), err, NB_ERR_UNSUPPORTED,
                            "is set, which no gemma3 model has");
     NB_TRY(nb_hf_config_u64(h, "head_dim", 1, 1 << 16, &dim, err));
-    NB_TRY(check_scale(h, dim, err));
-    NB_TRY(read_pattern(h, &pattern, err));
-    if (pattern != 6) /* what readers take */
-        nb_hf_put_u32(h, nb_hf_key(h, "attention.sliding_window_pattern"), (uint32_t)pattern);
+    NB_TRY(nb_hf_query_scale(h, 62, err));
+    NB_TRY(nb_hf_window_layers(h, 6, err));
     return nb_hf_rope(h, dim, 1000000, err);
 }
 
@@ -112,6 +73,13 @@ static nb_status configure_embedding(nb_hf *h, nb_error *err)
     return configure_any(h, err);
 }
 
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    nb_json_put_z(j, "hidden_activation", "gelu_pytorch_tanh");
+    nb_hf_put_query_scale(x, j, 62);
+    nb_hf_put_layer_types(x, j, 6);
+}
+
 const nb_hf_arch nb_hf_arch_gemma3 = {
     .gguf = "gemma3",
     .classes = classes,
@@ -122,6 +90,7 @@ const nb_hf_arch nb_hf_arch_gemma3 = {
     .ignored = ignored,
     .tied = true,
     .configure = configure,
+    .put = put,
 };
 
 static const char *const embedding_classes[] = {"Gemma3TextModel", NULL};

@@ -52,6 +52,7 @@ struct nb_hf {
 
 /* ---- config.json: `names` are alternatives, "|" between them; text_config first, then the root ---- */
 const nb_node *nb_hf_config(const nb_hf *h, const char *names);
+bool nb_hf_config_is_null(const nb_hf *h, const char *name); /* it is there, and null */
 bool nb_hf_config_flag(const nb_hf *h, const char *names, bool otherwise);
 /* *out keeps its value when the key is absent. */
 nb_status nb_hf_config_u64(const nb_hf *h, const char *names, uint64_t least, uint64_t most, uint64_t *out,

@@ -1,4 +1,5 @@
 /* llama: LlamaForCausalLM (Llama 1 to 3.x, SmolLM, TinyLlama, Yi) and MistralForCausalLM, whose window stays in the file. */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"LlamaForCausalLM", "LLaMAForCausalLM", "MistralForCausalLM", NULL};
@@ -45,6 +46,16 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return NB_OK;
 }
 
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    uint64_t window = 0;
+    nb_json_put_z(j, "hidden_act", "silu");
+    if (x->mistral && nb_hf_export_u64(x, ".attention.sliding_window", &window))
+        nb_json_put_uint(j, "sliding_window", window);
+    else
+        nb_hf_put_biases(x, j, true);
+}
+
 const nb_hf_arch nb_hf_arch_llama = {
     .gguf = "llama",
     .classes = classes,
@@ -53,4 +64,5 @@ const nb_hf_arch nb_hf_arch_llama = {
     .tensors = tensors,
     .keys = keys,
     .configure = configure,
+    .put = put,
 };

@@ -1,4 +1,5 @@
 /* mixtral: MixtralForCausalLM, llama with experts: to GGUF it is a llama. */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"MixtralForCausalLM", NULL};
@@ -41,6 +42,12 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return nb_hf_rope(h, dim, 1000000, err);
 }
 
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    (void)x;
+    nb_json_put_z(j, "hidden_act", "silu");
+}
+
 const nb_hf_arch nb_hf_arch_mixtral = {
     .gguf = "llama",
     .classes = classes,
@@ -49,4 +56,5 @@ const nb_hf_arch nb_hf_arch_mixtral = {
     .tensors = tensors,
     .keys = keys,
     .configure = configure,
+    .put = put,
 };

@@ -1,4 +1,5 @@
 /* qwen2: Qwen2ForCausalLM (Qwen 2, 2.5). */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"Qwen2ForCausalLM", NULL};
@@ -47,9 +48,15 @@ static nb_status configure(nb_hf *h, nb_error *err)
 {
     uint64_t dim = 0;
     NB_TRY(nb_hf_expect(h, "hidden_act", "silu|swish", err));
-    NB_TRY(nb_hf_check_window(h, err));
+    NB_TRY(nb_hf_late_windows(h, err));
     NB_TRY(nb_hf_head_dim(h, &dim, err));
     return nb_hf_rope(h, dim, 10000, err);
+}
+
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    nb_json_put_z(j, "hidden_act", "silu");
+    nb_hf_put_late_windows(x, j);
 }
 
 const nb_hf_arch nb_hf_arch_qwen2 = {
@@ -60,4 +67,5 @@ const nb_hf_arch nb_hf_arch_qwen2 = {
     .tensors = tensors,
     .keys = keys,
     .configure = configure,
+    .put = put,
 };

@@ -55,4 +55,5 @@ const nb_hf_arch nb_hf_arch_qwen2moe = {
     .tensors = tensors,
     .keys = keys,
     .configure = configure,
+    .put = nb_hf_put_qwen_moe,
 };

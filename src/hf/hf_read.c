@@ -15,6 +15,7 @@ static uint64_t origin(const nb_hf_made *made, uint64_t r)
     case NB_HF_EXPERTS_UP:
     case NB_HF_HEADS:
     case NB_HF_AS_IS:
+    case NB_HF_TRANSPOSE:
     case NB_HF_ADD_1: break;
     }
     return r;
@@ -53,6 +54,25 @@ static void read_values(const nb_source_tensor *out, const nb_hf_made *made, uin
         y[i] += 1;
 }
 
+/* Rows that are the checkpoint's columns: a few of each of its rows at a time, so that its lines in the cache are read
+ * once for all of them. */
+static void read_columns(const nb_source_tensor *out, const nb_hf_made *made, uint64_t row, uint64_t count, char *dst)
+{
+    enum { TOGETHER = 64 };
+    _Alignas(float) char piece[TOGETHER * sizeof(float)];
+    size_t size = out->type->block_bytes;
+    uint64_t columns = out->dims[0], all = out->dims[1];
+    for (uint64_t done = 0; done < count;) {
+        uint64_t n = count - done < TOGETHER ? count - done : TOGETHER;
+        for (uint64_t k = 0; k < columns; k++) {
+            read_values(out, made, k * all + row + done, n, piece);
+            for (uint64_t i = 0; i < n; i++)
+                memcpy(dst + ((done + i) * columns + k) * size, piece + i * size, size);
+        }
+        done += n;
+    }
+}
+
 static nb_status read_linear(const nb_source_tensor *out, const nb_hf_made *made, uint64_t row, uint64_t count, char *dst,
                              nb_error *err)
 {
@@ -79,6 +99,8 @@ static nb_status read_rows(const nb_source *s, size_t i, uint64_t row, uint64_t 
         memcpy(dst, (const char *)out->data + row * columns * size, count * columns * size);
     } else if (made->change == NB_HF_AS_IS || made->change == NB_HF_ADD_1) {
         read_values(out, made, row * columns, count * columns, dst);
+    } else if (made->change == NB_HF_TRANSPOSE) {
+        read_columns(out, made, row, count, dst);
     } else if (out->n_dims == 1) { /* a bias: its values are permuted like the rows of its matrix */
         for (size_t k = 0; k < columns; k++)
             read_values(out, made, origin(made, k), 1, (char *)dst + k * size);
@@ -106,7 +128,7 @@ static void forget(const nb_source *s, size_t i, uint64_t row, uint64_t count)
         values /= each;
         values = first < from->values ? values : 0;
     }
-    if (from)
+    if (from && h->made[i].change != NB_HF_TRANSPOSE) /* all rows lie in all of its pages */
         nb_checkpoint_forget(h->checkpoint, from, first, values);
 }
 

@@ -190,6 +190,8 @@ nb_status nb_hf_rope(nb_hf *h, uint64_t dim, double base, nb_error *err)
         put_scaling(h, "linear", &s);
         return NB_OK;
     }
+    if (nb_str_eqz(s.type, "yarn") && nb_node_get(s.params, "long_factor")) /* Phi 3's older word for it */
+        return longrope(h, &s, dim, err);
     if (nb_str_eqz(s.type, "yarn") && s.factor > 0)
         return yarn(h, &s, err);
     if (nb_str_eqz(s.type, "llama3"))

@@ -36,4 +36,23 @@ nb_status nb_hf_check_window(const nb_hf *h, nb_error *err);
     {"blk.%d.ffn_up_exps", EACH ".%e." UP "|" EACH ".gate_up_proj", NB_HF_EXPERTS_UP, NB_HF_SPARSE},                   \
     {"blk.%d.ffn_down_exps", EACH ".%e." DOWN "|" EACH ".down_proj", NB_HF_EXPERTS, NB_HF_SPARSE}
 
+/* attention.sliding_window_pattern by layer_types or sliding_window_pattern of config.json. usual: every so many'th layer is
+ * global when neither is there; then, and where they say the same, no key is needed. */
+nb_status nb_hf_window_layers(nb_hf *h, uint64_t usual, nb_error *err);
+/* The same for models with use_sliding_window: sliding_window too, in the layers from max_window_layers on. */
+nb_status nb_hf_late_windows(nb_hf *h, nb_error *err);
+/* layer_types of what these wrote; usual 0: all layers have the window. */
+void nb_hf_put_layer_types(const struct nb_hf_exporter *x, struct nb_json *j, uint64_t usual);
+void nb_hf_put_late_windows(const struct nb_hf_exporter *x, struct nb_json *j);
+
+/* Gemma's query_pre_attn_scalar as attention.scale, where it is not what readers take: the head's size, or in models of
+ * `large` layers (the 27B) the width over the heads. */
+nb_status nb_hf_query_scale(nb_hf *h, uint64_t large, nb_error *err);
+void nb_hf_put_query_scale(const struct nb_hf_exporter *x, struct nb_json *j, uint64_t large);
+
+/* `put` of Qwen's models with experts. */
+void nb_hf_put_qwen_moe(struct nb_hf_exporter *x, struct nb_json *j);
+/* attention_bias, and mlp_bias. */
+void nb_hf_put_biases(const struct nb_hf_exporter *x, struct nb_json *j, bool mlp);
+
 #endif

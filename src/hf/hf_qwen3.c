@@ -1,0 +1,62 @@
+/* qwen3: Qwen3ForCausalLM, dense. */
+#include "hf/export_internal.h"
+#include "hf/hf_rows.h"
+
+static const char *const classes[] = {"Qwen3ForCausalLM", NULL};
+static const char *const prefixes[] = {"model.", "", NULL};
+
+static const nb_hf_tensor_row tensors[] = {
+    {"token_embd", "~embed_tokens", NB_HF_AS_IS, 0},
+    {"blk.%d.attn_norm", "~layers.%d.input_layernorm", NB_HF_AS_IS, 0},
+    {"blk.%d.attn_q", "~layers.%d.self_attn.q_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.attn_k", "~layers.%d.self_attn.k_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.attn_v", "~layers.%d.self_attn.v_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.attn_output", "~layers.%d.self_attn.o_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.attn_q_norm", "~layers.%d.self_attn.q_norm", NB_HF_AS_IS, 0},
+    {"blk.%d.attn_k_norm", "~layers.%d.self_attn.k_norm", NB_HF_AS_IS, 0},
+    {"blk.%d.ffn_norm", "~layers.%d.post_attention_layernorm", NB_HF_AS_IS, 0},
+    {"blk.%d.ffn_gate", "~layers.%d.mlp.gate_proj", NB_HF_AS_IS, 0},
+    {"blk.%d.ffn_up", "~layers.%d.mlp.up_proj", NB_HF_AS_IS, 0},
+    {"blk.%d.ffn_down", "~layers.%d.mlp.down_proj", NB_HF_AS_IS, 0},
+    {"output_norm", "~norm", NB_HF_AS_IS, 0},
+    {"output", "lm_head", NB_HF_AS_IS, NB_HF_TIED},
+    {0},
+};
+
+static const nb_hf_key_row keys[] = {
+    NB_HF_SIZE_KEYS("32768"),
+    {"feed_forward_length", "intermediate_size", NB_HF_U32, NULL},
+    {"attention.head_count", "num_attention_heads", NB_HF_U32, NULL},
+    {"attention.head_count_kv", "num_key_value_heads", NB_HF_U32, ""},
+    {"attention.key_length", "head_dim", NB_HF_U32, "128"},
+    {"attention.value_length", "head_dim", NB_HF_U32, "128"},
+    {"attention.layer_norm_rms_epsilon", "rms_norm_eps", NB_HF_F32, "1e-6"},
+    {0},
+};
+
+static nb_status configure(nb_hf *h, nb_error *err)
+{
+    uint64_t dim = 128;
+    NB_TRY(nb_hf_expect(h, "hidden_act", "silu|swish", err));
+    NB_TRY(nb_hf_late_windows(h, err));
+    NB_TRY(nb_hf_config_u64(h, "head_dim", 1, 1 << 16, &dim, err));
+    return nb_hf_rope(h, dim, 10000, err);
+}
+
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    nb_json_put_z(j, "hidden_act", "silu");
+    nb_hf_put_biases(x, j, false);
+    nb_hf_put_late_windows(x, j);
+}
+
+const nb_hf_arch nb_hf_arch_qwen3 = {
+    .gguf = "qwen3",
+    .classes = classes,
+    .model_type = "qwen3",
+    .prefixes = prefixes,
+    .tensors = tensors,
+    .keys = keys,
+    .configure = configure,
+    .put = put,
+};
