@@ -47,6 +47,12 @@ GGUF_ARCH = {
     "gemma2": "gemma2",
     "gemma3_text": "gemma3",
     "gpt2": "gpt2",
+    "olmo2": "olmo2",
+    "olmo3": "olmo2",
+    "granite": "granite",
+    "smollm3": "smollm3",
+    "cohere": "command-r",
+    "cohere2": "cohere2",
     "opt": "opt",
     "phi": "phi2",
     "phi3": "phi3",
@@ -129,6 +135,25 @@ def add_experts(w, config):
         w.add_expert_weights_norm(config["norm_topk_prob"])
 
 
+def window_layers(config):
+    """True for each layer with the window, where not all or none have it."""
+    if config.get("layer_types"):
+        return [t == "sliding_attention" for t in config["layer_types"]]
+    if config.get("use_sliding_window"):
+        return [i >= config["max_window_layers"] for i in range(config["num_hidden_layers"])]
+    return None
+
+
+def add_scales(w, config):
+    if "attention_multiplier" in config:
+        w.add_attention_scale(config["attention_multiplier"])
+        w.add_embedding_scale(config["embedding_multiplier"])
+        w.add_residual_scale(config["residual_multiplier"])
+        w.add_logit_scale(config["logits_scaling"])
+    if "logit_scale" in config:
+        w.add_logit_scale(config["logit_scale"])
+
+
 def rope_of(config):
     """The parameters of rotary positions, whichever way config.json spells them."""
     params = dict(config.get("rope_scaling") or config.get("rope_parameters") or {})
@@ -192,10 +217,15 @@ def add_hyperparameters(w, config, arch):
     if "partial_rotary_factor" in config:
         w.add_rope_dimension_count(int(head_dim_of(config) * config["partial_rotary_factor"]))
     if "attn_logit_softcapping" in config:
-        w.add_attn_logit_softcapping(config["attn_logit_softcapping"])
-        w.add_final_logit_softcapping(config["final_logit_softcapping"])
-        w.add_float32("gemma2.attention.scale", config["query_pre_attn_scalar"] ** -0.5)
+        w.add_attn_logit_softcapping(config["attn_logit_softcapping"] or 0)
+    if "final_logit_softcapping" in config:
+        w.add_final_logit_softcapping(config["final_logit_softcapping"] or 0)
+    if "query_pre_attn_scalar" in config:
+        w.add_attention_scale(config["query_pre_attn_scalar"] ** -0.5)
     add_experts(w, config)
+    if config.get("no_rope_layer_interval", 4) != 4:
+        w.add_uint32(arch + ".rope.skip_interval", config["no_rope_layer_interval"])
+    add_scales(w, config)
     if arch == "opt":
         w.add_bool("opt.norm_first", config["do_layer_norm_before"])
         w.add_string("opt.activation", config["activation_function"])
@@ -210,7 +240,7 @@ def add_hyperparameters(w, config, arch):
         w.add_causal_attention(False)
         w.add_pooling_type(gguf.PoolingType.MEAN)
         w.add_token_type_count(config["type_vocab_size"])
-    if "head_dim" in config:
+    if config.get("head_dim"):
         w.add_key_length(config["head_dim"])
         w.add_value_length(config["head_dim"])
     if arch == "llama":
@@ -221,6 +251,8 @@ def add_hyperparameters(w, config, arch):
     # The converter leaves Mistral's window out; without it the answer is another one.
     if config.get("sliding_window") and config.get("use_sliding_window", True):
         w.add_sliding_window(config["sliding_window"])
+        if window_layers(config):
+            w.add_sliding_window_pattern(window_layers(config))
 
 
 def add_sentencepiece(w, path, size, arch):
@@ -272,6 +304,8 @@ def add_tokenizer(w, folder, config, arch):
         return
     if not os.path.exists(os.path.join(folder, "tokenizer.json")):
         w.add_tokenizer_model("no_vocab")
+        if arch != "llama":
+            w.add_vocab_size(config["vocab_size"])
         return
     if os.path.exists(sp):
         add_sentencepiece(w, sp, config["vocab_size"], arch)
@@ -282,6 +316,9 @@ def add_tokenizer(w, folder, config, arch):
 
 
 # ---- tensors ----
+
+
+NEIGHBOURS = ("llama", "granite", "smollm3")
 
 
 def interleave(x, heads):
@@ -380,9 +417,13 @@ def converted(config, arch, tensors):
     if rope_of(config)["rope_type"] == "longrope":
         yield from longrope_factors(config)
     for name, x in tensors.items():
-        if arch == "llama" and ".q_proj." in name:
+        if name.endswith((".attn.bias", ".attn.masked_bias")):  # masks
+            continue
+        if arch == "gpt2" and not name.startswith(("transformer.", "lm_head.")):
+            name = "transformer." + name
+        if arch in NEIGHBOURS and ".q_proj." in name:
             x = interleave(x, config["num_attention_heads"])
-        if arch == "llama" and ".k_proj." in name:
+        if arch in NEIGHBOURS and ".k_proj." in name:
             x = interleave(x, config["num_key_value_heads"])
         if arch.startswith("gemma") and name.endswith("norm.weight"):
             x = x + np.float32(1)
@@ -402,7 +443,7 @@ def converted(config, arch, tensors):
 
 
 def add_tensor(w, name, x, kind):
-    kind = kind if x.ndim > 1 and "_gate_inp" not in name else Type.F32
+    kind = kind if x.ndim > 1 and not name.endswith(("_norm.weight", "_gate_inp.weight", "_gate_inp_shexp.weight")) else Type.F32
     w.add_tensor(name, quants.quantize(np.ascontiguousarray(x), kind), raw_dtype=kind)
 
 
@@ -417,11 +458,16 @@ def finish(w, kind):
 
 def in_common_words(config):
     """What some families call otherwise, or leave to transformers."""
-    kind, more = config["model_type"], dict(config.get("rope_parameters") or {})
+    rope = config.get("rope_parameters") or {}
+    kind, more = config["model_type"], dict(rope.get("full_attention", rope))
+    if "sliding_attention" in rope:
+        more["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+    if "model_max_length" in config:
+        more["max_position_embeddings"] = config["model_max_length"]
     if kind in ("gpt2", "gpt_bigcode"):
         more |= {"hidden_size": config["n_embd"], "num_hidden_layers": config["n_layer"],
                  "num_attention_heads": config["n_head"], "max_position_embeddings": config["n_positions"],
-                 "intermediate_size": config["n_inner"] or 4 * config["n_embd"],
+                 "intermediate_size": config.get("n_inner") or 4 * config["n_embd"],
                  "layer_norm_eps": config["layer_norm_epsilon"], "hidden_act": config["activation_function"]}
     if kind == "gpt_bigcode":
         more["num_key_value_heads"] = 1 if config["multi_query"] else config["n_head"]

@@ -67,7 +67,9 @@ static nb_status put_row(nb_hf_exporter *x, nb_json *j, const nb_hf_key_row *row
         return nb_fail(err, NB_ERR_FORMAT, "%s: %s.%s is not a number; convert the model again", x->s->path,
                        x->arch->gguf, row->gguf);
     put_key(j, row->config);
-    if (row->kind == NB_HF_U32)
+    if (value == 0 && strcmp(row->config, "sliding_window") == 0)
+        nb_json_null(j); /* none: 0 would let a token see nothing */
+    else if (row->kind == NB_HF_U32)
         nb_json_uint(j, (uint64_t)value);
     else
         nb_hf_export_float(j, value);
