@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Make the LoRA adapters of tests/data/lora and what transformers and peft compute with them in float32.
 
-usage: make_lora_vectors.py CHECKPOINTS OUT [CONVERTER]      (needs torch, transformers, peft, safetensors)
+usage: make_lora_vectors.py CHECKPOINTS OUT [CONVERTER [NAME...]]      (needs torch, transformers, peft, safetensors)
 
-CHECKPOINTS holds the tiny models of tests/data/archs as checkpoints (NAME/config.json ...). Adapters are seeded; their B is
-not zero, so that each of them changes the logits. OUT gets, for each case below:
+CHECKPOINTS, folders with ':' between, hold the tiny models of tests/data/archs as checkpoints (NAME/config.json ...; most are in
+tests/data/hf). Adapters are seeded; their B is not zero, so that each of them changes the logits. OUT gets, for each case below,
+or for those that are named:
   NAME-a/, NAME-b/       PEFT directories
   NAME-a.logits.bin      logits with adapter a alone; NAME-ab.logits.bin: with both, a times 0.75 and b times -1.5 (the form is
                          that of tests/data/archs: tests/support/logits_file.h)
@@ -45,6 +46,14 @@ CASES = {
     "phi-3-sliding": {
         "a": dict(r=8, lora_alpha=16, target_modules="all-linear", dtype=torch.float16),
         "b": dict(r=3, lora_alpha=3, use_rslora=True, target_modules=["qkv_proj", "gate_up_proj"]),
+    },
+    "pythia": {
+        "a": dict(r=3, lora_alpha=6, target_modules=["query_key_value", "dense_h_to_4h"], dtype=torch.float16),
+        "b": dict(r=8, lora_alpha=8, target_modules=["query_key_value"], dtype=torch.float16),
+    },
+    "falcon-40b": {
+        "a": dict(r=4, lora_alpha=6, target_modules=["query_key_value", "dense"], dtype=torch.float16),
+        "b": dict(r=3, lora_alpha=8, target_modules=["query_key_value"], dtype=torch.float16),
     },
     "gpt2": {
         "a": dict(r=8, lora_alpha=16, target_modules=["c_attn", "c_proj", "c_fc"], fan_in_fan_out=True, dtype=torch.float16),
@@ -98,10 +107,11 @@ def write_logits(path, ids, logits):
         f.write(logits.numpy().tobytes())
 
 
-def main(checkpoints, out, converter=None):
+def main(checkpoints, out, converter=None, *names):
     os.makedirs(out, exist_ok=True)
-    for name, adapters in CASES.items():
-        path = os.path.join(checkpoints, name)
+    for name in names or CASES:
+        adapters = CASES[name]
+        path = next(p for p in (os.path.join(c, name) for c in checkpoints.split(":")) if os.path.exists(p))
 
         def base():
             return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").float()

@@ -133,17 +133,27 @@ static const nb_type_info *type_of(const nb_checkpoint_tensor *t)
     }
 }
 
-/* Row r is row `from`(r) of the checkpoint's; head 0: all as they are. */
-static void read_permuted(const nb_checkpoint_tensor *t, uint64_t head, float *out)
+typedef struct order {   /* of rows in the model's files, which follow from its heads */
+    nb_hf_change change; /* NB_HF_AS_IS: the checkpoint's */
+    uint64_t head, queries, groups;
+} order;
+
+static uint64_t origin(const order *o, uint64_t r)
+{
+    return o->change == NB_HF_GROUPED ? nb_hf_ungrouped(r, o->head, o->queries, o->groups)
+           : o->change == NB_HF_AS_IS ? r
+                                      : nb_hf_permuted(r, o->head);
+}
+
+static void read_ordered(const nb_checkpoint_tensor *t, const order *o, float *out)
 {
     uint64_t rows = t->dims[0], columns = t->dims[1];
     for (uint64_t r = 0; r < rows; r++)
-        nb_checkpoint_read_f32(t, (head ? nb_hf_permuted(r, head) : r) * columns, columns, out + r * columns);
+        nb_checkpoint_read_f32(t, origin(o, r) * columns, columns, out + r * columns);
 }
 
-/* A matrix of the checkpoint as GGUF has it: in place where that is possible, else made as float32. head: rows of a head
- * whose rows change places, 0: none. */
-static nb_status take_matrix(reader *r, const nb_checkpoint_tensor *t, uint64_t head, const nb_gguf_tensor **out,
+/* A matrix of the checkpoint as GGUF has it: in place where that is possible, else made as float32. */
+static nb_status take_matrix(reader *r, const nb_checkpoint_tensor *t, const order *o, const nb_gguf_tensor **out,
                              nb_error *err)
 {
     nb_gguf_tensor *m = NB_NEW(&r->adapter->arena, nb_gguf_tensor);
@@ -155,13 +165,13 @@ static nb_status take_matrix(reader *r, const nb_checkpoint_tensor *t, uint64_t 
         return refuse(t, err, "does not hold floating-point numbers; save the adapter as float32, float16 or bfloat16");
     *m = (nb_gguf_tensor){.name = t->name, .type = type_of(t), .n_dims = 2, .dims = {t->dims[1], t->dims[0], 1, 1}};
     *out = m;
-    if (head == 0 && t->contiguous && nb_dtype_bytes(t->dtype) == m->type->block_bytes) {
+    if (o->change == NB_HF_AS_IS && t->contiguous && nb_dtype_bytes(t->dtype) == m->type->block_bytes) {
         m->data = t->data;
     } else {
         float *values = NB_ARRAY(&r->adapter->arena, float, t->values);
         if (!values)
             return nb_fail_memory(err, t->file, (size_t)t->values * sizeof *values);
-        read_permuted(t, head, values);
+        read_ordered(t, o, values);
         m->data = values;
         m->type = nb_type_get(NB_TYPE_F32);
     }
@@ -169,25 +179,33 @@ static nb_status take_matrix(reader *r, const nb_checkpoint_tensor *t, uint64_t 
     return NB_OK;
 }
 
-/* rows of a head, where the model's rows were put in another order; 0: they were not */
-static nb_status head_rows(const reader *r, const nb_hf_tensor_row *row, const nb_checkpoint_tensor *b, uint64_t *head,
-                           nb_error *err)
+static nb_status find_order(const reader *r, const nb_hf_tensor_row *row, const nb_checkpoint_tensor *b, order *o,
+                            nb_error *err)
 {
-    bool q = row->change == NB_HF_PERMUTE_Q, k = row->change == NB_HF_PERMUTE_K;
-    uint64_t heads = q ? r->base->heads : k ? r->base->kv_heads : 1, rows = b->n_dims ? b->dims[0] : 0;
-    *head = 0;
-    if (!q && !k)
-        return row->change == NB_HF_AS_IS ? NB_OK
-                                          : refuse(b, err,
-                                                   "is of a tensor that is stored in another form in GGUF files; "
-                                                   "merge it with peft's merge_and_unload and convert the model");
-    if (heads == 0 || rows == 0 || rows % (2 * heads) != 0)
+    uint64_t heads = r->base->heads, kv_heads = r->base->kv_heads, rows = b->n_dims ? b->dims[0] : 0, all = 0;
+    *o = (order){.change = row->change};
+    switch (row->change) {
+    case NB_HF_AS_IS: return NB_OK;
+    case NB_HF_PERMUTE_Q: all = heads; break;
+    case NB_HF_PERMUTE_K: all = kv_heads; break;
+    case NB_HF_GROUPED:
+        all = kv_heads && heads % kv_heads == 0 ? heads + 2 * kv_heads : 0;
+        o->groups = kv_heads;
+        o->queries = kv_heads ? heads / kv_heads : 0;
+        break;
+    default:
+        return refuse(b, err,
+                      "is of a tensor that is stored in another form in GGUF files; merge it with peft's "
+                      "merge_and_unload and convert the model");
+    }
+    bool pairs = row->change != NB_HF_GROUPED; /* of rows in a head */
+    if (all == 0 || rows == 0 || rows % (pairs ? 2 * all : all) != 0)
         return nb_fail(
             err, NB_ERR_FORMAT,
             "%s: tensor '%.*s' has %llu rows, which cannot be cut into %llu heads; the adapter is of another "
             "model: give the one it was trained on",
-            b->file, NB_STR_ARG(b->name), (unsigned long long)rows, (unsigned long long)heads);
-    *head = rows / heads;
+            b->file, NB_STR_ARG(b->name), (unsigned long long)rows, (unsigned long long)all);
+    o->head = rows / all;
     return NB_OK;
 }
 
@@ -215,15 +233,15 @@ static nb_status add_pair(reader *r, const nb_checkpoint_tensor *a, const nb_che
     nb_str module = module_of(a->name, a_end);
     nb_adapter_pair pair = {0};
     int block;
-    uint64_t head;
+    order rows, as_is = {NB_HF_AS_IS, 0, 0, 0};
     const nb_hf_tensor_row *row = find_row(r, module, &block);
     if (!row)
         return unknown(r, a, err);
-    NB_TRY(head_rows(r, row, b, &head, err));
+    NB_TRY(find_order(r, row, b, &rows, err));
     if (!spell(r, row, block, &pair.name))
         return nb_fail_memory(err, a->file, a->name.n);
-    NB_TRY(take_matrix(r, a, 0, &pair.a, err));
-    NB_TRY(take_matrix(r, b, head, &pair.b, err));
+    NB_TRY(take_matrix(r, a, &as_is, &pair.a, err));
+    NB_TRY(take_matrix(r, b, &rows, &pair.b, err));
     NB_TRY(nb_hf_adapter_scale(&r->config, module, pair.a->dims[1], &pair.scale, err));
     return nb_adapter_add(r->adapter, pair, err);
 }

@@ -214,27 +214,46 @@ static int rank_buffer(nb_plan *p, size_t rank, bool outputs)
     return nb_plan_buffer_new(p, outputs ? of_outputs : name, rank, outputs);
 }
 
+/* The buffer holds scale * a in already: the parts of a fused tensor share their A. */
+static bool is_there(const nb_plan *p, const nb_op *a, float scale)
+{
+    bool scaled = scale == 1;
+    for (size_t i = p->op_count; i-- > 0 && p->ops[i].layer == a->layer && p->ops[i].out != a->in;) {
+        const nb_op *op = &p->ops[i];
+        if (op->out != a->out)
+            continue;
+        if (op->kind == NB_OP_MATMUL)
+            return scaled && op->weight == a->weight && op->in == a->in;
+        if (op->kind != NB_OP_SCALE || op->scale != scale)
+            return false;
+        scaled = true;
+    }
+    return false;
+}
+
+/* the buffer = scale * a in */
+static void emit_a(nb_plan *p, const nb_op *a, float scale)
+{
+    if (is_there(p, a, scale))
+        return;
+    nb_emit_op(p, *a);
+    nb_op op = {.kind = NB_OP_SCALE, .layer = a->layer, .in2 = -1, .weight = -1, .bias = -1, .scale = scale};
+    op.in = op.out = a->out;
+    if (scale != 1)
+        nb_emit_op(p, op);
+}
+
 void nb_emit_adapted(nb_plan *p, const nb_model_def *m, const nb_op *product)
 {
     for (size_t i = 0; i < m->adapted_count; i++) {
         const nb_adapted *pair = &m->adapted[i];
         if (pair->weight != product->weight || pair->scale == 0 || p->failed)
             continue;
+        nb_op op = {.kind = NB_OP_MATMUL, .layer = product->layer, .in = product->in, .in2 = -1, .bias = -1};
         int buffer = rank_buffer(p, (size_t)rank_of(m, i), p->buffers[product->out].outputs);
-        nb_op op = {.kind = NB_OP_MATMUL, .layer = product->layer, .in2 = -1, .bias = -1};
-        op.in = product->in;
         op.out = buffer;
         op.weight = pair->a;
-        nb_emit_op(p, op);
-        if (pair->scale != 1)
-            nb_emit_op(p, (nb_op){.kind = NB_OP_SCALE,
-                                  .layer = product->layer,
-                                  .in = buffer,
-                                  .in2 = -1,
-                                  .out = buffer,
-                                  .weight = -1,
-                                  .bias = -1,
-                                  .scale = pair->scale});
+        emit_a(p, &op, pair->scale);
         op.in = buffer;
         op.out = product->out;
         op.weight = pair->b;

@@ -31,6 +31,8 @@ static const struct base {
     {"llama-mqa-wide-head", true, true, true},
     {"gemma-3", true, true, true},
     {"qwen2", true, true, true},
+    {"pythia", true, true, false},
+    {"falcon-40b", true, true, false},
     {"phi-3-sliding", false, false, true},
 };
 enum { BASES = sizeof bases / sizeof *bases };
