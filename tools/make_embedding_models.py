@@ -191,7 +191,7 @@ def main():
     checkpoints, data = sys.argv[1:]
     for name in sorted(os.listdir(checkpoints)):
         folder = os.path.join(checkpoints, name)
-        if name != "qwen3-embedding":  # a decoder: its hidden states are no model's result
+        if not name.startswith("qwen"):  # decoders: their hidden states are no model's result
             write_gguf(folder, os.path.join(data, "archs", name + ".gguf"), name, Type.F32 if name in WIDE else Type.BF16)
             write_hidden(folder, os.path.join(data, "archs", name + ".logits.bin"))
         copy_directory(folder, os.path.join(data, "hf", name))

@@ -24,9 +24,15 @@
 static const struct {
     const char *name;
     size_t width;
-} families[] = {{"nomic-bert", 48},           {"nomic-bert-native", 40}, {"bert-cls", 40},
-                {"xlm-roberta", 48},          {"roberta-dense", 24},     {"gemma-embedding", 32},
-                {"gemma-embedding-plain", 48}};
+} families[] = {{"nomic-bert", 48},
+                {"nomic-bert-native", 40},
+                {"bert-cls", 40},
+                {"xlm-roberta", 48},
+                {"roberta-dense", 24},
+                {"gemma-embedding", 32},
+                {"gemma-embedding-plain", 48},
+                {"qwen2-embedding", 40},
+                {"qwen3-embedding", 40}};
 enum { FAMILIES = sizeof families / sizeof *families, MOST_CASES = 16, MOST_WIDTH = 64 };
 
 static nb_error err;
