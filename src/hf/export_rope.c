@@ -90,6 +90,12 @@ static nb_status put_llama3(nb_hf_exporter *x, nb_json *j, size_t tensor, double
     return NB_OK;
 }
 
+static void put_number(nb_json *j, const char *key, double value)
+{
+    nb_json_key(j, key);
+    nb_hf_export_float(j, value);
+}
+
 static nb_status put_factors(nb_hf_exporter *x, nb_json *j, const char *tensor, const char *name, nb_error *err)
 {
     const nb_source_tensor *t = nb_source_find_tensor(x->s, nb_str_of(tensor));
@@ -111,9 +117,9 @@ static nb_status put_factors(nb_hf_exporter *x, nb_json *j, const char *tensor, 
 /* original_max_position_embeddings stands outside, too: Phi 3's classes look there */
 static nb_status put_longrope(nb_hf_exporter *x, nb_json *j, nb_error *err)
 {
-    uint64_t original = 0;
-    double attention = 0;
-    if (!nb_hf_export_u64(x, ".rope.scaling.original_context_length", &original))
+    uint64_t original = 0, context = 0;
+    double attention = 0, rule = 1;
+    if (!nb_hf_export_u64(x, ".rope.scaling.original_context_length", &original) || original == 0)
         return nb_fail(err, NB_ERR_FORMAT, "%s: has no %s.rope.scaling.original_context_length; convert the model again",
                        x->s->path, x->arch->gguf);
     nb_json_put_uint(j, "original_max_position_embeddings", original);
@@ -121,20 +127,15 @@ static nb_status put_longrope(nb_hf_exporter *x, nb_json *j, nb_error *err)
     nb_json_open(j, '{');
     nb_json_put_z(j, "rope_type", "longrope");
     nb_json_put_uint(j, "original_max_position_embeddings", original);
-    if (nb_hf_export_f64(x, ".rope.scaling.attn_factor", &attention)) {
-        nb_json_key(j, "attention_factor");
-        nb_hf_export_float(j, attention);
-    }
+    nb_hf_export_u64(x, ".context_length", &context);
+    if (context > original && original > 1)
+        rule = sqrt(1 + log((double)context / (double)original) / log((double)original));
+    if (nb_hf_export_f64(x, ".rope.scaling.attn_factor", &attention) && fabs(attention - rule) > 1e-6)
+        put_number(j, "attention_factor", attention); /* else what everyone makes of the two lengths */
     NB_TRY(put_factors(x, j, "rope_factors_short.weight", "short_factor", err));
     NB_TRY(put_factors(x, j, "rope_factors_long.weight", "long_factor", err));
     nb_json_close(j, '}');
     return NB_OK;
-}
-
-static void put_number(nb_json *j, const char *key, double value)
-{
-    nb_json_key(j, key);
-    nb_hf_export_float(j, value);
 }
 
 /* what the file says beside factor and original length; GGUF has the factor of cos and sin over 0.1 ln(factor) + 1 */

@@ -366,9 +366,9 @@ static bool is_tied(const nb_hf *h, nb_str name)
 
 static nb_status check_left_over(const nb_hf *h, nb_error *err)
 {
-    size_t n;
+    size_t n = 0;
     nb_status status = NB_OK;
-    tensor_ptr *used;
+    tensor_ptr *used = NULL; /* for gcc, which does not see that an error leaves */
     NB_TRY(list_used(h, &used, &n, err));
     for (size_t i = 0; i < nb_checkpoint_count(h->checkpoint) && status == NB_OK; i++) {
         tensor_ptr t = nb_checkpoint_at(h->checkpoint, i);

@@ -38,7 +38,7 @@ static nb_status refuse(const nb_hf *h, const char *key, bool is, nb_error *err)
 
 static nb_status configure(nb_hf *h, nb_error *err)
 {
-    uint64_t width = 0;
+    uint64_t width = 0, heads = 0;
     NB_TRY(nb_hf_expect(h, "activation_function", "gelu_new|gelu_pytorch_tanh|gelu_fast", err));
     NB_TRY(refuse(h, "scale_attn_weights", false, err));
     NB_TRY(refuse(h, "scale_attn_by_inverse_layer_idx", true, err));
@@ -47,6 +47,8 @@ static nb_status configure(nb_hf *h, nb_error *err)
     width *= 4;
     NB_TRY(nb_hf_config_u64(h, "n_inner", 1, UINT32_MAX, &width, err));
     nb_hf_put_u32(h, nb_hf_key(h, "feed_forward_length"), (uint32_t)width);
+    NB_TRY(nb_hf_config_u64(h, "n_head|num_attention_heads", 1, UINT32_MAX, &heads, err));
+    nb_hf_put_u32(h, nb_hf_key(h, "attention.head_count_kv"), (uint32_t)heads);
     return NB_OK;
 }
 

@@ -262,6 +262,7 @@ static nb_status make(nb_hf_vocab *v, nb_error *err)
     if (v->kind)
         return put_all(v, err);
     nb_hf_put_str(v->h, "tokenizer.ggml.model", NB_STR("no_vocab"));
+    nb_hf_put_u32(v->h, nb_hf_key(v->h, "vocab_size"), (uint32_t)v->rows); /* llama.cpp asks for it then */
     return NB_OK;
 }
 

@@ -124,7 +124,7 @@ static void there_and_back(void **state)
     (void)state;
     static const char *const names[] = {
         "llama-2-mha", "llama-3.2-rope-scaled", "llama-mqa-wide-head", "mistral-sliding", "qwen2", "gemma-3",
-        "mixtral", "mixtral-five", "qwen2-moe", "qwen2-moe-steps", "qwen3-moe", "qwen3-moe-five"};
+        "gemma", "gemma-2", "gpt2", "phi-3-longrope", "phi-3-sliding", "qwen3", "mixtral", "mixtral-five", "qwen2-moe", "qwen2-moe-steps", "qwen3-moe", "qwen3-moe-five"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[512], first[512], second[512];
         nb_source *back;

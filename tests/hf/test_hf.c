@@ -1,5 +1,6 @@
 /* What a directory's files become as metadata, and what is said about files that make no sense. Each case edits a copy of a
  * tiny checkpoint's file. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "format/checkpoint.h"
 #include "hf/hf.h"
 #include "hf/hf_arch.h"
 #include "support/folder.h"
@@ -212,6 +214,10 @@ static void test_refused(void **state)
          NB_ERR_FORMAT},
         {"gemma-3", "config.json", "\"query_pre_attn_scalar\": 32", "\"query_pre_attn_scalar\": 0",
          "query_pre_attn_scalar", NB_ERR_FORMAT},
+        {"gpt2", "config.json", "\"n_embd\"", "\"scale_attn_by_inverse_layer_idx\": true, \"n_embd\"",
+         "scale_attn_by_inverse_layer_idx", NB_ERR_UNSUPPORTED},
+        {"gpt2", "config.json", "\"n_embd\"", "\"scale_attn_weights\": false, \"n_embd\"", "scale_attn_weights",
+         NB_ERR_UNSUPPORTED},
         {"gemma-3", "config.json", "\"sliding_window_pattern\"", "\"layer_types\": [\"full_attention\"], \"s\"",
          "layer_types", NB_ERR_FORMAT},
         {"gemma-3", "config.json", "\"sliding_window_pattern\"", "\"layer_types\": [\"chunked\"], \"s\"", "layer_types",
@@ -308,11 +314,71 @@ static void test_ungrouped(void **state)
         }
 }
 
+/* Conv1D's matrices: any rows of theirs are the checkpoint's columns, however many are asked for at a time */
+static void test_transposed(void **state)
+{
+    (void)state;
+    nb_source *s = open_ok(HF "gpt2");
+    nb_checkpoint *c;
+    assert_int_equal(nb_checkpoint_open(HF "gpt2", &c, &err), NB_OK);
+    const nb_source_tensor *t = nb_source_find_tensor(s, NB_STR("blk.1.ffn_up.weight"));
+    const nb_checkpoint_tensor *from = nb_checkpoint_find(c, NB_STR("transformer.h.1.mlp.c_fc.weight"));
+    assert_true(t && from && t->n_dims == 2 && t->dims[0] == from->dims[0] && t->dims[1] == from->dims[1]);
+    assert_int_not_equal(t->dims[0], t->dims[1]);
+    size_t columns = (size_t)t->dims[0], rows = (size_t)t->dims[1];
+    uint16_t *got = malloc(columns * rows * 2), *want = malloc(columns * rows * 2);
+    assert_non_null(got);
+    assert_non_null(want);
+    nb_checkpoint_read_raw(from, 0, columns * rows, want);
+    for (size_t step = 1; step <= 200; step += 66)
+        for (size_t row = 0; row < rows; row += step) {
+            size_t n = rows - row < step ? rows - row : step;
+            assert_int_equal(s->read(s, (size_t)(t - s->tensors), row, n, got, &err), NB_OK);
+            for (size_t i = 0; i < n * columns; i++)
+                assert_int_equal(got[i], want[i % columns * rows + row + i / columns]);
+        }
+    free(got);
+    free(want);
+    nb_checkpoint_close(c);
+    nb_source_free(s);
+}
+
+/* what these families' keys become */
+static void test_families(void **state)
+{
+    (void)state;
+    nb_source *s = open_ok(HF "gemma-3-scale");
+    assert_true(fabs(f32_of(s, "gemma3.attention.scale") - 1 / sqrt(20)) < 1e-7);
+    const nb_gguf_value *v = nb_source_find(s, "gemma3.attention.sliding_window_pattern");
+    assert_true(v && v->kind == NB_GGUF_ARRAY && v->element == NB_GGUF_BOOL && v->count == 4);
+    assert_memory_equal(v->data, "\1\0\0\1", 4);
+    nb_source_free(s);
+    s = open_ok(HF "gemma-2-mqa");
+    assert_int_equal(u32_of(s, "gemma2.attention.sliding_window_pattern"), 3);
+    assert_true(f32_of(s, "gemma2.attn_logit_softcapping") == 20 && f32_of(s, "gemma2.final_logit_softcapping") == 0);
+    nb_source_free(s);
+    s = open_ok(HF "smollm3-pairs");
+    assert_int_equal(u32_of(s, "smollm3.rope.skip_interval"), 2);
+    nb_source_free(s);
+    s = open_ok(HF "command-r");
+    assert_int_equal(u32_of(s, "command-r.context_length"), 128);
+    nb_source_free(s);
+    s = open_ok(HF "phi-4-mini");
+    assert_int_equal(u32_of(s, "phi3.rope.dimension_count"), 12);
+    assert_true(fabs(f32_of(s, "phi3.rope.scaling.attn_factor") - sqrt(2)) < 1e-6); /* 1 + ln 16 / ln 16 */
+    nb_source_free(s);
+    s = open_ok(HF "mistral-nemo");
+    assert_null(nb_source_find(s, "llama.attention.sliding_window"));
+    assert_int_equal(u32_of(s, "llama.attention.key_length"), 32);
+    nb_source_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_metadata),  cmocka_unit_test(test_rope_styles), cmocka_unit_test(test_no_tokenizer),
         cmocka_unit_test(test_refused),   cmocka_unit_test(test_cut),         cmocka_unit_test(test_permutation),
+        cmocka_unit_test(test_transposed), cmocka_unit_test(test_families),
         cmocka_unit_test(test_ungrouped),
     };
     return cmocka_run_group_tests(tests, nb_folder_make, nb_folder_remove);

@@ -113,6 +113,7 @@ typedef struct wrong {
     damage damage;
     bool shared;              /* tensors that several roles can share are written so */
     const char *architecture; /* NULL: the right one */
+    int window_list;          /* 0: none; else a list of so many bools less one instead of a pattern */
 } wrong;
 
 static char path[400];
@@ -148,6 +149,12 @@ static void put_hyperparameter(builder *x, const char *arch, const key *k, const
     mutation how = here ? w->how : RIGHT;
     if (how == MISSING)
         return;
+    if (w->window_list && strcmp(k->name, "attention.sliding_window_pattern") == 0) {
+        put_key_array(x, name, BOOL, (uint64_t)w->window_list - 1);
+        for (int i = 0; i < w->window_list - 1; i++)
+            put_number(x, BOOL, i % 2 == 0);
+        return;
+    }
     if (how == DIFFERENT || how == EQUAL) {
         put_numbers(x, name, k->number, how == EQUAL ? k->number : k->number + 1);
     } else if (how == EMPTY || how == STRINGS) {
@@ -476,6 +483,32 @@ static void test_no_architecture(void **state)
     }
 }
 
+/* windows of some layers as a list of bool: long enough, or an error */
+static void test_window_list(void **state)
+{
+    (void)state;
+    const nb_arch *arch = nb_arch_find(NB_STR("cohere2"));
+    for (int count = 0; count <= LAYERS + 1; count++) {
+        nb_error err;
+        nb_gguf *g;
+        nb_model_def *m;
+        wrong w = {.key = -1, .window_list = count + 1};
+        write_model(arch, &w);
+        assert_int_equal(nb_gguf_open(path, &g, &err), NB_OK);
+        nb_status status = nb_model_def_new(g, &m, &err);
+        if (count < LAYERS) {
+            assert_int_equal(status, NB_ERR_FORMAT);
+            assert_non_null(strstr(err.message, "sliding_window_pattern"));
+        } else {
+            assert_int_equal(status, NB_OK);
+            assert_true(nb_model_layer_is_local(m, 0) && nb_model_layer_rotates(m, 0));
+            assert_true(!nb_model_layer_is_local(m, 1) && !nb_model_layer_rotates(m, 1));
+        }
+        nb_model_def_free(m);
+        nb_gguf_close(g);
+    }
+}
+
 /* all numbers zero, in every architecture */
 static void test_all_zero(void **state)
 {
@@ -527,6 +560,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_right),        cmocka_unit_test(test_hyperparameters), cmocka_unit_test(test_tensors),
         cmocka_unit_test(test_architecture), cmocka_unit_test(test_no_architecture), cmocka_unit_test(test_all_zero),
+        cmocka_unit_test(test_window_list),
         cmocka_unit_test(test_memory), /* last: of all before it */
     };
     return cmocka_run_group_tests(tests, make_directory, remove_directory);
