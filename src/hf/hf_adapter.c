@@ -186,6 +186,9 @@ static nb_status find_order(const reader *r, const nb_hf_tensor_row *row, const 
     *o = (order){.change = row->change};
     switch (row->change) {
     case NB_HF_AS_IS: return NB_OK;
+    case NB_HF_TRANSPOSE: /* the weights alone: PEFT has A and B of a Conv1D (fan_in_fan_out) as of a linear layer */
+        o->change = NB_HF_AS_IS;
+        return NB_OK;
     case NB_HF_PERMUTE_Q: all = heads; break;
     case NB_HF_PERMUTE_K: all = kv_heads; break;
     case NB_HF_GROUPED:

@@ -22,18 +22,19 @@
 
 #define LORA NB_TEST_DATA "/lora/"
 
-/* directory: the base is in tests/data/hf, too; gguf: adapter a has no patterns, so that a GGUF file can hold it */
+/* All of them are in tests/data/archs and tests/data/hf. gguf: adapter a is there as a GGUF file, too. */
 static const struct base {
     const char *name;
-    bool directory, peft, gguf;
+    bool gguf;
 } bases[] = {
-    {"llama-3.2-rope-scaled", true, true, false},
-    {"llama-mqa-wide-head", true, true, true},
-    {"gemma-3", true, true, true},
-    {"qwen2", true, true, true},
-    {"pythia", true, true, false},
-    {"falcon-40b", true, true, false},
-    {"phi-3-sliding", false, false, true},
+    {"llama-3.2-rope-scaled", false}, /* permuted rows; patterns of ranks and alphas; a torch file */
+    {"llama-mqa-wide-head", true},    /* one kv head; rank-stabilized; an adapter of the head */
+    {"gemma-3", true},
+    {"qwen2", true},         /* biases; the head is tied to the embedding and has an adapter */
+    {"pythia", false},       /* queries, keys and values head by head */
+    {"falcon-40b", false},   /* group by group */
+    {"phi-3-sliding", true}, /* fused, gate and up too */
+    {"gpt2", false},         /* Conv1D */
 };
 enum { BASES = sizeof bases / sizeof *bases };
 
@@ -118,14 +119,11 @@ static void check_base(const struct base *b, const char *path)
     assert_true(nb_logits_read(spell(logits, LORA, b->name, "-ab.logits.bin"), &both));
     nb_model_adapter a[] = {{spell(one, LORA, b->name, "-a"), 1}}, g[] = {{spell(file, LORA, b->name, "-a.gguf"), 1}};
     nb_model_adapter ab[] = {{one, 0.75f}, {spell(two, LORA, b->name, "-b"), -1.5f}};
-    if (b->peft) {
-        check("peft", &(run){.path = path, .adapters = a, .adapter_count = 1}, &f);
-        check("peft, chunks", &(run){.path = path, .adapters = a, .adapter_count = 1, .batch = 3, .threads = 1}, &f);
-        check("peft, two", &(run){.path = path, .adapters = ab, .adapter_count = 2}, &both);
-    }
-    if (b->gguf)
+    check("peft", &(run){.path = path, .adapters = a, .adapter_count = 1}, &f);
+    check("peft, chunks", &(run){.path = path, .adapters = a, .adapter_count = 1, .batch = 3, .threads = 1}, &f);
+    check("peft, two", &(run){.path = path, .adapters = ab, .adapter_count = 2}, &both);
+    if (b->gguf) {
         check("gguf", &(run){.path = path, .adapters = g, .adapter_count = 1}, &f);
-    if (b->gguf && b->peft) {
         ab[0].path = file;
         check("gguf, peft", &(run){.path = path, .adapters = ab, .adapter_count = 2}, &both);
     }
@@ -139,8 +137,7 @@ static void test_logits(void **state)
     (void)state;
     for (size_t i = 0; i < BASES; i++) {
         check_base(&bases[i], spell(path, NB_TEST_DATA "/archs/", bases[i].name, ".gguf"));
-        if (bases[i].directory)
-            check_base(&bases[i], spell(path, NB_TEST_DATA "/hf/", bases[i].name, ""));
+        check_base(&bases[i], spell(path, NB_TEST_DATA "/hf/", bases[i].name, ""));
     }
 }
 
@@ -182,17 +179,15 @@ static void check_merged(const struct base *b, const char *path)
 {
     char one[512], two[512], logits[512], file[512];
     nb_logits_file f;
-    nb_model_adapter ab[] = {{spell(one, LORA, b->name, b->peft ? "-a" : "-a.gguf"), b->peft ? 0.75f : 1},
-                             {spell(two, LORA, b->name, "-b"), -1.5f}};
-    size_t count = b->peft ? 2 : 1;
+    nb_model_adapter ab[] = {{spell(one, LORA, b->name, "-a"), 0.75f}, {spell(two, LORA, b->name, "-b"), -1.5f}};
     snprintf(file, sizeof file, "%s", nb_folder_path("merged.gguf"));
-    assert_true(nb_logits_read(spell(logits, LORA, b->name, b->peft ? "-ab.logits.bin" : "-a.logits.bin"), &f));
-    merge(path, ab, count, "F32", file);
+    assert_true(nb_logits_read(spell(logits, LORA, b->name, "-ab.logits.bin"), &f));
+    merge(path, ab, 2, "F32", file);
     double e = worst_nmse(&(run){.path = file}, &f);
     printf("%-60s %-12s NMSE %.2e\n", path + strlen(NB_TEST_DATA), "merged", e);
     assert_true(e <= 1e-10);
     assert_int_equal(unlink(file), 0);
-    merge(path, ab, count, "COPY", file);
+    merge(path, ab, 2, "COPY", file);
     check_types(path, file);
     e = worst_nmse(&(run){.path = file}, &f);
     printf("%-60s %-12s NMSE %.2e\n", path + strlen(NB_TEST_DATA), "own types", e);
@@ -207,8 +202,7 @@ static void test_merged(void **state)
     (void)state;
     for (size_t i = 0; i < BASES; i++) {
         check_merged(&bases[i], spell(path, NB_TEST_DATA "/archs/", bases[i].name, ".gguf"));
-        if (bases[i].directory)
-            check_merged(&bases[i], spell(path, NB_TEST_DATA "/hf/", bases[i].name, ""));
+        check_merged(&bases[i], spell(path, NB_TEST_DATA "/hf/", bases[i].name, ""));
     }
 }
 
