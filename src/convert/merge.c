@@ -105,8 +105,8 @@ static const merged *of(const nb_source *s) { return (const merged *)(const void
 static nb_status read_rows(const nb_source *s, size_t i, uint64_t row, uint64_t count, void *dst, nb_error *err)
 {
     const merged *m = of(s);
-    void *memory;
-    room r;
+    void *memory = NULL;
+    room r = {0};
     if (!m->addends[i])
         return m->base->read(m->base, m->from[i], row, count, dst, err);
     NB_TRY(make_room(m, i, count, &memory, &r, err));
