@@ -386,32 +386,48 @@ enum { E8M0_MIDDLE = 127 };
 
 static float e8m0_half(int e) { return nb_f32_of_bits(e < 2 ? 0x00200000u << e : (uint32_t)(e - 1) << 23); }
 
-/* The code of the level nearest to x: of two as near, the one that stands first. */
-static int nearest_e2m1(float x, float scale)
+/* The magnitude as bits, which compare as it does: at most the largest float, 0 of a NaN. Without branches, which signs
+ * would make guesses. */
+static uint32_t size_bits(float x)
 {
-    static const float list[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
-    int best = 0;
-    for (int i = 1; i < 16; i++)
-        if (fabsf(scale * list[i] - x) < fabsf(scale * list[best] - x))
-            best = i;
-    return best;
+    uint32_t bits = nb_f32_bits(x) & 0x7fffffff;
+    return bits > 0x7f800000 ? 0 : bits == 0x7f800000 ? 0x7f7fffff : bits;
 }
 
+typedef float eight __attribute__((vector_size(32)));
+typedef int32_t eight_ints __attribute__((vector_size(32)));
+
+/* The codes of the levels nearest to x: of two as near, the one that stands first in the list. */
 static void nearest_block(const float *x, int values, float scale, uint8_t *qs)
 {
-    for (int i = 0; i < values / 2; i++) {
-        int low = nearest_e2m1(nb_quantize_tame(x[i], FLT_MAX), scale);
-        int high = nearest_e2m1(nb_quantize_tame(x[i + values / 2], FLT_MAX), scale);
-        qs[i] = (uint8_t)(low | high << 4);
+    static const float list[8] = {0, 1, 2, 3, 4, 6, 8, 12};
+    int32_t codes[32];
+    for (int at = 0; at < values; at += 8) {
+        eight size;
+        eight_ints sign, code = {0};
+        for (int i = 0; i < 8; i++) {
+            size[i] = nb_f32_of_bits(size_bits(x[at + i]));
+            sign[i] = (int32_t)(nb_f32_bits(x[at + i]) >> 31 << 3);
+        }
+        eight_ints least = (eight_ints)size; /* distances of 0 or more compare as their bits do */
+        for (int l = 1; l < 8; l++) {
+            eight_ints off = (eight_ints)(scale * list[l] - size) & 0x7fffffff, nearer = off < least;
+            code = (nearer & l) | (~nearer & code);
+            least = (nearer & off) | (~nearer & least);
+        }
+        code |= (code > 0) & sign;
+        memcpy(codes + at, &code, sizeof code);
     }
+    for (int i = 0; i < values / 2; i++)
+        qs[i] = (uint8_t)(codes[i] | codes[i + values / 2] << 4);
 }
 
 static float magnitude_of(const float *x, int values)
 {
-    float most = 0;
+    uint32_t most = 0;
     for (int i = 0; i < values; i++)
-        most = fmaxf(most, fabsf(nb_quantize_tame(x[i], FLT_MAX)));
-    return most;
+        most = size_bits(x[i]) > most ? size_bits(x[i]) : most;
+    return nb_f32_of_bits(most);
 }
 
 static void nearest_mxfp4(const float *x, size_t n, nb_block_mxfp4 *y)
