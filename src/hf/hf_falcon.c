@@ -39,7 +39,8 @@ static nb_status refuse(const nb_hf *h, const char *key, nb_error *err)
 static nb_status configure(nb_hf *h, nb_error *err)
 {
     uint64_t heads = 0, dim = 0, width = 0;
-    bool grouped = nb_hf_config_flag(h, "new_decoder_architecture", false);
+    bool older = nb_hf_config(h, "n_head_kv") != NULL; /* RWForCausalLM's config.json of the 40B */
+    bool grouped = nb_hf_config_flag(h, "new_decoder_architecture", older);
     NB_TRY(nb_hf_expect(h, "activation", NB_HF_ACTIVATIONS, err));
     if (nb_hf_config_flag(h, "alibi", false))
         return refuse(h, "alibi", err);
