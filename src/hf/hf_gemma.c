@@ -1,5 +1,5 @@
-/* gemma: Gemma 1 and Code Gemma. Their norms multiply by 1 + weight: the 1 is added here. What they call "gelu" is its tanh
- * form. */
+/* gemma: Gemma 1 and Code Gemma. Their norms multiply by 1 + weight: the 1 is added here. What they call "gelu" is
+ * its tanh form. */
 #include <math.h>
 
 #include "hf/export_internal.h"

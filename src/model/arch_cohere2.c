@@ -1,5 +1,5 @@
-/* cohere2: Command R7B, Command A, Aya Expanse's successors (Cohere 2025). As command-r, with a window in three layers of
- * four; the others see everything and have no rotary positions. */
+/* cohere2: Command R7B, Command A, Aya Expanse's successors (Cohere 2025). As command-r, with a window in three
+ * layers of four; the others see everything and have no rotary positions. */
 #include "model/plan.h"
 
 static const nb_tensor_row tensors[] = {

@@ -1,5 +1,5 @@
-/* command-r: Command R, R+ and Aya 23 (Cohere 2024). Attention and MLP read one norm's result, a LayerNorm, and are added
- * together; in the larger ones each head of queries and keys has a norm of its own. */
+/* command-r: Command R, R+ and Aya 23 (Cohere 2024). Attention and MLP read one norm's result, a LayerNorm, and are
+ * added together; in the larger ones each head of queries and keys has a norm of its own. */
 #include "model/plan.h"
 
 static const nb_tensor_row tensors[] = {

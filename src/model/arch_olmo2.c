@@ -1,5 +1,6 @@
-/* olmo2: OLMo 2 and 3 (OLMo team 2024, 2025). Norms come after attention and MLP only; queries and keys are normed across
- * all heads. The third has a window in three layers of four, and scales rotary positions in the others alone. */
+/* olmo2: OLMo 2 and 3 (OLMo team 2024, 2025). Norms come after attention and MLP only; queries and keys are normed
+ * across all heads. The third has a window in three layers of four, and scales rotary positions in the others alone.
+ * */
 #include "model/plan.h"
 
 static const nb_tensor_row tensors[] = {
