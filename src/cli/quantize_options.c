@@ -158,7 +158,9 @@ static nb_status dry_run(const nb_quantize_options *o, const nb_source *s, nb_er
 /* again: what bitsandbytes has quantized will be quantized once more */
 static nb_status open_source(nb_quantize_options *o, const char *in, nb_source **s, bool *again, nb_error *err)
 {
-    nb_hf_params p = {.load = o->load, .threads = o->params.threads};
+    nb_hf_params p = {.load = o->load,
+                      .threads = o->params.threads,
+                      .stored = o->type_is_default && !nb_quantize_budget_given(&o->budget)};
     bool unused;
     if (!nb_hf_is_model(in))
         return nb_source_open(in, s, err);

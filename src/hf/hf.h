@@ -10,14 +10,17 @@
 bool nb_hf_is_model(const char *path);
 
 /* load: NULL, or how linears are quantized while they are read; rounds: their floats are rounded to `taken` before that.
- * packed: quantized linears come as rows of NF4, FP4 and INT8 where their shapes allow, else as what they dequantize to.
+ * packed: quantized linears come as rows of NF4, FP4 and INT8 where their shapes allow, or of what is nearest among Q4_0, Q4_1,
+ * Q8_0, MXFP4, F16 and BF16, else as what they dequantize to.
+ * stored, unless packed: those of other ways than bitsandbytes' and quanto's come in a type of GGUF where one holds the same
+ * numbers, Q4_0, Q8_0 or MXFP4.
  * as_cpu: 4 bits to the bit as bitsandbytes dequantizes them on a CPU with AVX-512, a slip of its kernel included.
  * threads: for what has to be seen whole before it can be read; 0: one a processor. */
 typedef struct nb_hf_params {
     const nb_load_params *load; /* needed until nb_hf_open_as returns */
     bool rounds;
     nb_float taken;
-    bool packed, as_cpu;
+    bool packed, stored, as_cpu;
     int threads;
 } nb_hf_params;
 

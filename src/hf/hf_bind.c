@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "hf/hf_quant.h"
 #include "hf/hf_rows.h"
 
 /* ---- which tensors ---- */
@@ -146,7 +147,8 @@ static nb_status find_linear(nb_hf *h, const char *gguf, nb_hf_made *made, nb_er
     const nb_checkpoint_tensor *t = made->from;
     if (made->change == NB_HF_TRANSPOSE && t->n_dims != 2)
         made->change = NB_HF_AS_IS;
-    NB_TRY(h->quanto ? nb_hf_quanto_find(h, t, &made->linear, err) : nb_hf_bnb_find(h, t, &made->linear, err));
+    if (h->quant)
+        NB_TRY(h->quant->find(h, t, &made->linear, err));
     if (!made->linear && h->params.load) {
         const nb_checkpoint_tensor *seen = made->change == NB_HF_TRANSPOSE ? transposed(h, t) : t;
         if (!seen)
@@ -156,6 +158,11 @@ static nb_status find_linear(nb_hf *h, const char *gguf, nb_hf_made *made, nb_er
     if (made->linear && made->change == NB_HF_TRANSPOSE) /* quantized rows are the outputs always */
         made->change = NB_HF_AS_IS;
     return NB_OK;
+}
+
+static nb_hf_form form_of(const nb_hf_params *p)
+{
+    return p->packed ? NB_HF_PACKED : p->stored ? NB_HF_STORED : NB_HF_FLOATS;
 }
 
 static nb_status add_tensor(nb_hf *h, nb_str name, const nb_checkpoint_tensor *t, nb_hf_change change, bool f32,
@@ -168,7 +175,7 @@ static nb_status add_tensor(nb_hf *h, nb_str name, const nb_checkpoint_tensor *t
         return nb_fail_memory(err, "tensors", name.n);
     NB_TRY(find_linear(h, out.name.p, &made, err));
     if (made.linear)
-        out.type = nb_hf_linear_type(made.linear, h->params.packed);
+        out.type = nb_hf_linear_type(made.linear, form_of(&h->params));
     if (!out.type)
         return nb_fail(
             err, NB_ERR_UNSUPPORTED,
@@ -258,10 +265,8 @@ static const nb_checkpoint_tensor *find(const nb_hf *h, const char *hf, int bloc
 static const nb_checkpoint_tensor *find_part(const nb_hf *h, const char *hf, int block, bool bias)
 {
     const nb_checkpoint_tensor *t = find(h, hf, block, bias ? ".bias" : ".weight");
-    if (!t && h->quanto && !bias)
-        t = find(h, hf, block, ".weight._data");
-    if (!t && h->quanto && !bias)
-        t = find(h, hf, block, ".weight._data._data");
+    for (const char *const *e = h->quant && !bias ? h->quant->ends : NULL; e && *e && !t; e++)
+        t = find(h, hf, block, *e);
     return t ? t : find(h, hf, block, bias ? ".beta" : ".gamma");
 }
 
@@ -373,7 +378,7 @@ static nb_status check_left_over(const nb_hf *h, nb_error *err)
     for (size_t i = 0; i < nb_checkpoint_count(h->checkpoint) && status == NB_OK; i++) {
         tensor_ptr t = nb_checkpoint_at(h->checkpoint, i);
         if (bsearch(&t, used, n, sizeof *used, by_address) || is_ignored(h, t->name) || is_tied(h, t->name) ||
-            nb_hf_bnb_is_part(h, t->name) || nb_hf_quanto_is_part(h, t->name))
+            (h->quant && h->quant->is_part(h, t->name)))
             continue;
         status = nb_fail(
             err, NB_ERR_UNSUPPORTED,

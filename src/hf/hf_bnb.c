@@ -3,40 +3,20 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "hf/hf_internal.h"
+#include "hf/hf_quant.h"
 #include "num/half.h"
 
-nb_status nb_hf_bnb_config(nb_hf *h, nb_error *err)
+static nb_status configure(nb_hf *h, const nb_tree *tree, const nb_node *q, nb_error *err)
 {
-    const nb_node *q = nb_node_get(h->config.root, "quantization_config");
-    const nb_load_params *load = h->params.load;
-    if (!q && load && load->form == NB_LOAD_INT8 && h->params.packed)
-        nb_hf_put_f32(h, NB_HF_INT8_THRESHOLD, (double)load->int8_threshold);
-    if (!q)
-        return NB_OK;
-    const nb_node *method = nb_node_get_kind(q, "quant_method", '"'), *n;
-    if (method && nb_str_eqz(method->str, "quanto"))
-        return nb_hf_quanto_config(h, q, err);
-    bool ours = method ? nb_str_eqz(method->str, "bitsandbytes")
-                       : nb_node_flag(q, "load_in_4bit", false) || nb_node_flag(q, "load_in_8bit", false);
-    if (!ours)
-        return nb_tree_bad(&h->config, q, err, NB_ERR_UNSUPPORTED,
-                           "is that of %.*s: such a checkpoint is not read; convert the one it was made from",
-                           NB_STR_ARG(method ? method->str : NB_STR("an unnamed method")));
-    if (load)
-        return nb_tree_bad(&h->config, q, err, NB_ERR_ARGUMENT,
-                           "is there: the checkpoint is quantized already; run it without --load-in-4bit or "
-                           "--load-in-8bit");
-    h->quantized = true;
-    n = nb_node_get(q, "llm_int8_threshold");
+    const nb_node *n = nb_node_get(q, "llm_int8_threshold");
     if (n && !(n->kind == '0' && n->num >= 0 && isfinite((float)n->num)))
-        return nb_tree_bad(&h->config, n, err, NB_ERR_FORMAT, "is no threshold; give a number from 0 on");
+        return nb_tree_bad(tree, n, err, NB_ERR_FORMAT, "is no threshold; give a number from 0 on");
     if (h->params.packed && nb_node_flag(q, "load_in_8bit", false))
         nb_hf_put_f32(h, NB_HF_INT8_THRESHOLD, n ? n->num : 6);
     return NB_OK;
 }
 
-bool nb_hf_is_quantized(const nb_source *s) { return ((const nb_hf *)s)->quantized; }
+bool nb_hf_is_quantized(const nb_source *s) { return ((const nb_hf *)s)->quant == &nb_hf_quant_bnb; }
 
 /* ---- what lies beside a weight ---- */
 
@@ -55,22 +35,13 @@ static const nb_checkpoint_tensor *beside(const nb_hf *h, const nb_checkpoint_te
     return n < 0 || (size_t)n >= sizeof name ? NULL : nb_checkpoint_find(h->checkpoint, (nb_str){name, (size_t)n});
 }
 
-static bool strip(nb_str *name, const char *end)
+static bool is_part(const nb_hf *h, nb_str name)
 {
-    nb_str e = nb_str_of(end);
-    if (name->n <= e.n || memcmp(name->p + name->n - e.n, e.p, e.n) != 0)
-        return false;
-    name->n -= e.n;
-    return true;
-}
-
-bool nb_hf_bnb_is_part(const nb_hf *h, nb_str name)
-{
-    static const char *const ends[] = {".absmax",     ".quant_map",  ".nested_absmax", ".nested_quant_map",
-                                       state_ends[0], state_ends[1], ".SCB",           ".weight_format"};
+    static const char *const parts[] = {".absmax",     ".quant_map",  ".nested_absmax", ".nested_quant_map",
+                                        state_ends[0], state_ends[1], ".SCB",           ".weight_format"};
     char weight[1024];
-    for (size_t i = 0; h->quantized && i < sizeof ends / sizeof *ends; i++)
-        if (strip(&name, ends[i])) {
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (nb_hf_strip(&name, parts[i])) {
             int n = snprintf(weight, sizeof weight, "%.*s%s", (int)nb_min_size(name.n, sizeof weight), name.p,
                              i < 6 ? "" : ".weight");
             const nb_checkpoint_tensor *t = (size_t)n < sizeof weight
@@ -281,11 +252,11 @@ static nb_status find_8bit(nb_hf *h, const nb_checkpoint_tensor *w, size_t cut, 
     return take_floats(h, w, cut, ".SCB", l->rows, &l->scale, err);
 }
 
-nb_status nb_hf_bnb_find(nb_hf *h, const nb_checkpoint_tensor *w, const nb_hf_linear **out, nb_error *err)
+static nb_status find(nb_hf *h, const nb_checkpoint_tensor *w, const nb_hf_linear **out, nb_error *err)
 {
     nb_str module = w->name;
     *out = NULL;
-    if (!h->quantized || !strip(&module, ".weight"))
+    if (!nb_hf_strip(&module, ".weight"))
         return NB_OK;
     const nb_checkpoint_tensor *nf4 = beside(h, w, 0, state_ends[NB_CODE_NF4]);
     const nb_checkpoint_tensor *text = nf4 ? nf4 : beside(h, w, 0, state_ends[NB_CODE_FP4]);
@@ -306,3 +277,6 @@ nb_status nb_hf_bnb_find(nb_hf *h, const nb_checkpoint_tensor *w, const nb_hf_li
     *out = l;
     return NB_OK;
 }
+
+static const char *const ends[] = {NULL};
+const nb_hf_quant nb_hf_quant_bnb = {"bitsandbytes", ends, configure, find, is_part};

@@ -2,7 +2,7 @@
  * one for each, are such a tensor too. */
 #include <stdio.h>
 
-#include "hf/hf_internal.h"
+#include "hf/hf_quant.h"
 
 enum { EXPERTS = 4096, NAME = 256 };
 
@@ -125,6 +125,7 @@ static nb_status add_stack(nb_hf *h, const nb_hf_tensor_row *row, int block, con
 {
     char name[NAME];
     nb_hf_made made = {.from = t, .change = row->change, .stack = s};
+    const nb_hf_linear *linear = NULL;
     if (!spell(h, row->gguf, block, 0, ".weight", name))
         return nb_fail(err, NB_ERR_INTERNAL, "%s: the name of a tensor is too long", row->gguf);
     nb_source_tensor out = {.name = nb_str_of(name),
@@ -142,7 +143,9 @@ static nb_status add_stack(nb_hf *h, const nb_hf_tensor_row *row, int block, con
         return nb_fail_memory(err, "tensors", out.name.n);
     if (t->values == 0)
         return bad_shape(t, err, "is empty");
-    if (!out.type)
+    if (h->quant)
+        NB_TRY(h->quant->find(h, t, &linear, err));
+    if (!out.type || linear)
         return nb_fail(err, NB_ERR_UNSUPPORTED,
                        "%s: tensor '%.*s' holds %s, not floating-point numbers: experts that are quantized already are "
                        "not read; convert the checkpoint they were made from",

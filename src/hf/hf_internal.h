@@ -16,21 +16,24 @@ typedef struct nb_hf_stack { /* the matrices of a layer's experts, or the norms 
     uint64_t experts, rows, columns;
 } nb_hf_stack;
 
+typedef struct nb_hf_quant nb_hf_quant; /* hf_quant.h */
+
 typedef struct nb_hf_made { /* where a tensor's values come from */
     const nb_checkpoint_tensor *from;
     nb_hf_change change;
     uint64_t head; /* rows of a head, for the permutations */
     uint64_t groups, queries; /* NB_HF_GROUPED: key heads, and queries of each */
     const nb_hf_stack *stack; /* NULL: one matrix */
-    const nb_hf_linear *linear; /* NULL: values are those of `from`; else quantized by bitsandbytes, or on the way */
+    const nb_hf_linear *linear; /* NULL: values are those of `from`; else quantized in the checkpoint, or on the way */
 } nb_hf_made;
 
 struct nb_hf {
     nb_source source; /* the first member: a source is cast to its nb_hf */
     nb_hf_params params;
-    bool quanto;    /* config.json says that the checkpoint is optimum-quanto's */
-    nb_tree qmap;   /* its quanto_qmap.json */
-    bool quantized; /* config.json says that bitsandbytes saved the checkpoint */
+    const nb_hf_quant *quant; /* how config.json says that the checkpoint is quantized; NULL: not */
+    const void *quant_state;  /* what its nb_hf_quant keeps */
+    nb_tree quant_file;       /* quantize_config.json, where config.json says nothing of it */
+    nb_tree qmap;             /* quanto_qmap.json of optimum-quanto */
     nb_team *team;  /* NULL: not needed */
     nb_arena arena;
     char *dir;
@@ -81,15 +84,8 @@ void nb_hf_arch_classes(nb_buf *out);             /* names of what is known, for
 nb_status nb_hf_keys(nb_hf *h, nb_error *err);    /* keys of the architecture's table */
 nb_status nb_hf_bind(nb_hf *h, nb_error *err);    /* tensors by the architecture's table */
 nb_status nb_hf_card(nb_hf *h, nb_error *err);    /* general.* */
-nb_status nb_hf_bnb_config(nb_hf *h, nb_error *err); /* quantization_config of config.json */
-/* Of a weight of the checkpoint: what bitsandbytes made of it, or what is to be made of it under this name of GGUF's; NULL:
- * neither. */
-nb_status nb_hf_bnb_find(nb_hf *h, const nb_checkpoint_tensor *weight, const nb_hf_linear **out, nb_error *err);
+/* What is to be made of a weight of the checkpoint, on the way, under this name of GGUF's; NULL: nothing. */
 nb_status nb_hf_load_find(nb_hf *h, const char *gguf, const nb_checkpoint_tensor *weight, const nb_hf_linear **out, nb_error *err);
-nb_status nb_hf_quanto_config(nb_hf *h, const nb_node *q, nb_error *err);
-nb_status nb_hf_quanto_find(nb_hf *h, const nb_checkpoint_tensor *data, const nb_hf_linear **out, nb_error *err);
-bool nb_hf_quanto_is_part(const nb_hf *h, nb_str name);
-bool nb_hf_bnb_is_part(const nb_hf *h, nb_str name); /* statistics of a quantized weight */
 
 /* Experts: hf_experts.c. */
 nb_status nb_hf_is_sparse(const nb_hf *h, int block, bool *is, nb_error *err); /* the layer has some */

@@ -3,12 +3,16 @@
 #include <stdlib.h>
 
 #include "base/team.h"
+#include "hf/hf_codes.h"
 #include "num/half.h"
 
-const nb_type_info *nb_hf_linear_type(const nb_hf_linear *l, bool packed)
+const nb_type_info *nb_hf_linear_type(const nb_hf_linear *l, nb_hf_form form)
 {
+    bool packed = form == NB_HF_PACKED;
     static const nb_type plain[] = {
         [NB_FLOAT_F32] = NB_TYPE_F32, [NB_FLOAT_F16] = NB_TYPE_F16, [NB_FLOAT_BF16] = NB_TYPE_BF16};
+    if (l->codes)
+        return l->types[form];
     if (packed && l->int8 && l->columns % 32 == 0)
         return nb_type_get(NB_TYPE_INT8);
     if (l->quanto)
@@ -237,6 +241,8 @@ nb_status nb_hf_linear_read(const nb_hf_linear *l, uint64_t row, uint64_t count,
 {
     if (count == 0)
         return NB_OK;
+    if (l->codes)
+        return nb_hf_codes_read(l, row, count, type, dst, err);
     if (l->int8)
         return read_8bit(l, row, count, type, dst, err);
     if (l->quanto)

@@ -1,5 +1,6 @@
-/* hf_linear.h - a linear layer's weight in bitsandbytes' 4-bit or 8-bit form: stored so in a checkpoint, or made so from its
- * floats while it is read. Rows come dequantized, or as rows of NF4, FP4 and INT8. Immutable; any number of threads. */
+/* hf_linear.h - a linear layer's weight that is quantized: in bitsandbytes' 4-bit or 8-bit form, stored so in a checkpoint or
+ * made so from its floats while it is read; in optimum-quanto's; or of codes (hf_codes.h). Rows come dequantized, or in the
+ * type that holds them. Immutable; any number of threads. */
 #ifndef NB_HF_HF_LINEAR_H
 #define NB_HF_HF_LINEAR_H
 
@@ -7,6 +8,13 @@
 #include "quant/quant.h"
 
 enum { NB_HF_LINEAR_SPAN = 4096, NB_HF_LINEAR_BLOCK = 64, NB_HF_LINEAR_NEST = 256 };
+
+typedef enum nb_hf_form {
+    NB_HF_FLOATS, /* what it dequantizes to */
+    NB_HF_STORED, /* a type of GGUF that holds the same numbers, where there is one, else floats */
+    NB_HF_PACKED, /* a type to be run: nearly the same numbers */
+    NB_HF_FORMS
+} nb_hf_form;
 
 typedef struct nb_hf_linear {
     const nb_checkpoint_tensor *weight; /* codes, or the floats that they are made from */
@@ -17,6 +25,8 @@ typedef struct nb_hf_linear {
     bool int8;          /* else 4 bits */
     bool as_cpu;        /* 4 bits: with the scales that bitsandbytes' CPU kernel takes (hf_linear.c) */
     const float *scale; /* int8 that is stored: [rows] */
+    const struct nb_hf_codes *codes; /* NULL: it is none of these */
+    const nb_type_info *types[NB_HF_FORMS];
     /* quanto's: symmetric rows of 8 bits (int8, scale as it is), or groups of `group` values of a row in 4 bits with a shift */
     bool quanto;
     size_t group;
@@ -38,8 +48,8 @@ static inline size_t nb_hf_linear_blocks(const nb_hf_linear *l)
     return nb_bnb_blocks((size_t)nb_hf_linear_values(l), l->block);
 }
 
-/* What its rows are: NF4, FP4 or INT8 when `packed` and the shape allows, else dtype's. */
-const nb_type_info *nb_hf_linear_type(const nb_hf_linear *l, bool packed);
+/* What its rows are. */
+const nb_type_info *nb_hf_linear_type(const nb_hf_linear *l, nb_hf_form form);
 
 /* Rows [row, row + count) into dst, as rows of a type that nb_hf_linear_type gave. */
 nb_status nb_hf_linear_read(const nb_hf_linear *l, uint64_t row, uint64_t count, const nb_type_info *type, void *dst,

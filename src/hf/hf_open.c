@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "hf/hf_quant.h"
 #include "hf/hf_rows.h"
 
 bool nb_hf_is_model(const char *path)
@@ -42,7 +43,7 @@ static nb_status read_config(nb_hf *h, nb_error *err)
     h->text = nb_node_get_kind(h->config.root, "text_config", '{');
     h->text = h->text ? h->text : h->config.root;
     NB_TRY(find_arch(h, err));
-    return nb_hf_bnb_config(h, err);
+    return nb_hf_quant_config(h, err);
 }
 
 /* rows of the embedding: the vocabulary that the files of the tokenizer are padded to */
@@ -75,6 +76,7 @@ static void free_hf(nb_source *s)
     for (int i = 0; i < NB_HF_MODULES; i++)
         nb_checkpoint_close(h->modules[i]);
     nb_tree_free(&h->config);
+    nb_tree_free(&h->quant_file);
     nb_tree_free(&h->qmap);
     nb_arena_free(&h->arena);
     free(h->values);

@@ -2,56 +2,33 @@
  * the low bits), P.weight._scale, P.weight._shift, and scales of static activations, which are not used. */
 #include <stdio.h>
 
-#include "hf/hf_internal.h"
+#include "hf/hf_quant.h"
 #include "num/half.h"
 
-nb_status nb_hf_quanto_config(nb_hf *h, const nb_node *q, nb_error *err)
+static nb_status configure(nb_hf *h, const nb_tree *tree, const nb_node *q, nb_error *err)
 {
-    if (h->params.load)
-        return nb_tree_bad(
-            &h->config, q, err, NB_ERR_ARGUMENT,
-            "is there: the checkpoint is quantized already; leave --load-in-4bit and --load-in-8bit out");
     if (!nb_node_is(q, "weights", "int8") && !nb_node_is(q, "weights", "int4"))
-        return nb_tree_bad(&h->config, q, err, NB_ERR_UNSUPPORTED,
+        return nb_tree_bad(tree, q, err, NB_ERR_UNSUPPORTED,
                            "has weights that are neither int8 nor int4; make the checkpoint again with one of them");
-    h->quanto = true;
     NB_TRY(nb_tree_open(h->dir, "quanto_qmap.json", NB_HF_CONFIG_BYTES, true, &h->qmap, err));
     if (h->params.packed && nb_node_is(q, "weights", "int8") && !nb_node_is(q, "activations", "int8"))
         nb_hf_put_f32(h, NB_HF_INT8_THRESHOLD, -1);
     return NB_OK;
 }
 
-static const nb_checkpoint_tensor *beside(const nb_hf *h, nb_str weight, const char *end)
+static bool is_part(const nb_hf *h, nb_str name)
 {
-    char name[1024];
-    int n = snprintf(name, sizeof name, "%.*s%s", (int)nb_min_size(weight.n, sizeof name), weight.p, end);
-    return (size_t)n < sizeof name ? nb_checkpoint_find(h->checkpoint, nb_str_of(name)) : NULL;
-}
-
-static bool strip(nb_str *name, const char *end)
-{
-    nb_str e = nb_str_of(end);
-    if (name->n <= e.n || memcmp(name->p + name->n - e.n, e.p, e.n) != 0)
-        return false;
-    name->n -= e.n;
-    return true;
-}
-
-bool nb_hf_quanto_is_part(const nb_hf *h, nb_str name)
-{
-    if (!h->quanto)
-        return false;
-    if (strip(&name, "._scale") || strip(&name, "._shift"))
-        return beside(h, name, "._data") || beside(h, name, "._data._data");
-    return (strip(&name, ".input_scale") || strip(&name, ".output_scale")) &&
-           (beside(h, name, ".weight._data") || beside(h, name, ".weight._data._data"));
+    if (nb_hf_strip(&name, "._scale") || nb_hf_strip(&name, "._shift"))
+        return nb_hf_beside(h, name, "._data") || nb_hf_beside(h, name, "._data._data");
+    return (nb_hf_strip(&name, ".input_scale") || nb_hf_strip(&name, ".output_scale")) &&
+           (nb_hf_beside(h, name, ".weight._data") || nb_hf_beside(h, name, ".weight._data._data"));
 }
 
 /* The floats of a part: as many as there are groups. */
 static nb_status take(nb_hf *h, const nb_checkpoint_tensor *data, nb_str weight, const char *end, uint64_t count,
                       nb_dtype *dtype, const float **out, nb_error *err)
 {
-    const nb_checkpoint_tensor *t = beside(h, weight, end);
+    const nb_checkpoint_tensor *t = nb_hf_beside(h, weight, end);
     if (!t || t->values != count || (t->dtype != NB_DTYPE_F32 && t->dtype != NB_DTYPE_F16 && t->dtype != NB_DTYPE_BF16))
         return nb_fail(err, NB_ERR_FORMAT,
                        "%s: tensor '%.*s%s' is missing or not %llu values of F32, F16 or BF16; download the checkpoint "
@@ -66,18 +43,12 @@ static nb_status take(nb_hf *h, const nb_checkpoint_tensor *data, nb_str weight,
     return NB_OK;
 }
 
-static nb_status bad(const nb_checkpoint_tensor *t, nb_error *err, const char *what)
-{
-    return nb_fail(err, NB_ERR_FORMAT, "%s: tensor '%.*s' %s; download the checkpoint again", t->file,
-                   NB_STR_ARG(t->name), what);
-}
-
 /* "shape" of the module in quanto_qmap.json */
 static nb_status find_size(const nb_hf *h, nb_str weight, const nb_node *size[2], nb_error *err)
 {
     char module[1024];
     nb_str name = weight;
-    strip(&name, ".weight");
+    nb_hf_strip(&name, ".weight");
     snprintf(module, sizeof module, "%.*s", (int)nb_min_size(name.n, sizeof module - 1), name.p);
     const nb_node *list = nb_node_get_kind(nb_node_get(h->qmap.root, module), "shape", '[');
     if (!list || list->list.count != 2)
@@ -97,13 +68,13 @@ static nb_status shape4(const nb_hf *h, nb_hf_linear *l, nb_str weight, nb_error
     const nb_checkpoint_tensor *t = l->weight;
     const nb_node *size[2];
     if (t->dtype != NB_DTYPE_U8 || t->n_dims != 2 || !t->contiguous || t->values == 0 || t->values > (uint64_t)1 << 47)
-        return bad(t, err, "is no matrix of bytes");
+        return nb_hf_bad_part(t, err, "is no matrix of bytes");
     NB_TRY(find_size(h, weight, size, err));
     NB_TRY(nb_node_u64(&h->qmap, size[0], 1, 1 << 24, &l->rows, err));
     NB_TRY(nb_node_u64(&h->qmap, size[1], 1, 1 << 24, &l->columns, err));
     l->group = (size_t)t->dims[1];
     if (l->columns % l->group != 0 || (l->rows * (l->columns / l->group) + 1) / 2 != t->dims[0])
-        return bad(t, err, "is not as long as its shape and groups say");
+        return nb_hf_bad_part(t, err, "is not as long as its shape and groups say");
     return NB_OK;
 }
 
@@ -113,7 +84,7 @@ static nb_status fill(nb_hf *h, nb_hf_linear *l, nb_str weight, nb_error *err)
     const nb_checkpoint_tensor *t = l->weight;
     if (l->int8) {
         if (t->dtype != NB_DTYPE_I8 || t->n_dims != 2 || !t->contiguous || t->values == 0)
-            return bad(t, err, "is no matrix of int8");
+            return nb_hf_bad_part(t, err, "is no matrix of int8");
         l->rows = t->dims[0];
         l->columns = t->dims[1];
         NB_TRY(take(h, t, weight, "._scale", l->rows, &dtype, &l->scale, err));
@@ -127,12 +98,12 @@ static nb_status fill(nb_hf *h, nb_hf_linear *l, nb_str weight, nb_error *err)
     return NB_OK;
 }
 
-nb_status nb_hf_quanto_find(nb_hf *h, const nb_checkpoint_tensor *data, const nb_hf_linear **out, nb_error *err)
+static nb_status find(nb_hf *h, const nb_checkpoint_tensor *data, const nb_hf_linear **out, nb_error *err)
 {
     nb_str weight = data->name;
     *out = NULL;
-    bool four = strip(&weight, "._data._data");
-    if (!four && !strip(&weight, "._data"))
+    bool four = nb_hf_strip(&weight, "._data._data");
+    if (!four && !nb_hf_strip(&weight, "._data"))
         return NB_OK;
     nb_hf_linear *l = NB_NEW(&h->arena, nb_hf_linear);
     if (!l)
@@ -144,6 +115,9 @@ nb_status nb_hf_quanto_find(nb_hf *h, const nb_checkpoint_tensor *data, const nb
     *out = l;
     return NB_OK;
 }
+
+static const char *const ends[] = {".weight._data", ".weight._data._data", NULL};
+const nb_hf_quant nb_hf_quant_quanto = {"quanto", ends, configure, find, is_part};
 
 /* ---- rows: each operation rounds to the scale's type, as torch does ---- */
 

@@ -1,5 +1,5 @@
 /* Rows of a directory's tensors, made as they are asked for. */
-#include "hf/hf_internal.h"
+#include "hf/hf_codes.h"
 #include "num/half.h"
 
 /* where value or row r of the GGUF tensor lies in the checkpoint's */
@@ -121,6 +121,12 @@ static void forget(const nb_source *s, size_t i, uint64_t row, uint64_t count)
     if (h->made[i].stack) {
         nb_hf_forget_stack(h, &h->made[i], row, count);
         return;
+    }
+    if (l && l->codes && !nb_hf_codes_in_rows(l->codes)) { /* all of it is needed to the last row */
+        if (row + count < nb_source_rows(&h->source.tensors[i]))
+            return;
+        first = 0;
+        values = l->rows * l->columns;
     }
     if (l && !l->made && !l->int8) { /* several of its values are one of the file's */
         uint64_t each = nb_hf_linear_values(l) / from->values;
