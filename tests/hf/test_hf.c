@@ -209,7 +209,7 @@ static void test_refused(void **state)
          "\"rope_scaling\": {\"type\": \"llama3\", \"low_freq_factor\": 0}, \"hidden_act\"", "low_freq_factor",
          NB_ERR_FORMAT},
         {"qwen2", "config.json", "\"hidden_act\"",
-         "\"quantization_config\": {\"quant_method\": \"gptq\"}, \"hidden_act\"", "gptq", NB_ERR_UNSUPPORTED},
+         "\"quantization_config\": {\"quant_method\": \"hqq\"}, \"hidden_act\"", "of hqq", NB_ERR_UNSUPPORTED},
         {"llama-2-mha", "config.json", "\"num_attention_heads\": 4", "\"num_attention_heads\": 5", "heads",
          NB_ERR_FORMAT},
         {"gemma-3", "config.json", "\"query_pre_attn_scalar\": 32", "\"query_pre_attn_scalar\": 0",
