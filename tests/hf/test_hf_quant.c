@@ -298,6 +298,66 @@ static void test_others(void **state)
     }
 }
 
+static bool is_kept(nb_str name)
+{
+    return !nb_str_eqz(name, "model.layers.0.self_attn.v_proj.weight") &&
+           !nb_str_starts(name, NB_STR("model.layers.2."));
+}
+
+/* A plain checkpoint's tensors of two layers, but one matrix as blocks of MXFP4 */
+static void write_mxfp4(const nb_checkpoint *plain, const nb_checkpoint *blocks)
+{
+    const nb_checkpoint_tensor *b = nb_checkpoint_find(blocks, NB_STR("model.layers.0.mlp.experts.down_proj_blocks"));
+    const nb_checkpoint_tensor *s = nb_checkpoint_find(blocks, NB_STR("model.layers.0.mlp.experts.down_proj_scales"));
+    nb_safetensors_writer *w;
+    size_t n = nb_checkpoint_count(plain);
+    must(nb_safetensors_writer_open(nb_folder, 0, &w, &err));
+    for (size_t i = 0; i < n; i++)
+        if (is_kept(nb_checkpoint_at(plain, i)->name))
+            put(w, nb_checkpoint_at(plain, i), NULL);
+    nb_safetensors_put(w, NB_STR("model.layers.0.self_attn.v_proj_blocks"), b->dtype, b->n_dims, b->dims);
+    nb_safetensors_put(w, NB_STR("model.layers.0.self_attn.v_proj_scales"), s->dtype, s->n_dims, s->dims);
+    for (size_t i = 0; i < n; i++)
+        if (is_kept(nb_checkpoint_at(plain, i)->name))
+            put_data(w, nb_checkpoint_at(plain, i), NULL);
+    put_data(w, b, NULL);
+    put_data(w, s, NULL);
+    must(nb_safetensors_writer_commit(w, &err));
+}
+
+/* against transformers' convert_moe_packed_tensors, in both types */
+static void test_mxfp4(void **state)
+{
+    (void)state;
+    nb_checkpoint *plain, *blocks;
+    must(nb_checkpoint_open(NB_TEST_DATA "/hf/qwen2", &plain, &err));
+    must(nb_checkpoint_open(DATA "mxfp4.safetensors", &blocks, &err));
+    const nb_checkpoint_tensor *want = nb_checkpoint_find(blocks, NB_STR("values"));
+    write_config("awq", "\"quant_method\": \"awq\"", "\"quant_method\": \"mxfp4\"");
+    for (int stored = 0; stored < 2; stored++) {
+        nb_source *s;
+        float have[64], expected[64];
+        unsigned char row[256];
+        write_mxfp4(plain, blocks);
+        must(nb_hf_open_as(nb_folder, &(nb_hf_params){.stored = stored}, &s, &err));
+        const nb_source_tensor *t = nb_source_find_tensor(s, NB_STR("blk.0.attn_v.weight"));
+        assert_string_equal(t->type->name, stored ? "MXFP4" : "F32");
+        assert_int_equal(t->dims[0], 64);
+        assert_int_equal(t->dims[1], 120);
+        for (uint64_t r = 0; r < 120; r++) {
+            must(s->read(s, (size_t)(t - s->tensors), r, 1, row, &err));
+            t->type->dequantize(row, have, 64);
+            nb_checkpoint_read_f32(want, r * 64, 64, expected);
+            for (int i = 0; i < 64; i++)
+                assert_true(have[i] == expected[i]);
+        }
+        nb_source_free(s);
+    }
+    nb_checkpoint_close(plain);
+    nb_checkpoint_close(blocks);
+    remove_all();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -305,6 +365,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_awq, nb_folder_make, nb_folder_remove),
         cmocka_unit_test_setup_teardown(test_fp8, nb_folder_make, nb_folder_remove),
         cmocka_unit_test_setup_teardown(test_compressed, nb_folder_make, nb_folder_remove),
+        cmocka_unit_test_setup_teardown(test_mxfp4, nb_folder_make, nb_folder_remove),
         cmocka_unit_test_setup_teardown(test_others, nb_folder_make, nb_folder_remove),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
