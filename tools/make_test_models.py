@@ -318,7 +318,7 @@ def add_tokenizer(w, folder, config, arch):
 # ---- tensors ----
 
 
-NEIGHBOURS = ("llama", "granite", "smollm3")
+NEIGHBOURS = ("llama", "granite", "granitemoe", "smollm3")
 
 
 def interleave(x, heads):
@@ -388,6 +388,18 @@ def stacked_experts(tensors):
         yield name, np.stack([stack[i] for i in range(len(stack))])
 
 
+def granite_halves(tensors):
+    """Gate and up are the halves of one tensor, of the experts and of the one that all tokens pass."""
+    for name, x in tensors.items():
+        block = name.replace("model.layers.", "blk.").split(".")[:2]
+        if name.endswith(".input_linear.weight"):
+            end = "exps" if ".block_sparse_moe." in name else "shexp"
+            for part, half in zip(("gate", "up"), np.split(x, 2, axis=-2)):
+                yield ".".join(block) + f".ffn_{part}_{end}.weight", half
+        else:
+            yield name, x
+
+
 def stacked_norms(tensors):
     """A norm for each head: one tensor with a row a head."""
     rows = {}
@@ -409,6 +421,8 @@ def converted(config, arch, tensors):
     if arch == "stablelm":
         tensors = dict(stacked_norms(tensors))
     tensors = dict(stacked_experts(tensors))
+    if arch == "granitemoe":
+        tensors = dict(granite_halves(tensors))
     names = gguf.get_tensor_name_map(next(a for a, n in gguf.MODEL_ARCH_NAMES.items() if n == arch),
                                      config["num_hidden_layers"])
     dense_names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
@@ -439,7 +453,7 @@ def converted(config, arch, tensors):
         known = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if not known:  # a layer without experts in a family of experts
             known = dense_names.get_name(name, try_suffixes=(".weight", ".bias"))
-        yield name if ".attn_qkv." in name else known, x
+        yield name if name.startswith("blk.") else known, x
 
 
 def add_tensor(w, name, x, kind):

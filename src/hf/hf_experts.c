@@ -107,15 +107,19 @@ static nb_status take_each(nb_hf *h, const char *name, int block, const nb_check
     return NB_OK;
 }
 
-/* one tensor of all; where it holds gate and up, the row's half */
+/* one tensor of all; where it holds gate and up, the row's half. A matrix is of the one that all tokens pass */
 static nb_status take_fused(const nb_checkpoint_tensor *t, nb_hf_change change, nb_hf_stack *s, nb_error *err)
 {
     bool pair = change != NB_HF_EXPERTS;
-    if (t->n_dims != 3 || t->dims[0] != s->experts || (pair && t->dims[1] % 2 != 0))
+    bool single = t->n_dims == 2;
+    if (single)
+        s->experts = 1;
+    uint64_t rows = single ? t->dims[0] : t->n_dims == 3 ? t->dims[1] : 0;
+    if (rows == 0 || (!single && t->dims[0] != s->experts) || (pair && rows % 2 != 0))
         return bad_shape(t, err, "does not have a matrix for each expert");
-    s->source_rows = t->dims[1];
-    s->rows = t->dims[1] / (pair ? 2 : 1);
-    s->columns = t->dims[2];
+    s->source_rows = rows;
+    s->rows = rows / (pair ? 2 : 1);
+    s->columns = t->dims[t->n_dims - 1];
     s->first = change == NB_HF_EXPERTS_UP ? s->rows : 0;
     return NB_OK;
 }
@@ -130,7 +134,7 @@ static nb_status add_stack(nb_hf *h, const nb_hf_tensor_row *row, int block, con
         return nb_fail(err, NB_ERR_INTERNAL, "%s: the name of a tensor is too long", row->gguf);
     nb_source_tensor out = {.name = nb_str_of(name),
                             .type = nb_hf_type_of(t->dtype),
-                            .n_dims = 3,
+                            .n_dims = t->n_dims == 2 && !s->each ? 2 : 3,
                             .dims = {s->columns, s->rows, s->experts, 1}};
     if (row->change == NB_HF_HEADS && out.type) {
         out.type = nb_type_get(NB_TYPE_F32);
@@ -181,7 +185,7 @@ nb_status nb_hf_bind_experts(nb_hf *h, const nb_hf_tensor_row *row, int block, n
         NB_TRY(each ? take_each(h, name, block, t, 2, s, err) : take_fused(t, row->change, s, err));
         return add_stack(h, row, block, t, s, err);
     }
-    return absent(h, row->hf, block, 0, err);
+    return row->flags & NB_HF_OPTIONAL ? NB_OK : absent(h, row->hf, block, 0, err);
 }
 
 /* ---- rows ---- */

@@ -26,14 +26,14 @@ static const nb_tensor_row tensors[] = {
     {0},
 };
 
-static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
+nb_status nb_arch_read_granite(const nb_gguf *g, nb_hparams *h, nb_error *err)
 {
     double embd = 0, residual = 0, logits = 0;
     NB_TRY(nb_arch_get_f64(g, "embedding_scale", false, &embd, err));
     NB_TRY(nb_arch_get_f64(g, "residual_scale", false, &residual, err));
     NB_TRY(nb_arch_get_f64(g, "logit_scale", true, &logits, err));
     if (!(logits > 0))
-        return nb_fail(err, NB_ERR_FORMAT, "%s: granite.logit_scale is %g; logits are divided by it: it must be above 0",
+        return nb_fail(err, NB_ERR_FORMAT, "%s: logit_scale is %g; logits are divided by it: it must be above 0",
                        nb_gguf_path(g), logits);
     h->embd_scale = embd != 0 ? (float)embd : 1; /* 0 stands for none */
     h->residual_scale = residual != 0 ? (float)residual : 1;
@@ -43,4 +43,4 @@ static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
 
 static void build(const nb_model_def *m, nb_plan *p) { nb_build_transformer(m, p, (nb_block_flags){0}); }
 
-const nb_arch nb_arch_granite = {"granite", tensors, read, build, 0};
+const nb_arch nb_arch_granite = {"granite", tensors, nb_arch_read_granite, build, 0};

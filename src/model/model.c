@@ -234,15 +234,15 @@ static nb_status check_projections(const nb_model_def *m, nb_error *err)
 static nb_status check_shared(const nb_model_def *m, nb_error *err)
 {
     static const nb_role roles[] = {NB_FFN_GATE_SHARED, NB_FFN_UP_SHARED, NB_FFN_DOWN_SHARED};
+    static const char *const names[] = {"ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp"};
     for (int layer = 0; layer < m->h.layers; layer++) {
         int found = 0;
         for (int i = 0; i < 3; i++)
             found += nb_model_weight(m, layer, roles[i]) >= 0;
-        if (found % 3 != 0)
-            return nb_fail(err, NB_ERR_FORMAT,
-                           "%s: of blk.%d.ffn_gate_shexp.weight, ffn_up_shexp.weight and ffn_down_shexp.weight some are "
-                           "missing",
-                           nb_gguf_path(m->gguf), layer);
+        for (int i = 0; found > 0 && i < 3; i++)
+            if (nb_model_weight(m, layer, roles[i]) < 0)
+                return nb_fail(err, NB_ERR_FORMAT, "%s: tensor blk.%d.%s.weight is missing; the other ones are there",
+                               nb_gguf_path(m->gguf), layer, names[i]);
     }
     return NB_OK;
 }

@@ -263,6 +263,8 @@ nb_status nb_arch_get_i64(const nb_gguf *g, const char *name, bool required, int
 nb_status nb_arch_get_f64(const nb_gguf *g, const char *name, bool required, double *out, nb_error *err);
 nb_status nb_arch_get_bool(const nb_gguf *g, const char *name, bool *out, nb_error *err);
 nb_status nb_arch_get_str(const nb_gguf *g, const char *name, nb_str *out, nb_error *err);
+/* What more than one family reads. */
+nb_status nb_arch_read_granite(const nb_gguf *g, nb_hparams *h, nb_error *err);
 /* hidden_activation, by transformers' names: gelu (exact), gelu_new, gelu_fast, gelu_pytorch_tanh, relu, silu, swish. */
 nb_status nb_arch_get_activation(const nb_gguf *g, nb_activation *out, nb_error *err);
 /* Which layers have the window: attention.sliding_window_pattern, a number (each so many'th layer is global) or a list of

@@ -109,7 +109,7 @@ static size_t write_spoilt(const char *name, const seen *s, bool chosen, const c
         for (size_t e = 0; is_stack(m->weights[w].role) && e < (size_t)m->h.experts; e++)
             if ((s->rows[w][e] > 0) == chosen) {
                 size_t bytes = t->bytes / (size_t)m->h.experts;
-                memset((char *)file.data + t->offset + e * bytes, 0xff, bytes); /* BF16 0xffff is none */
+                memset((char *)file.data + t->offset + e * bytes, 0xff, bytes); /* no number in any float type */
                 spoilt++;
             }
     }

@@ -81,9 +81,9 @@ static const key keys[] = {
     {"final_logit_softcapping", F32, 30, .only = "gemma2 gemma3"},
     {"attn_logit_softcapping", F32, 50, .only = "gemma2"},
     {"attention.scale", F32, 0.25, .refuses = NEGATIVE},
-    {"embedding_scale", F32, 12, .only = "granite"},
-    {"residual_scale", F32, 0.25, .only = "granite"},
-    {"logit_scale", F32, 8, .only = "granite command-r cohere2"},
+    {"embedding_scale", F32, 12, .only = "granite granitemoe"},
+    {"residual_scale", F32, 0.25, .only = "granite granitemoe"},
+    {"logit_scale", F32, 8, .only = "granite granitemoe command-r cohere2"},
     {"rope.skip_interval", U32, 4, .only = "smollm3", .refuses = MOST | NEGATIVE},
     {"token_embedding_length", U32, EMBD / 2, .only = "opt", .refuses = SIZE | ONE},
     {"expert_count", U32, EXPERTS, .with = NB_ARCH_EXPERTS, .refuses = SIZE | ONE},
@@ -401,7 +401,8 @@ static void check_tensor(const nb_arch *arch, const nb_tensor_row *row, int laye
     bool projects = row->role == NB_TOKEN_PROJ || row->role == NB_OUTPUT_PROJ, matrix = row->rows != NB_DIM_NONE;
     bool counts = row->rows == NB_DIM_ANY || (row->role == NB_TOKEN_EMBD && !has_role(arch, NB_OUTPUT));
     bool router = row->role == NB_FFN_ROUTER; /* without one the layer lacks what others have */
-    bool may_pass = (d == NO_TENSOR && row->flags & NB_TENSOR_OPTIONAL && !projects && !router && !(row->whole && matrix)) ||
+    bool shared = row->role == NB_FFN_GATE_SHARED || row->role == NB_FFN_UP_SHARED || row->role == NB_FFN_DOWN_SHARED;
+    bool may_pass = (d == NO_TENSOR && row->flags & NB_TENSOR_OPTIONAL && !projects && !router && !shared && !(row->whole && matrix)) ||
                     (d == ROWS && counts) ||
                     (d == THIRD && row->rows == NB_DIM_ANY) || /* the tensor says how many there are */
                     (d >= TYPE_I32 && d <= TYPE_Q8_0 && row->rows != NB_DIM_NONE) || (d == ZEROS && !factors) ||
