@@ -238,7 +238,8 @@ static void emit_end(transformer *t)
 static rows make_rows(const transformer *t, bool wanted)
 {
     const nb_hparams *h = &t->m->h;
-    size_t embd = (size_t)h->embd, ff = (size_t)h->ff, shared = (size_t)h->shared_ff, heads = (size_t)h->heads * (size_t)h->v_dim;
+    size_t embd = (size_t)h->embd, ff = (size_t)h->ff, heads = (size_t)h->heads * (size_t)h->v_dim;
+    size_t shared = (size_t)h->shared_ff;
     return (rows){.x = nb_plan_buffer_new(t->p, wanted ? "out_x" : "x", embd, wanted),
                   .normed = nb_plan_buffer_new(t->p, wanted ? "out_normed" : "normed", embd, wanted),
                   .heads = nb_plan_buffer_new(t->p, wanted ? "out_heads" : "heads", heads, wanted),
