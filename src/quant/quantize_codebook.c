@@ -57,15 +57,17 @@ static void load(work *k, const float *x, const nb_quantize_weights *weights, si
                  float limit)
 {
     for (int lane = 0; lane < LANES; lane++) {
+        size_t first = from + (size_t)(lane * k->c->values);
+        float energy = first < n ? nb_quantize_energy(weights, first) : 0;
         k->most[lane] = 0;
         for (int i = 0; i < k->c->values; i++) {
-            size_t at = from + (size_t)(lane * k->c->values + i);
+            size_t at = first + (size_t)i;
             float v = at < n ? nb_quantize_tame(x[at], limit) : 0;
             if (fabsf(v) > fabsf(k->most[lane]))
                 k->most[lane] = v;
             k->negative[i][lane] = v < 0;
             k->b.x[i][lane] = magnitudes ? fabsf(v) : v;
-            k->b.w[i][lane] = at < n ? nb_quantize_weight(weights, at) : 1;
+            k->b.w[i][lane] = at < n ? nb_quantize_weight(weights, at, energy) : 1;
         }
     }
 }
@@ -159,7 +161,7 @@ static void search_nl(work *k)
 void nb_quantize_iq4_nl(const float *x, const float *weight, size_t n, nb_rounding rounding, void *dst)
 {
     work k = {.c = &nonlinear, .k = kernels_of_level()};
-    nb_quantize_weights weights = nb_quantize_weights_of(rounding == NB_ROUND_NEAREST ? NULL : weight, n);
+    nb_quantize_weights weights = nb_quantize_weights_of(x, rounding == NB_ROUND_NEAREST ? NULL : weight, n, 32);
     for (size_t at = 0; at < n; at += LANES * 32) {
         load(&k, x, &weights, at, n, false, NB_QUANTIZE_LIMIT);
         if (rounding == NB_ROUND_SEARCH)
@@ -335,7 +337,7 @@ void nb_quantize_iq4_xs(const float *x, const float *weight, size_t n, nb_roundi
 {
     work k = {.c = &nonlinear, .k = kernels_of_level()};
     super found;
-    nb_quantize_weights weights = nb_quantize_weights_of(rounding == NB_ROUND_NEAREST ? NULL : weight, n);
+    nb_quantize_weights weights = nb_quantize_weights_of(x, rounding == NB_ROUND_NEAREST ? NULL : weight, n, 256);
     for (size_t at = 0; at < n; at += LANES * 32) {
         load(&k, x, &weights, at, n, false, NB_QUANTIZE_LIMIT);
         if (rounding == NB_ROUND_SEARCH)
@@ -454,7 +456,7 @@ void nb_quantize_mxfp4(const float *x, const float *weight, size_t n, nb_roundin
         nearest_mxfp4(x, n, dst);
         return;
     }
-    nb_quantize_weights weights = nb_quantize_weights_of(weight, n);
+    nb_quantize_weights weights = nb_quantize_weights_of(x, weight, n, 32);
     for (size_t at = 0; at < n; at += LANES * 32) {
         int first[LANES], middle[LANES], e[LANES];
         load(&k, x, &weights, at, n, true, 0x1p127f); /* more would come back as infinity */
@@ -510,7 +512,7 @@ void nb_quantize_nvfp4(const float *x, const float *weight, size_t n, nb_roundin
         nearest_nvfp4(x, n, dst);
         return;
     }
-    nb_quantize_weights weights = nb_quantize_weights_of(weight, n);
+    nb_quantize_weights weights = nb_quantize_weights_of(x, weight, n, 64);
     for (size_t at = 0; at < n; at += LANES * 16) {
         int middle[LANES], d[LANES];
         load(&k, x, &weights, at, n, true, NB_QUANTIZE_LIMIT);

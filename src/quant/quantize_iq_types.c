@@ -16,13 +16,15 @@ static void load(const iq_format *f, const float *x, const nb_quantize_weights *
                  iq_batch *b)
 {
     for (int lane = 0; lane < IQ_LANES; lane++) {
+        size_t first = from + (size_t)(lane * f->values);
+        float energy = first < n ? nb_quantize_energy(weights, first) : 0;
         unsigned negative = 0;
         for (int i = 0; i < f->values; i++) {
-            size_t at = from + (size_t)(lane * f->values + i);
+            size_t at = first + (size_t)i;
             float v = at < n ? nb_quantize_tame(x[at], NB_QUANTIZE_LIMIT) : 0;
             negative |= (unsigned)(v < 0) << i % 8;
             b->x[i][lane] = v < 0 && !is_signed(f) ? -v : v;
-            b->w[i][lane] = at < n ? nb_quantize_weight(weights, at) : 1;
+            b->w[i][lane] = at < n ? nb_quantize_weight(weights, at, energy) : 1;
             if (i % 8 == 7) {
                 b->odd[i / 8][lane] = (float)__builtin_parity(negative);
                 b->negative[i / 8][lane] = (uint8_t)negative;
@@ -38,7 +40,7 @@ static void quantize(const iq_format *f, pack_fn *pack, size_t block_bytes, cons
     iq_book book;
     iq_batch batch;
     iq_found found;
-    nb_quantize_weights weights = nb_quantize_weights_of(rounding == NB_ROUND_NEAREST ? NULL : weight, n);
+    nb_quantize_weights weights = nb_quantize_weights_of(x, rounding == NB_ROUND_NEAREST ? NULL : weight, n, BLOCK);
     size_t step = (size_t)(IQ_LANES * f->values);
     nb_iq_book_make(f, &book);
     for (size_t i = 0; i < n; i += step) {
