@@ -6,18 +6,25 @@
 
 #include "model/hparams.h"
 
-#define NB_ARCH(name) extern const nb_arch nb_arch_##name;
+#define NB_ARCH(name, known) extern const nb_arch nb_arch_##name;
 #include "model/arch.def"
 #undef NB_ARCH
 
 static const nb_arch *const archs[] = {
-#define NB_ARCH(name) &nb_arch_##name,
+#define NB_ARCH(name, known) &nb_arch_##name,
+#include "model/arch.def"
+#undef NB_ARCH
+};
+
+static const char *const known_models[] = {
+#define NB_ARCH(name, known) known,
 #include "model/arch.def"
 #undef NB_ARCH
 };
 
 size_t nb_arch_count(void) { return sizeof archs / sizeof *archs; }
 const nb_arch *nb_arch_at(size_t i) { return archs[i]; }
+const char *nb_arch_known(size_t i) { return known_models[i]; }
 
 const nb_arch *nb_arch_find(nb_str name)
 {

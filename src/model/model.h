@@ -217,6 +217,7 @@ typedef struct nb_arch {
 const nb_arch *nb_arch_find(nb_str name); /* NULL when there is none */
 size_t nb_arch_count(void);
 const nb_arch *nb_arch_at(size_t i);
+const char *nb_arch_known(size_t i); /* models of it that people know by name: "Qwen 1.5, 2, 2.5" */
 
 typedef struct nb_weight {
     const nb_gguf_tensor *tensor; /* the file's, or in the model's arena: a part of one */

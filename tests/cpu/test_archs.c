@@ -36,7 +36,8 @@ static void compare(const char *name, runner_options o, size_t chunk, double lim
     for (int32_t s = 0; s < want.sequences; s++) {
         runner_logits(&r, nb_logits_ids(&want, s), (size_t)want.tokens, chunk, got);
         double nmse = nb_nmse(got, nb_logits_at(&want, s, 0), numbers);
-        printf("%-32s %-7s chunk %3zu: NMSE %.2e\n", name, nb_cpu_level_name(nb_cpu_current()), chunk, nmse);
+        printf("%-32s %-5s %-7s chunk %3zu: NMSE %.2e\n", name, o.exact ? "exact" : "fast",
+               nb_cpu_level_name(nb_cpu_current()), chunk, nmse); /* tools/make-models-page reads this */
         assert_true(nmse <= limit);
     }
     free(got);
@@ -78,6 +79,37 @@ static void test_rows(void **state)
                              : "no NAME.gguf with NAME.logits.bin in tests/data/archs");
 }
 
+/* docs/models.md is what tools/make-models-page makes of the rows and the models that are here now */
+static void test_page(void **state)
+{
+    (void)state;
+    static char page[1 << 18];
+    size_t rows = 0, checked = 0;
+    FILE *f = fopen(NB_TEST_DATA "/../../docs/models.md", "rb");
+    assert_non_null(f);
+    size_t bytes = fread(page, 1, sizeof page - 1, f);
+    fclose(f);
+    assert_true(bytes > 0 && bytes < sizeof page - 1);
+    for (size_t a = 0; a < nb_arch_count(); a++) {
+        char line[1024];
+        snprintf(line, sizeof line, "\n| `%s` | %s |\n", nb_arch_at(a)->name, nb_arch_known(a));
+        if (!strstr(page, line))
+            fail_msg("docs/models.md has no line%srun tools/make-models-page", line);
+    }
+    for (size_t i = 0; i < models.count; i++) {
+        char line[160];
+        snprintf(line, sizeof line, "\n| %s | `", models.names[i]);
+        if (!strstr(page, line))
+            fail_msg("docs/models.md does not have %s; run tools/make-models-page", models.names[i]);
+    }
+    for (const char *at = strstr(page, "\n| `"); at; at = strstr(at + 1, "\n| `"))
+        rows++;
+    for (const char *at = strstr(page, " | exact "); at; at = strstr(at + 1, " | exact "))
+        checked++;
+    assert_int_equal(rows, nb_arch_count());
+    assert_int_equal(checked, models.count);
+}
+
 static void test_exact(void **state)
 {
     (void)state;
@@ -113,10 +145,8 @@ int main(void)
 {
     nb_archs_find(NB_TEST_DATA, NB_TEST_DATA "/archs", ".gguf", &models);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),
-        cmocka_unit_test(test_exact),
-        cmocka_unit_test(test_exact_stepwise),
-        cmocka_unit_test(test_fast),
+        cmocka_unit_test(test_rows),           cmocka_unit_test(test_page), cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_exact_stepwise), cmocka_unit_test(test_fast),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
