@@ -104,7 +104,7 @@ static void test_page(void **state)
     }
     for (const char *at = strstr(page, "\n| `"); at; at = strstr(at + 1, "\n| `"))
         rows++;
-    for (const char *at = strstr(page, " | exact "); at; at = strstr(at + 1, " | exact "))
+    for (const char *at = strstr(page, "` | exact "); at; at = strstr(at + 1, "` | exact "))
         checked++;
     assert_int_equal(rows, nb_arch_count());
     assert_int_equal(checked, models.count);
