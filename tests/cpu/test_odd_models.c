@@ -106,7 +106,7 @@ static void put_absent(nb_gguf_writer *w, const void *user)
     const whole *f = user;
     for (size_t i = 0; i < suffix_count; i++) {
         char key[160];
-        snprintf(key, sizeof key, "%s.%s", f->arch, suffixes[i]);
+        snprintf(key, sizeof key, "%s.%.100s", f->arch, suffixes[i]);
         if (nb_gguf_find(f->g, key))
             continue;
         key[strlen(key) - 1] = 0;
@@ -235,7 +235,7 @@ enum { ODDS = sizeof odds / sizeof *odds };
 static void walk_key(nb_gguf *g, const char *arch, const char *suffix)
 {
     char key[160];
-    snprintf(key, sizeof key, "%s.%s", arch, suffix);
+    snprintf(key, sizeof key, "%.50s.%.100s", arch, suffix);
     bool here = nb_gguf_find(g, key);
     char absent[160];
     snprintf(absent, sizeof absent, "%.*s", (int)strlen(key) - 1, key);

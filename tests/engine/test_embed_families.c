@@ -322,7 +322,7 @@ static void put_file(const char *folder, const char *name, const char *text)
 static const char *copy_of(const char *name)
 {
     static char folder[512];
-    char command[1200];
+    char command[2048];
     snprintf(folder, sizeof folder, "%s", nb_folder_path("copy"));
     snprintf(command, sizeof command, "rm -rf '%s' && cp -r '%s' '%s'", folder, directory_of(name), folder);
     assert_int_equal(system(command), 0);

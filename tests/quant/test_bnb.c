@@ -132,14 +132,14 @@ static const float *check_nested(const nb_vectors *v, const char *name, const ca
 static void test_nested_zero(void **state)
 {
     enum { COUNT = 300 };
-    static uint8_t codes[COUNT];
-    static float absmax[COUNT], back[COUNT];
+    static uint8_t nested[COUNT];
+    static float scales[COUNT], back[COUNT];
     float most[2], offset;
     (void)state;
     for (size_t i = 0; i < COUNT; i++)
-        absmax[i] = i % 3 == 0 ? 2.5f : i % 3 == 1 ? 3.0f : 3.5f; /* the mean is 3 */
-    assert_int_equal(nb_bnb_nest(absmax, COUNT, codes, most, &offset, NULL), NB_OK);
-    assert_int_equal(nb_bnb_unnest(codes, most, nb_bnb_map8(true), offset, 256, COUNT, back, NULL), NB_OK);
+        scales[i] = i % 3 == 0 ? 2.5f : i % 3 == 1 ? 3.0f : 3.5f; /* the mean is 3 */
+    assert_int_equal(nb_bnb_nest(scales, COUNT, nested, most, &offset, NULL), NB_OK);
+    assert_int_equal(nb_bnb_unnest(nested, most, nb_bnb_map8(true), offset, 256, COUNT, back, NULL), NB_OK);
     for (size_t i = 1; i < COUNT; i += 3)
         assert_true(back[i] == 3.0f);
 }
