@@ -71,7 +71,7 @@ OPT_NAMES = {
     "embed_positions": "position_embd", "final_layer_norm": "output_norm",
     "self_attn_layer_norm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
     "self_attn.v_proj": "attn_v", "self_attn.out_proj": "attn_output", "layers.final_layer_norm": "ffn_norm",
-    "fc1": "ffn_up", "fc2": "ffn_down",
+    "fc1": "ffn_up", "fc2": "ffn_down", "lm_head": "output",
 }
 FILE_TYPE = {Type.F32: LlamaFileType.ALL_F32, Type.F16: LlamaFileType.MOSTLY_F16, Type.BF16: LlamaFileType.MOSTLY_BF16,
              Type.Q4_0: LlamaFileType.MOSTLY_Q4_0, Type.Q4_1: LlamaFileType.MOSTLY_Q4_1,
