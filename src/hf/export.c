@@ -516,6 +516,20 @@ static nb_status export(nb_hf_exporter *x, list *l, uint64_t shard_bytes, progre
     return nb_hf_export_config(x, err);
 }
 
+static nb_status not_exported(const nb_source *s, nb_str name, nb_error *err)
+{
+    nb_buf known = {0};
+    for (size_t i = 0; nb_hf_arch_at(i); i++) {
+        nb_str row = nb_str_of(nb_hf_arch_at(i)->gguf);
+        if (nb_hf_exports(row) && nb_hf_arch_of_gguf(row) == nb_hf_arch_at(i)) /* several rows may have one name */
+            nb_buf_printf(&known, "%s%.*s", known.len ? ", " : "", NB_STR_ARG(row));
+    }
+    nb_fail(err, NB_ERR_UNSUPPORTED, "%s: models of architecture '%.*s' are not written as directories; these are: %.*s",
+            s->path, NB_STR_ARG(name), (int)known.len, known.len ? known.data : "");
+    nb_buf_free(&known);
+    return NB_ERR_UNSUPPORTED;
+}
+
 nb_status nb_hf_export(const nb_source *s, const char *dir, const nb_hf_export_params *params,
                        nb_hf_export_progress_fn *call, void *user, nb_hf_export_result *result, nb_error *err)
 {
@@ -525,10 +539,7 @@ nb_status nb_hf_export(const nb_source *s, const char *dir, const nb_hf_export_p
     list l = {0};
     progress p = {call, user, 0, 0};
     if (!nb_hf_exports(name) || !x.arch)
-        return nb_fail(err, NB_ERR_UNSUPPORTED,
-                       "%s: models of architecture '%.*s' are not written as directories; llama, qwen2, qwen3, gemma, gpt2, "
-                       "phi3 and others are",
-                       s->path, NB_STR_ARG(name));
+        return not_exported(s, name, err);
     if (params->type &&
         (params->type->id == NB_TYPE_F32 || params->type->id == NB_TYPE_F16 || params->type->id == NB_TYPE_BF16))
         x.dtype = params->type->id == NB_TYPE_F32   ? NB_DTYPE_F32
