@@ -56,9 +56,11 @@ typedef struct work {
 static void load(work *k, const float *x, const nb_quantize_weights *weights, size_t from, size_t n, bool magnitudes,
                  float limit)
 {
+    float energy = 0;
     for (int lane = 0; lane < LANES; lane++) {
         size_t first = from + (size_t)(lane * k->c->values);
-        float energy = first < n ? nb_quantize_energy(weights, first) : 0;
+        if (first < n && (lane == 0 || first % weights->group == 0)) /* once a group */
+            energy = nb_quantize_energy(weights, first);
         k->most[lane] = 0;
         for (int i = 0; i < k->c->values; i++) {
             size_t at = first + (size_t)i;

@@ -15,9 +15,11 @@ static int is_signed(const iq_format *f) { return f->signs == IQ_SIGNS_IN_ENTRY 
 static void load(const iq_format *f, const float *x, const nb_quantize_weights *weights, size_t from, size_t n,
                  iq_batch *b)
 {
+    float energy = 0;
     for (int lane = 0; lane < IQ_LANES; lane++) {
         size_t first = from + (size_t)(lane * f->values);
-        float energy = first < n ? nb_quantize_energy(weights, first) : 0;
+        if (first < n && (lane == 0 || first % weights->group == 0)) /* once a group */
+            energy = nb_quantize_energy(weights, first);
         unsigned negative = 0;
         for (int i = 0; i < f->values; i++) {
             size_t at = first + (size_t)i;
