@@ -33,7 +33,7 @@ static const nb_hf_key_row keys[] = {
     {0},
 };
 
-static nb_status configure(nb_hf *h, nb_error *err)
+nb_status nb_hf_configure_granite(nb_hf *h, nb_error *err)
 {
     uint64_t dim = 0;
     NB_TRY(nb_hf_expect(h, "hidden_act", "silu|swish", err));
@@ -56,6 +56,6 @@ const nb_hf_arch nb_hf_arch_granite = {
     .prefixes = prefixes,
     .tensors = tensors,
     .keys = keys,
-    .configure = configure,
+    .configure = nb_hf_configure_granite,
     .put = put,
 };

@@ -39,16 +39,6 @@ static const nb_hf_key_row keys[] = {
     {0},
 };
 
-static nb_status configure(nb_hf *h, nb_error *err)
-{
-    uint64_t dim = 0;
-    NB_TRY(nb_hf_expect(h, "hidden_act", "silu|swish", err));
-    NB_TRY(nb_hf_expect(h, "position_embedding_type", "rope", err));
-    NB_TRY(nb_hf_head_dim(h, &dim, err));
-    nb_hf_put_u32(h, nb_hf_key(h, "rope.dimension_count"), (uint32_t)dim);
-    return nb_hf_rope(h, dim, 10000, err);
-}
-
 const nb_hf_arch nb_hf_arch_granitemoe = {
     .gguf = "granitemoe",
     .classes = classes,
@@ -56,5 +46,5 @@ const nb_hf_arch nb_hf_arch_granitemoe = {
     .prefixes = prefixes,
     .tensors = tensors,
     .keys = keys,
-    .configure = configure,
+    .configure = nb_hf_configure_granite,
 };

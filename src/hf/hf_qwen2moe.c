@@ -38,7 +38,7 @@ static const nb_hf_key_row keys[] = {
     {0},
 };
 
-static nb_status configure(nb_hf *h, nb_error *err)
+nb_status nb_hf_configure_qwen_moe(nb_hf *h, nb_error *err)
 {
     uint64_t dim = 0;
     NB_TRY(nb_hf_expect(h, "hidden_act", "silu|swish", err));
@@ -54,6 +54,6 @@ const nb_hf_arch nb_hf_arch_qwen2moe = {
     .prefixes = prefixes,
     .tensors = tensors,
     .keys = keys,
-    .configure = configure,
+    .configure = nb_hf_configure_qwen_moe,
     .put = nb_hf_put_qwen_moe,
 };

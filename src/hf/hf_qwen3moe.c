@@ -35,15 +35,6 @@ static const nb_hf_key_row keys[] = {
     {0},
 };
 
-static nb_status configure(nb_hf *h, nb_error *err)
-{
-    uint64_t dim = 0;
-    NB_TRY(nb_hf_expect(h, "hidden_act", "silu|swish", err));
-    NB_TRY(nb_hf_check_window(h, err));
-    NB_TRY(nb_hf_head_dim(h, &dim, err));
-    return nb_hf_rope(h, dim, 10000, err);
-}
-
 const nb_hf_arch nb_hf_arch_qwen3moe = {
     .gguf = "qwen3moe",
     .classes = classes,
@@ -51,6 +42,6 @@ const nb_hf_arch nb_hf_arch_qwen3moe = {
     .prefixes = prefixes,
     .tensors = tensors,
     .keys = keys,
-    .configure = configure,
+    .configure = nb_hf_configure_qwen_moe,
     .put = nb_hf_put_qwen_moe,
 };

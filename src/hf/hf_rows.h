@@ -50,6 +50,9 @@ void nb_hf_put_late_windows(const struct nb_hf_exporter *x, struct nb_json *j);
 nb_status nb_hf_query_scale(nb_hf *h, uint64_t large, nb_error *err);
 void nb_hf_put_query_scale(const struct nb_hf_exporter *x, struct nb_json *j, uint64_t large);
 
+/* `configure` of Granite's models, and of Qwen's with experts. */
+nb_status nb_hf_configure_granite(nb_hf *h, nb_error *err);
+nb_status nb_hf_configure_qwen_moe(nb_hf *h, nb_error *err);
 /* `put` of Qwen's models with experts. */
 void nb_hf_put_qwen_moe(struct nb_hf_exporter *x, struct nb_json *j);
 /* attention_bias, and mlp_bias. */

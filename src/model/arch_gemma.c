@@ -9,14 +9,9 @@ static const nb_tensor_row tensors[] = {
     NB_TENSOR(NB_OUTPUT_NORM, "output_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
     NB_OPTIONAL(NB_OUTPUT, "output.weight", NB_DIM_EMBD, NB_DIM_VOCAB),
     NB_LAYER(NB_ATTN_NORM, "attn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
-    NB_LAYER(NB_ATTN_Q, "attn_q.weight", NB_DIM_EMBD, NB_DIM_Q),
-    NB_LAYER(NB_ATTN_K, "attn_k.weight", NB_DIM_EMBD, NB_DIM_K),
-    NB_LAYER(NB_ATTN_V, "attn_v.weight", NB_DIM_EMBD, NB_DIM_V),
-    NB_LAYER(NB_ATTN_O, "attn_output.weight", NB_DIM_O, NB_DIM_EMBD),
+    NB_ATTENTION_ROWS,
     NB_LAYER(NB_FFN_NORM, "ffn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
-    NB_LAYER(NB_FFN_GATE, "ffn_gate.weight", NB_DIM_EMBD, NB_DIM_FF),
-    NB_LAYER(NB_FFN_UP, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF),
-    NB_LAYER(NB_FFN_DOWN, "ffn_down.weight", NB_DIM_FF, NB_DIM_EMBD),
+    NB_GATED_MLP_ROWS,
     {0},
 };
 

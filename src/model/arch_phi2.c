@@ -19,14 +19,8 @@ static const nb_tensor_row tensors[] = {
     NB_LAYER_OPTIONAL(NB_ATTN_K_NORM, "attn_k_norm.weight", NB_DIM_K_HEAD, NB_DIM_NONE),
     NB_LAYER_OPTIONAL(NB_ATTN_K_NORM_BIAS, "attn_k_norm.bias", NB_DIM_K_HEAD, NB_DIM_NONE),
     NB_LAYER(NB_ATTN_O, "attn_output.weight", NB_DIM_O, NB_DIM_EMBD),
-    NB_LAYER_OPTIONAL(NB_ATTN_Q_BIAS, "attn_q.bias", NB_DIM_Q, NB_DIM_NONE),
-    NB_LAYER_OPTIONAL(NB_ATTN_K_BIAS, "attn_k.bias", NB_DIM_K, NB_DIM_NONE),
-    NB_LAYER_OPTIONAL(NB_ATTN_V_BIAS, "attn_v.bias", NB_DIM_V, NB_DIM_NONE),
-    NB_LAYER_OPTIONAL(NB_ATTN_O_BIAS, "attn_output.bias", NB_DIM_EMBD, NB_DIM_NONE),
-    NB_LAYER(NB_FFN_UP, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF),
-    NB_LAYER(NB_FFN_DOWN, "ffn_down.weight", NB_DIM_FF, NB_DIM_EMBD),
-    NB_LAYER_OPTIONAL(NB_FFN_UP_BIAS, "ffn_up.bias", NB_DIM_FF, NB_DIM_NONE),
-    NB_LAYER_OPTIONAL(NB_FFN_DOWN_BIAS, "ffn_down.bias", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_ATTENTION_BIASES,
+    NB_MLP_ROWS,
     {0},
 };
 

@@ -11,10 +11,7 @@ static const nb_tensor_row tensors[] = {
     NB_LAYER(NB_ATTN_NORM, "attn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
     NB_LAYER(NB_ATTN_NORM_BIAS, "attn_norm.bias", NB_DIM_EMBD, NB_DIM_NONE),
     NB_FUSED_QKV,
-    NB_LAYER(NB_ATTN_Q, "attn_q.weight", NB_DIM_EMBD, NB_DIM_Q),
-    NB_LAYER(NB_ATTN_K, "attn_k.weight", NB_DIM_EMBD, NB_DIM_K),
-    NB_LAYER(NB_ATTN_V, "attn_v.weight", NB_DIM_EMBD, NB_DIM_V),
-    NB_LAYER(NB_ATTN_O, "attn_output.weight", NB_DIM_O, NB_DIM_EMBD),
+    NB_ATTENTION_ROWS,
     NB_LAYER_OPTIONAL(NB_ATTN_Q_BIAS, "attn_q.bias", NB_DIM_Q, NB_DIM_NONE),
     NB_LAYER_OPTIONAL(NB_ATTN_K_BIAS, "attn_k.bias", NB_DIM_K, NB_DIM_NONE),
     NB_LAYER_OPTIONAL(NB_ATTN_V_BIAS, "attn_v.bias", NB_DIM_V, NB_DIM_NONE),
@@ -22,9 +19,7 @@ static const nb_tensor_row tensors[] = {
     NB_LAYER_OPTIONAL(NB_ATTN_K_NORM, "attn_k_norm.weight", NB_DIM_K_HEAD, NB_DIM_KV_HEADS),
     NB_LAYER_OPTIONAL(NB_FFN_NORM, "ffn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
     NB_LAYER_OPTIONAL(NB_FFN_NORM_BIAS, "ffn_norm.bias", NB_DIM_EMBD, NB_DIM_NONE),
-    NB_LAYER(NB_FFN_GATE, "ffn_gate.weight", NB_DIM_EMBD, NB_DIM_FF),
-    NB_LAYER(NB_FFN_UP, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF),
-    NB_LAYER(NB_FFN_DOWN, "ffn_down.weight", NB_DIM_FF, NB_DIM_EMBD),
+    NB_GATED_MLP_ROWS,
     {0},
 };
 

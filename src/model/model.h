@@ -151,6 +151,28 @@ typedef struct nb_tensor_row { /* a row of an architecture's table; columns is t
     NB_PART(NB_FFN_GATE, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF, NB_DIM_GATE_UP, NB_DIM_NONE),                        \
         NB_PART(NB_FFN_UP, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF, NB_DIM_GATE_UP, NB_DIM_FF)
 
+/* Rows that most families have: the four matrices of attention, their biases where a file has them, an MLP with a gate, and
+ * one without, whose biases a file may have. */
+#define NB_ATTENTION_ROWS                                                                                              \
+    NB_LAYER(NB_ATTN_Q, "attn_q.weight", NB_DIM_EMBD, NB_DIM_Q),                                                       \
+        NB_LAYER(NB_ATTN_K, "attn_k.weight", NB_DIM_EMBD, NB_DIM_K),                                                   \
+        NB_LAYER(NB_ATTN_V, "attn_v.weight", NB_DIM_EMBD, NB_DIM_V),                                                   \
+        NB_LAYER(NB_ATTN_O, "attn_output.weight", NB_DIM_O, NB_DIM_EMBD)
+#define NB_ATTENTION_BIASES                                                                                            \
+    NB_LAYER_OPTIONAL(NB_ATTN_Q_BIAS, "attn_q.bias", NB_DIM_Q, NB_DIM_NONE),                                           \
+        NB_LAYER_OPTIONAL(NB_ATTN_K_BIAS, "attn_k.bias", NB_DIM_K, NB_DIM_NONE),                                       \
+        NB_LAYER_OPTIONAL(NB_ATTN_V_BIAS, "attn_v.bias", NB_DIM_V, NB_DIM_NONE),                                       \
+        NB_LAYER_OPTIONAL(NB_ATTN_O_BIAS, "attn_output.bias", NB_DIM_EMBD, NB_DIM_NONE)
+#define NB_GATED_MLP_ROWS                                                                                              \
+    NB_LAYER(NB_FFN_GATE, "ffn_gate.weight", NB_DIM_EMBD, NB_DIM_FF),                                                  \
+        NB_LAYER(NB_FFN_UP, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF),                                                  \
+        NB_LAYER(NB_FFN_DOWN, "ffn_down.weight", NB_DIM_FF, NB_DIM_EMBD)
+#define NB_MLP_ROWS                                                                                                    \
+    NB_LAYER(NB_FFN_UP, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF),                                                      \
+        NB_LAYER(NB_FFN_DOWN, "ffn_down.weight", NB_DIM_FF, NB_DIM_EMBD),                                              \
+        NB_LAYER_OPTIONAL(NB_FFN_UP_BIAS, "ffn_up.bias", NB_DIM_FF, NB_DIM_NONE),                                      \
+        NB_LAYER_OPTIONAL(NB_FFN_DOWN_BIAS, "ffn_down.bias", NB_DIM_EMBD, NB_DIM_NONE)
+
 typedef enum nb_activation { NB_SILU, NB_GELU_TANH, NB_GELU_ERF, NB_RELU } nb_activation;
 
 /* What a router's logits become, as files number it (expert_gating_func): weights of all experts of which the largest are
