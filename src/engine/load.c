@@ -58,7 +58,11 @@ static nb_status load_adapters(nb_model *m, const nb_model_params *params, nb_er
 static nb_status look(nb_model *m, const char *path, const nb_model_params *params, nb_error *err)
 {
     NB_TRY(nb_cpu_check_env(err));
-    nb_hf_params source = {.load = params->load, .packed = !params->exact, .stored = params->exact, .as_cpu = params->exact, .threads = params->threads};
+    nb_hf_params source = {.load = params->load,
+                           .packed = !params->exact,
+                           .stored = params->exact,
+                           .as_cpu = params->exact,
+                           .threads = params->threads};
     if (!m->gguf)
         NB_TRY(nb_gguf_open_model_as(path, &source, &m->gguf, err));
     NB_TRY(nb_model_def_new(m->gguf, &m->def, err));

@@ -291,7 +291,8 @@ static nb_status read_routing(const nb_gguf *g, nb_hparams *h, nb_error *err)
     NB_TRY(nb_arch_get_bool(g, "expert_weights_norm", &h->expert_norm, err));
     NB_TRY(nb_arch_get_f64(g, "expert_weights_scale", false, &scale, err));
     if (scale < 0)
-        return nb_fail(err, NB_ERR_FORMAT, "%s: expert_weights_scale is %g; it must be above 0", nb_gguf_path(g), scale);
+        return nb_fail(err, NB_ERR_FORMAT, "%s: expert_weights_scale is %g; it must be above 0", nb_gguf_path(g),
+                       scale);
     h->expert_gating = (nb_expert_gating)gating;
     h->expert_scale = scale > 0 ? (float)scale : 1; /* 0 stands for none */
     return NB_OK;
@@ -299,9 +300,15 @@ static nb_status read_routing(const nb_gguf *g, nb_hparams *h, nb_error *err)
 
 nb_status nb_hparams_read(const nb_gguf *g, const nb_arch *arch, nb_hparams *h, nb_error *err)
 {
-    *h = (nb_hparams){
-        .embd_scale = 1, .residual_scale = 1, .logit_scale = 1, .norm_first = true, .expert_gating = NB_GATING_SOFTMAX, .expert_norm = true, .expert_scale = 1,
-        .causal = !(arch->traits & NB_ARCH_BIDIRECTIONAL), .normalize = true};
+    *h = (nb_hparams){.embd_scale = 1,
+                      .residual_scale = 1,
+                      .logit_scale = 1,
+                      .norm_first = true,
+                      .expert_gating = NB_GATING_SOFTMAX,
+                      .expert_norm = true,
+                      .expert_scale = 1,
+                      .causal = !(arch->traits & NB_ARCH_BIDIRECTIONAL),
+                      .normalize = true};
     const char *epsilon = arch->traits & NB_ARCH_LAYER_NORM ? "attention.layer_norm_epsilon"
                                                             : "attention.layer_norm_rms_epsilon";
     double eps = 0, scale = 0;
