@@ -22,6 +22,12 @@ static void run_silu_mul(void) { nb_vec_silu_mul(x, w, n, y); }
 static void run_gelu_tanh_mul(void) { nb_vec_gelu_tanh_mul(x, w, n, y); }
 static void run_gelu_erf_mul(void) { nb_vec_gelu_erf_mul(x, w, n, y); }
 static void run_relu_mul(void) { nb_vec_relu_mul(x, w, n, y); }
+static void run_relu2_mul(void) { nb_vec_relu2_mul(x, w, n, y); }
+static void run_xielu(void)
+{
+    static const float parameters[] = {0.8f, 0.8f, 0.5f, -1e-6f};
+    nb_vec_xielu(x, parameters, n, y);
+}
 static void run_add(void) { nb_vec_add_scaled(x, w, 1, n, y); }
 static void run_scale(void) { nb_vec_scale(x, 0.5f, n, y); }
 static void run_softcap(void) { nb_vec_softcap(x, 30.0f, n, y); }
@@ -43,6 +49,8 @@ typedef struct row {
 static const row rows[] = {{"add", run_add, 3},
                            {"scale", run_scale, 2},
                            {"relu_mul", run_relu_mul, 3},
+                           {"relu2_mul", run_relu2_mul, 3},
+                           {"xielu", run_xielu, 2},
                            {"rmsnorm", run_rmsnorm, 4},
                            {"layernorm", run_layernorm, 6},
                            {"silu_mul", run_silu_mul, 3},

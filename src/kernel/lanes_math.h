@@ -22,6 +22,18 @@ LANES_INLINE lanes lanes_exp(lanes x)
     return lanes_pow2(p, n);
 }
 
+/* e^x - 1 - x: what is left of the series from x^2 / 2 on, to 2e-9 for |x| < 0.5, where the difference would lose its digits */
+LANES_INLINE lanes lanes_expm1_less(lanes x)
+{
+    lanes p = lanes_fma(lanes_set(1.0f / 40320), x, lanes_set(1.0f / 5040));
+    p = lanes_fma(p, x, lanes_set(1.0f / 720));
+    p = lanes_fma(p, x, lanes_set(1.0f / 120));
+    p = lanes_fma(p, x, lanes_set(1.0f / 24));
+    p = lanes_fma(p, x, lanes_set(1.0f / 6));
+    p = lanes_fma(p, x, lanes_set(0.5f));
+    return lanes_select(lanes_less(lanes_abs(x), lanes_set(0.5f)), p * x * x, lanes_exp(x) - 1.0f - x);
+}
+
 /* 2^x for x <= 0 (0 below -126 or so): 9e-8, or 5e-11 when exact. A NaN stays one. */
 LANES_INLINE lanes lanes_exp2(lanes x, int exact)
 {

@@ -14,6 +14,10 @@ void nb_vec_silu_mul(const float *gate, const float *up, size_t n, float *y);
 void nb_vec_gelu_tanh_mul(const float *gate, const float *up, size_t n, float *y);
 void nb_vec_gelu_erf_mul(const float *gate, const float *up, size_t n, float *y);
 void nb_vec_relu_mul(const float *gate, const float *up, size_t n, float *y);
+void nb_vec_relu2_mul(const float *gate, const float *up, size_t n, float *y); /* relu(gate)^2 * up (So et al. 2021) */
+/* xIELU (Huang & Schlag 2024, section 3): p x^2 + b x above 0, else n (e^m - 1 - x) + b x with m = min(x, e); parameters
+ * are p, n, b and e. */
+void nb_vec_xielu(const float *x, const float parameters[4], size_t n, float *y);
 void nb_vec_add_scaled(const float *a, const float *b, float s, size_t n, float *y); /* y = a + s b */
 void nb_vec_scale(const float *x, float s, size_t n, float *y);      /* y = s x */
 void nb_vec_softcap(const float *x, float cap, size_t n, float *y);  /* y = cap tanh(x / cap) */

@@ -107,6 +107,19 @@ VEC_GATED(silu_mul, x *lanes_sigmoid(x))
 VEC_GATED(gelu_tanh_mul, gelu_tanh(x))
 VEC_GATED(gelu_erf_mul, x *lanes_normal_cdf(x))
 VEC_GATED(relu_mul, lanes_max(lanes_set(0.0f), x))
+VEC_GATED(relu2_mul, lanes_max(lanes_set(0.0f), x) *lanes_max(lanes_set(0.0f), x))
+
+static void vec_xielu(const float *x, const float parameters[4], size_t n, float *y)
+{
+    lanes p = lanes_set(parameters[0]), negative = lanes_set(parameters[1]), b = lanes_set(parameters[2]);
+    lanes least = lanes_set(parameters[3]);
+    VEC_EACH(n)
+    {
+        lanes v = load(x + i, count), m = lanes_min(least, v);
+        lanes above = p * v * v, below = negative * (lanes_expm1_less(m) + (m - v));
+        store(y + i, lanes_fma(b, v, lanes_select(lanes_less(lanes_set(0.0f), v), above, below)), count);
+    }
+}
 
 static void vec_add_scaled(const float *a, const float *b, float s, size_t n, float *y)
 {

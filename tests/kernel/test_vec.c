@@ -68,6 +68,7 @@ static double gelu_tanh(double x) /* 0.5 x (1 + tanh u), without the cancellatio
 }
 static double gelu_erf(double x) { return 0.5 * x * erfc(-x * 0.70710678118654752440); }
 static double relu(double x) { return x > 0 ? x : 0; }
+static double relu2(double x) { return x > 0 ? x * x : 0; }
 
 /* units: of the value; tail: further units for each unit of x^2, where the exponent's own rounding shows */
 static void check_gated(const char *name, gated *f, formula *want, double units, double tail)
@@ -143,6 +144,39 @@ static void check_relu_mul(void)
 {
     check_gated("relu", nb_vec_relu_mul, relu, 0, 0);
     check_extremes(nb_vec_relu_mul, 0);
+}
+static void check_relu2_mul(void)
+{
+    const float x[] = {-INFINITY, -1, -0.0f, 0, 3, 1e30f, NAN};
+    float y[7];
+    check_gated("relu2", nb_vec_relu2_mul, relu2, 1, 0);
+    nb_vec_relu2_mul(x, NULL, 7, y);
+    assert_true(y[0] == 0 && y[1] == 0 && y[2] == 0 && y[3] == 0 && y[4] == 9 && isinf(y[5]) && isnan(y[6]));
+}
+
+static void check_xielu(void)
+{
+    static const float parameters[][4] = {{0.8f, 0.8f, 0.5f, -1e-6f}, {1.7f, 0.55f, 0.5f, -0.25f}};
+    static float x[MOST], y[MOST + 1];
+    for (int k = 0; k < 2; k++) {
+        double p = (double)parameters[k][0], n = (double)parameters[k][1], b = (double)parameters[k][2];
+        for (int s = 0; s < N_SIZES; s++) {
+            size_t count = size_of(s);
+            fill(x, count, s % 2 ? 3 : 0.1f); /* near 0 too, where e^x - 1 - x has few digits */
+            y[count] = 12345;
+            nb_vec_xielu(x, parameters[k], count, y);
+            for (size_t i = 0; i < count; i++) {
+                double v = (double)x[i], m = v < (double)parameters[k][3] ? v : (double)parameters[k][3];
+                double bend = v > 0 ? p * v * v : n * (expm1(m) - v);
+                near("xielu", i, y[i], bend + b * v, 4 + 4 * (fabs(bend) + fabs(b * v)) / (fabs(bend + b * v) + 1e-30),
+                     1e-37);
+            }
+            assert_true(y[count] == 12345);
+        }
+    }
+    const float ends[] = {0, INFINITY, NAN};
+    nb_vec_xielu(ends, parameters[0], 3, y);
+    assert_true(fabsf(y[0] + 0.8e-6f) < 1e-12f && y[1] == INFINITY && isnan(y[2]));
 }
 
 static void check_add_scaled(void)
