@@ -125,6 +125,7 @@ void nb_cpu_activate(nb_activation activation, const float *gate, const float *u
         [NB_GELU_TANH] = nb_vec_gelu_tanh_mul,
         [NB_GELU_ERF] = nb_vec_gelu_erf_mul,
         [NB_RELU] = nb_vec_relu_mul,
+        [NB_RELU_SQUARED] = nb_vec_relu2_mul,
     };
     functions[activation](gate, up, n, y);
 }
@@ -132,7 +133,9 @@ void nb_cpu_activate(nb_activation activation, const float *gate, const float *u
 static void run_gated(const part *p)
 {
     const nb_op *op = p->step->op;
-    for (size_t i = 0; i < p->rows; i++)
+    for (size_t i = 0; op->activation == NB_XIELU && i < p->rows; i++)
+        nb_vec_xielu(row(p, op->in, i) + p->begin, op->xielu, p->end - p->begin, row(p, op->out, i) + p->begin);
+    for (size_t i = 0; op->activation != NB_XIELU && i < p->rows; i++)
         nb_cpu_activate(op->activation, row(p, op->in, i) + p->begin,
                         op->in2 < 0 ? NULL : row(p, op->in2, i) + p->begin, p->end - p->begin,
                         row(p, op->out, i) + p->begin);
@@ -175,6 +178,15 @@ static void run_scale(const part *p)
         nb_vec_scale(row(p, op->in, i) + p->begin, op->scale, p->end - p->begin, row(p, op->out, i) + p->begin);
 }
 
+static void run_temperature(const part *p)
+{
+    const nb_op *op = p->step->op;
+    for (size_t i = p->begin; i < p->end; i++) {
+        float length = floorf((float)p->x->token_position[i] / (float)op->group);
+        nb_vec_scale(row(p, op->in, i), 1 + op->scale * logf(1 + length), width(p, op->in), row(p, op->out, i));
+    }
+}
+
 static void run_panels(const part *p)
 {
     const nb_panels *panels = &p->x->weights->program.panels[p->step->panels];
@@ -198,7 +210,7 @@ static run_fn *const run_op[NB_OP_KINDS] = {
     [NB_OP_MATMUL] = run_matmul,       [NB_OP_ROPE] = run_rope,       [NB_OP_KV_STORE] = run_kv_store,
     [NB_OP_ATTENTION] = run_attention, [NB_OP_GATED] = run_gated,     [NB_OP_ADD] = run_add,
     [NB_OP_GATHER] = run_gather,       [NB_OP_SOFTCAP] = run_softcap, [NB_OP_SCALE] = run_scale,
-    [NB_OP_EXPERTS] = run_experts,     [NB_OP_ROW_GATE] = run_row_gate,
+    [NB_OP_EXPERTS] = run_experts,     [NB_OP_ROW_GATE] = run_row_gate, [NB_OP_TEMPERATURE] = run_temperature,
 };
 
 /* ---- a step ---- */

@@ -1,6 +1,8 @@
 /* The transformer's block, written once for all families; what a family adds shows in its tensors and hyperparameters. */
 #include "model/plan.h"
 
+#include <math.h>
+
 typedef struct rows { /* buffers that exist twice: a row a token, and a row a wanted output */
     int x, normed, heads, branch, gate, up, token;
     int router, shared_gate, shared_up, shared, shared_router; /* of layers with experts */
@@ -34,6 +36,20 @@ static void emit_head_norm(transformer *t, int layer, nb_role weight, nb_role bi
                      t->m->weights[nb_model_weight(t->m, layer, weight)].tensor->dims[0]);
 }
 
+static void emit_head_norms(transformer *t, int layer)
+{
+    emit_head_norm(t, layer, NB_ATTN_Q_NORM, NB_ATTN_Q_NORM_BIAS, t->q);
+    emit_head_norm(t, layer, NB_ATTN_K_NORM, NB_ATTN_K_NORM_BIAS, t->k);
+}
+
+static void emit_temperature(transformer *t, int layer)
+{
+    nb_op op = op_of(NB_OP_TEMPERATURE, layer, t->q, -1, t->q);
+    op.scale = t->m->h.temperature;
+    op.group = t->m->h.temperature_length;
+    nb_emit_op(t->p, op);
+}
+
 /* t->all.heads = attention of `in` */
 static void emit_attention(transformer *t, int layer, int in)
 {
@@ -41,12 +57,16 @@ static void emit_attention(transformer *t, int layer, int in)
     nb_emit_matmul(t->p, t->m, layer, NB_ATTN_Q, NB_ATTN_Q_BIAS, in, t->q, false);
     nb_emit_matmul(t->p, t->m, layer, NB_ATTN_K, NB_ATTN_K_BIAS, in, t->k, false);
     nb_emit_matmul(t->p, t->m, layer, NB_ATTN_V, NB_ATTN_V_BIAS, in, t->v, false);
-    emit_head_norm(t, layer, NB_ATTN_Q_NORM, NB_ATTN_Q_NORM_BIAS, t->q);
-    emit_head_norm(t, layer, NB_ATTN_K_NORM, NB_ATTN_K_NORM_BIAS, t->k);
+    if (!t->m->h.rope_first)
+        emit_head_norms(t, layer);
     if (nb_model_layer_rotates(t->m, layer)) {
         nb_emit_rope(t->p, t->m, layer, t->q, head);
         nb_emit_rope(t->p, t->m, layer, t->k, head);
     }
+    if (t->m->h.rope_first)
+        emit_head_norms(t, layer);
+    if (t->m->h.temperature != 0)
+        emit_temperature(t, layer);
     nb_emit_op(t->p, op_of(NB_OP_KV_STORE, layer, t->k, t->v, -1));
     nb_emit_op(t->p, op_of(NB_OP_ATTENTION, layer, t->q, -1, t->all.heads));
 }
@@ -80,10 +100,26 @@ static void emit_residual(transformer *t, int layer, nb_role weight, nb_role bia
     emit_branch(t, layer, post_norm, r);
 }
 
+static double softplus(double x) { return x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)); }
+
+/* the layer's own numbers */
+static void set_xielu(const nb_hparams *h, int layer, float out[4])
+{
+    double p[4];
+    for (int i = 0; i < 4; i++)
+        p[i] = nb_gguf_elem_f64(h->xielu[i], h->xielu[i]->kind == NB_GGUF_ARRAY ? (size_t)layer : 0);
+    out[0] = (float)softplus(p[0]);
+    out[1] = (float)(p[2] + softplus(p[1]));
+    out[2] = (float)p[2];
+    out[3] = (float)p[3];
+}
+
 static void emit_activation(transformer *t, int layer, int in, int in2, int out)
 {
     nb_op activation = op_of(NB_OP_GATED, layer, in, in2, out);
     activation.activation = t->m->h.activation;
+    if (activation.activation == NB_XIELU)
+        set_xielu(&t->m->h, layer, activation.xielu);
     nb_emit_op(t->p, activation);
 }
 

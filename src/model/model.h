@@ -151,8 +151,12 @@ typedef struct nb_tensor_row { /* a row of an architecture's table; columns is t
     NB_PART(NB_FFN_GATE, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF, NB_DIM_GATE_UP, NB_DIM_NONE),                        \
         NB_PART(NB_FFN_UP, "ffn_up.weight", NB_DIM_EMBD, NB_DIM_FF, NB_DIM_GATE_UP, NB_DIM_FF)
 
-/* Rows that most families have: the four matrices of attention, their biases where a file has them, an MLP with a gate, and
+/* Rows that most families have: the embedding and the head, which may be the same; the four matrices of attention, their biases where a file has them, an MLP with a gate, and
  * one without, whose biases a file may have. */
+#define NB_ENDS_ROWS                                                                                                   \
+    NB_TENSOR(NB_TOKEN_EMBD, "token_embd.weight", NB_DIM_EMBD, NB_DIM_VOCAB),                                          \
+        NB_TENSOR(NB_OUTPUT_NORM, "output_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),                                     \
+        NB_OPTIONAL(NB_OUTPUT, "output.weight", NB_DIM_EMBD, NB_DIM_VOCAB)
 #define NB_ATTENTION_ROWS                                                                                              \
     NB_LAYER(NB_ATTN_Q, "attn_q.weight", NB_DIM_EMBD, NB_DIM_Q),                                                       \
         NB_LAYER(NB_ATTN_K, "attn_k.weight", NB_DIM_EMBD, NB_DIM_K),                                                   \
@@ -173,7 +177,7 @@ typedef struct nb_tensor_row { /* a row of an architecture's table; columns is t
         NB_LAYER_OPTIONAL(NB_FFN_UP_BIAS, "ffn_up.bias", NB_DIM_FF, NB_DIM_NONE),                                      \
         NB_LAYER_OPTIONAL(NB_FFN_DOWN_BIAS, "ffn_down.bias", NB_DIM_EMBD, NB_DIM_NONE)
 
-typedef enum nb_activation { NB_SILU, NB_GELU_TANH, NB_GELU_ERF, NB_RELU } nb_activation;
+typedef enum nb_activation { NB_SILU, NB_GELU_TANH, NB_GELU_ERF, NB_RELU, NB_RELU_SQUARED, NB_XIELU } nb_activation;
 
 /* What a router's logits become, as files number it (expert_gating_func): weights of all experts of which the largest are
  * taken, or those of the largest logits alone. */
@@ -192,6 +196,7 @@ typedef struct nb_hparams {
     bool norm_first; /* norms before attention and MLP; else after the sum with what went in */
     bool parallel;   /* attention and MLP both read what the layer is given, and are added to it together */
     nb_activation activation;
+    const nb_gguf_value *xielu[4];           /* XIELU: alpha_p, alpha_n before softplus, beta, eps; one number, or one a layer */
     float embd_scale;                        /* of the embedding; 1 */
     float residual_scale;                    /* of what attention and MLP add; 1 */
     float logit_scale;                       /* of the logits; 1 */
@@ -207,6 +212,9 @@ typedef struct nb_hparams {
     bool rope_window_only; /* global layers do not rotate */
     nb_rope rope;       /* of global layers; dim 0: nothing is rotated */
     nb_rope rope_local; /* of window layers */
+    bool rope_first;    /* queries and keys are normed after they are rotated */
+    float temperature;  /* queries at position p are scaled by 1 + temperature * ln(1 + floor(p / temperature_length)) */
+    size_t temperature_length; /* above 0 when temperature is not */
     int rope_skip;      /* nothing is rotated in layer i when (i + 1) % rope_skip == 0; 0: in all layers it is */
     int experts, experts_used;      /* of a layer, and by a token; 0: none */
     int expert_ff, shared_ff;

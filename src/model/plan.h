@@ -22,6 +22,7 @@ typedef enum nb_op_kind {
     NB_OP_SCALE,     /* out = scale * in */
     NB_OP_EXPERTS,   /* out = sum of weight * down(activation(gate in) * up in) over the experts that in2, the router's
                         logits, chooses for a token, in the order of their numbers */
+    NB_OP_TEMPERATURE, /* out = (1 + scale * ln(1 + floor(position / group))) * in */
     NB_OP_ROW_GATE,  /* out = in * sigmoid(in2), in2 one value a row */
     NB_OP_KINDS
 } nb_op_kind;
@@ -43,10 +44,11 @@ typedef struct nb_op {
     bool local;       /* ROPE: of a window layer */
     bool each;        /* RMSNORM, LAYERNORM: each group has weights of its own */
     nb_activation activation;
+    float xielu[4]; /* its parameters, as nb_vec_xielu has them */
     nb_embed_row row;
     size_t group;
     nb_op_experts experts; /* EXPERTS */
-    float scale; /* EMBED, ADD, SOFTCAP, SCALE; RMSNORM, LAYERNORM: epsilon */
+    float scale; /* EMBED, ADD, SOFTCAP, SCALE, TEMPERATURE; RMSNORM, LAYERNORM: epsilon */
 } nb_op;
 
 typedef struct nb_plan_buffer {
