@@ -332,6 +332,15 @@ static nb_status find_in_directory(const char *path, char **found, nb_error *err
                    path);
 }
 
+bool nb_checkpoint_is_in(const char *directory)
+{
+    char *found;
+    nb_error unread;
+    bool is = find_in_directory(directory, &found, &unread) == NB_OK;
+    free(found);
+    return is;
+}
+
 static nb_status open_path(nb_checkpoint *c, const char *path, nb_error *err)
 {
     struct stat st;

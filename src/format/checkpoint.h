@@ -50,6 +50,7 @@ typedef struct nb_checkpoint nb_checkpoint;
  * Every tensor of an index must be in the shard that it names. */
 nb_status nb_checkpoint_open(const char *path, nb_checkpoint **out, nb_error *err);
 void nb_checkpoint_close(nb_checkpoint *c); /* NULL is fine */
+bool nb_checkpoint_is_in(const char *directory); /* one of these files is there */
 
 size_t nb_checkpoint_count(const nb_checkpoint *c);
 const nb_checkpoint_tensor *nb_checkpoint_at(const nb_checkpoint *c, size_t i);      /* sorted by name */

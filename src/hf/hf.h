@@ -6,7 +6,7 @@
 
 #include "format/source.h"
 
-/* True when path is a directory with a config.json: what nb_hf_open takes. */
+/* True when path is a directory: nb_hf_open says what is missing in one that holds no model. */
 bool nb_hf_is_model(const char *path);
 
 /* load: NULL, or how linears are quantized while they are read; rounds: their floats are rounded to `taken` before that.

@@ -4,21 +4,13 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "format/checkpoint.h"
 #include "hf/hf_adapter_config.h"
 #include "hf/hf_arch.h"
+#include "hf/hf_missing.h"
 
-static bool exists(const char *directory, const char *name)
-{
-    char path[4096];
-    struct stat info;
-    int n = snprintf(path, sizeof path, "%s/%s", directory, name);
-    return n > 0 && (size_t)n < sizeof path && stat(path, &info) == 0;
-}
-
-bool nb_hf_is_adapter(const char *path) { return exists(path, "adapter_config.json"); }
+bool nb_hf_is_adapter(const char *path) { return nb_hf_is_directory(path); }
 
 typedef struct reader {
     const nb_adapter_base *base;
@@ -298,7 +290,7 @@ static nb_status open_weights(reader *r, const char *path, nb_error *err)
     static const char *const names[] = {"adapter_model.safetensors", "adapter_model.bin"};
     char file[4096];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (exists(path, names[i])) {
+        if (nb_hf_holds(path, names[i])) {
             snprintf(file, sizeof file, "%s/%s", path, names[i]);
             return nb_checkpoint_open(file, &r->checkpoint, err);
         }
@@ -307,6 +299,8 @@ static nb_status open_weights(reader *r, const char *path, nb_error *err)
 
 static nb_status read_all(reader *r, const char *path, nb_error *err)
 {
+    if (!nb_hf_holds(path, "adapter_config.json"))
+        return nb_hf_no_adapter(path, err);
     NB_TRY(nb_hf_adapter_config_read(path, &r->config, err));
     NB_TRY(open_weights(r, path, err));
     nb_status status = nb_adapter_new(path, r->base->architecture, &r->adapter, err);

@@ -6,7 +6,7 @@
 
 #include "format/adapter.h"
 
-/* True when path is a directory with an adapter_config.json. */
+/* True when path is a directory: nb_hf_adapter_open says what is missing in one that holds no adapter. */
 bool nb_hf_is_adapter(const char *path);
 
 nb_status nb_hf_adapter_open(const char *path, const nb_adapter_base *base, nb_adapter **out, nb_error *err);

@@ -4,6 +4,7 @@
 
 #include "hf/hf_quant.h"
 #include "hf/hf_rows.h"
+#include "hf/hf_wrapped.h"
 
 /* ---- which tensors ---- */
 
@@ -255,9 +256,15 @@ static bool spell(const nb_hf *h, const char *name, int block, const char *end, 
 
 static const nb_checkpoint_tensor *find(const nb_hf *h, const char *hf, int block, const char *end)
 {
-    char name[256];
+    static const char wrapper[] = "language_model.";
+    char name[256 + sizeof wrapper];
     if (!spell(h, hf, block, end, name))
         return NULL;
+    const nb_checkpoint_tensor *t = nb_checkpoint_find(h->checkpoint, nb_str_of(name));
+    if (t || !h->wrapped || *hf == '~')
+        return t;
+    memmove(name + sizeof wrapper - 1, name, strlen(name) + 1); /* the head */
+    memcpy(name, wrapper, sizeof wrapper - 1);
     return nb_checkpoint_find(h->checkpoint, nb_str_of(name));
 }
 
@@ -348,6 +355,8 @@ static bool is_ignored(const nb_hf *h, nb_str name)
     for (const char *const *p = h->arch->ignored; p && *p; p++)
         if (nb_str_starts(name, nb_str_of(*p)))
             return true;
+    if (h->wrapped && !nb_str_starts(name, nb_str_of(h->prefix)))
+        return true; /* what sees */
     if (nb_str_starts(name, nb_str_of(h->prefix)) && h->prefix[0]) {
         nb_str rest = {name.p + strlen(h->prefix), name.n - strlen(h->prefix)};
         for (const char *const *p = h->arch->ignored; p && *p; p++)
@@ -391,7 +400,7 @@ static nb_status check_left_over(const nb_hf *h, nb_error *err)
 
 static nb_status find_prefix(nb_hf *h, nb_error *err)
 {
-    for (const char *const *p = h->arch->prefixes; *p; p++) {
+    for (const char *const *p = h->wrapped ? nb_hf_wrapped_prefixes : h->arch->prefixes; *p; p++) {
         h->prefix = *p;
         if (find_part(h, h->arch->tensors[0].hf, 0, false))
             return NB_OK;

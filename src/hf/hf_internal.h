@@ -41,6 +41,7 @@ struct nb_hf {
     const nb_node *text; /* text_config, or the root */
     const nb_hf_arch *arch;
     nb_str class_name;
+    bool wrapped; /* the text of a model of more than that: hf_wrapped.h */
     const char *prefix; /* of names that begin with '~' */
     nb_checkpoint *checkpoint;
     nb_checkpoint *modules[NB_HF_MODULES]; /* dense layers of sentence-transformers */

@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/fail_at.h"
-#include "base/file.h"
+#include "hf/hf_missing.h"
 
 enum { CHECKED_MEMBERS = 256 }; /* in larger objects (vocabularies) whoever reads them finds keys given twice */
 
@@ -91,7 +91,7 @@ nb_status nb_tree_open_any(const char *dir, const char *name, size_t limit, bool
         return nb_fail(err, NB_ERR_LIMIT, "%s: the path is too long", dir);
     if (optional && stat(path, &info) != 0)
         return NB_OK;
-    nb_status status = nb_file_read(path, limit, &tree->text, err);
+    nb_status status = nb_hf_read_file(path, limit, &tree->text, err);
     if (status == NB_OK) {
         tree->path = nb_arena_strdup(&tree->arena, nb_str_of(path));
         status = tree->path ? parse(tree, err) : nb_fail_memory(err, path, (size_t)n);

@@ -1,44 +1,51 @@
 /* Opening a directory: configuration, architecture, metadata, tensors. */
 #include "hf/hf.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
+#include "hf/hf_missing.h"
 #include "hf/hf_quant.h"
-#include "hf/hf_rows.h"
+#include "hf/hf_wrapped.h"
 
-bool nb_hf_is_model(const char *path)
+bool nb_hf_is_model(const char *path) { return nb_hf_is_directory(path); }
+
+/* of what config.json itself says, when it does not name the class */
+static nb_status no_class(const nb_hf *h, nb_error *err)
 {
-    char name[4096];
-    struct stat info;
-    int n = snprintf(name, sizeof name, "%s/config.json", path);
-    if (n < 0 || (size_t)n >= sizeof name || stat(path, &info) != 0 || !S_ISDIR(info.st_mode))
-        return false;
-    return stat(name, &info) == 0;
+    const nb_node *type = nb_node_get_kind(h->config.root, "model_type", '"'),
+                  *part = nb_node_get_kind(h->config.root, "_class_name", '"');
+    const nb_hf_arch *arch = NULL;
+    if (part)
+        return nb_tree_bad(&h->config, part, err, NB_ERR_UNSUPPORTED,
+                           "is %.*s, a part of a pipeline of diffusers, which makes pictures or sound; give the "
+                           "directory of a language model",
+                           NB_STR_ARG(part->str));
+    for (size_t i = 0; type && nb_hf_arch_at(i) && !arch; i++)
+        if (nb_str_eqz(type->str, nb_hf_arch_at(i)->model_type))
+            arch = nb_hf_arch_at(i);
+    if (arch)
+        return nb_tree_bad(&h->config, type, err, NB_ERR_FORMAT,
+                           "is %.*s, but there is no \"architectures\" with the name of the model's class; add "
+                           "\"architectures\": [\"%s\"] if that is it",
+                           NB_STR_ARG(type->str), arch->classes[0]);
+    return nb_tree_bad(&h->config, NULL, err, NB_ERR_FORMAT,
+                       "has no \"architectures\" with the name of the model's class; this is no checkpoint of a model");
 }
 
 static nb_status find_arch(nb_hf *h, nb_error *err)
 {
     const nb_node *list = nb_node_get_kind(h->config.root, "architectures", '[');
-    nb_buf known = {0};
     if (!list || !list->list.first || list->list.first->kind != '"')
-        return nb_tree_bad(
-            &h->config, NULL, err, NB_ERR_FORMAT,
-            "has no \"architectures\" with the name of the model's class; this is no checkpoint of a model");
+        return no_class(h, err);
     h->class_name = list->list.first->str;
     h->arch = nb_hf_arch_of_class(h->class_name);
-    if (h->arch)
-        return NB_OK;
-    nb_hf_arch_classes(&known);
-    nb_status status = nb_tree_bad(&h->config, list, err, NB_ERR_UNSUPPORTED, "names %.*s, which is not known; %s are",
-                                   NB_STR_ARG(h->class_name), known.data ? known.data : "");
-    nb_buf_free(&known);
-    return status;
+    return h->arch ? NB_OK : nb_hf_unwrap(h, list, err);
 }
 
 static nb_status read_config(nb_hf *h, nb_error *err)
 {
+    if (!nb_hf_holds(h->dir, "config.json"))
+        return nb_hf_no_config(h->dir, err);
     NB_TRY(nb_tree_open(h->dir, "config.json", NB_HF_CONFIG_BYTES, false, &h->config, err));
     h->text = nb_node_get_kind(h->config.root, "text_config", '{');
     h->text = h->text ? h->text : h->config.root;
@@ -56,6 +63,8 @@ static uint64_t vocabulary(const nb_hf *h)
 static nb_status open_all(nb_hf *h, nb_error *err)
 {
     NB_TRY(read_config(h, err));
+    if (!nb_checkpoint_is_in(h->dir))
+        return nb_hf_no_weights(h->dir, err);
     NB_TRY(nb_checkpoint_open(h->dir, &h->checkpoint, err));
     nb_hf_put_str(h, "general.architecture", nb_str_of(h->arch->gguf));
     NB_TRY(nb_hf_bind(h, err));

@@ -180,7 +180,8 @@ nb_status nb_hf_rope(nb_hf *h, uint64_t dim, double base, nb_error *err)
     NB_TRY(local_base(h, s.params, err));
     NB_TRY(read_scaling(h, &s, err));
     nb_hf_put_f32(h, nb_hf_key(h, "rope.freq_base"), s.base);
-    if (nb_str_eqz(s.type, "default") || nb_str_eqz(s.type, "none"))
+    bool sections = nb_str_eqz(s.type, "mrope") && h->wrapped; /* of height and width, which texts do not have */
+    if (nb_str_eqz(s.type, "default") || nb_str_eqz(s.type, "none") || sections)
         return NB_OK;
     if (nb_str_eqz(s.type, "dynamic") && s.factor >= 1) {
         nb_hf_put_f32(h, nb_hf_key(h, "rope.scaling.dynamic_factor"), s.factor);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "hf/hf_missing.h"
 #include "hf/hf_vocab.h"
 #include "text/pretokenizer.h"
 
@@ -157,7 +158,7 @@ static nb_status read_if(nb_hf_vocab *v, const char *name, bool *found, nb_error
 {
     char path[PATH_MAX];
     *found = exists(v, name, path);
-    return *found ? nb_file_read(path, NB_HF_TOKENIZER_BYTES, &v->model, err) : NB_OK;
+    return *found ? nb_hf_read_file(path, NB_HF_TOKENIZER_BYTES, &v->model, err) : NB_OK;
 }
 
 /* tokenizer.model before tokenizer.json: it is what the other was made from, and has the scores */

@@ -107,9 +107,10 @@ static nb_status open_source(const char *path, const nb_report_params *p, nb_sou
 static nb_status bytes_of(const char *path, uint64_t *bytes, nb_error *err)
 {
     nb_gguf *g;
-    *bytes = nb_hf_is_model(path) ? directory_bytes(path) : 0;
-    if (*bytes)
+    if (nb_hf_is_model(path)) {
+        *bytes = directory_bytes(path);
         return NB_OK;
+    }
     NB_TRY(nb_gguf_open(path, &g, err));
     *bytes = nb_gguf_file_bytes(g);
     nb_gguf_close(g);

@@ -401,7 +401,7 @@ static void test_peft(void **state)
     assert_int_equal(unlink(path), 0);
     refused("no weights", nb_folder, NB_ERR_NOT_FOUND, "adapter_model.safetensors");
     remove_peft(nb_folder);
-    refused("an empty folder", nb_folder, NB_ERR_IO, nb_folder);
+    refused("an empty folder", nb_folder, NB_ERR_NOT_FOUND, "has no adapter_config.json");
 }
 
 /* ---- damage ---- */
