@@ -12,7 +12,8 @@ set_target_properties(nibble_shared PROPERTIES OUTPUT_NAME nibble SOVERSION ${PR
                                                VERSION ${PROJECT_VERSION})
 foreach(lib nibble_static nibble_shared)
   target_include_directories(${lib} PUBLIC include)
-  target_link_libraries(${lib} PUBLIC Threads::Threads m PkgConfig::PCRE2 PkgConfig::UTF8PROC PkgConfig::JANSSON)
+  target_link_libraries(${lib} PUBLIC Threads::Threads m PkgConfig::PCRE2 PkgConfig::UTF8PROC PkgConfig::JANSSON
+                                       PkgConfig::CRYPTO)
 endforeach()
 
 add_executable(nibble $<TARGET_OBJECTS:nb_cli>)
