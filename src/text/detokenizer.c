@@ -74,6 +74,12 @@ nb_status nb_tokenizer_decode(const nb_tokenizer *t, const int32_t *ids, size_t 
     return out->failed ? nb_fail_memory(err, "decoded text", out->len) : NB_OK;
 }
 
+nb_status nb_tokenizer_bytes(const nb_tokenizer *t, int32_t id, nb_buf *out, nb_error *err)
+{
+    bool fresh = false;
+    return add_token(t, id, false, &fresh, out, err);
+}
+
 /* Whether n bytes (fewer than a whole code point) can begin one. */
 static bool may_begin(const unsigned char *s, size_t n)
 {

@@ -77,6 +77,9 @@ nb_status nb_tokenizer_encode(const nb_tokenizer *t, nb_str text, unsigned flags
 nb_status nb_tokenizer_decode(const nb_tokenizer *t, const int32_t *ids, size_t n, bool special, nb_buf *out,
                               nb_error *err);
 
+/* Appends the bytes that id adds to a reply, its leading space included; control tokens add none. */
+nb_status nb_tokenizer_bytes(const nb_tokenizer *t, int32_t id, nb_buf *out, nb_error *err);
+
 /* Streaming: push one id, get the text that is certain. A code point is never cut: bytes that begin one wait for the
  * rest; nb_detok_flush gives what is left (as U+FFFD when it is not whole). {0} plus the fields is a valid start. */
 typedef struct nb_detok {
