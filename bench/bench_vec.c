@@ -28,6 +28,7 @@ static void run_xielu(void)
     static const float parameters[] = {0.8f, 0.8f, 0.5f, -1e-6f};
     nb_vec_xielu(x, parameters, n, y);
 }
+static void run_clamped_mul(void) { nb_vec_clamped_mul(x, w, n, y); }
 static void run_add(void) { nb_vec_add_scaled(x, w, 1, n, y); }
 static void run_scale(void) { nb_vec_scale(x, 0.5f, n, y); }
 static void run_softcap(void) { nb_vec_softcap(x, 30.0f, n, y); }
@@ -56,6 +57,7 @@ static const row rows[] = {{"add", run_add, 3},
                            {"silu_mul", run_silu_mul, 3},
                            {"gelu_tanh_mul", run_gelu_tanh_mul, 3},
                            {"gelu_erf_mul", run_gelu_erf_mul, 3},
+                           {"clamped_mul", run_clamped_mul, 3},
                            {"softcap", run_softcap, 2},
                            {"dot", run_dot, 2},
                            {"max", run_max, 1},

@@ -14,6 +14,7 @@ SHAPES.json (tools/arch_shapes.json) maps a name to
   seed       of the weights; default: made of the name
   steps      lengths: the sequence is also computed through transformers' cache, in calls that end there (generate's way)
   shard_size of the safetensors files
+  quantize   "mxfp4": the experts' matrices in blocks of 32 with a power of two, as gpt-oss has them
 
 Each OUT/NAME gets the checkpoint and
   expected.safetensors  input_ids [S, T], logits [S, T, V] or last_hidden [S, T, H]; logits_steps where `steps` is given
@@ -29,8 +30,8 @@ import sys
 import tempfile
 
 import torch
-from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, Mxfp4Config
 
 TEXT_FILES = ["/usr/share/common-licenses/" + name for name in ("GPL-3", "Apache-2.0", "Artistic")]
 CASES = ["", " ", "Hello world", " Hello  world\n\n", "The licence's terms: 12345.67 (see §4)", "naïve café — 日本語 🦙",
@@ -104,6 +105,10 @@ ZERO_CENTRED = ("gemma", "gemma2", "gemma3_text")
 COLUMNS_FIRST = ("gpt2",)
 
 
+# Experts' matrices of inputs by outputs.
+INPUTS_FIRST = ("gpt_oss",)
+
+
 def randomize(model, seed, dtype):
     generator = torch.Generator().manual_seed(seed)
     kind = model.config.model_type
@@ -113,12 +118,38 @@ def randomize(model, seed, dtype):
         if p.dim() == 1 and low.endswith("weight") and any(n in low for n in ("norm", "ln_", "layernorm", "layer_norm")):
             p.data = (0.0 if kind in ZERO_CENTRED else 1.0) + 0.2 * noise
         elif p.dim() == 1:
+            p.data = (1.0 if low.endswith("sinks") else 0.1) * noise
+        elif low.endswith("gate_up_proj_bias"):  # so that some values are beyond the limit of gpt-oss
+            p.data = 4.0 * noise
+        elif low.endswith("_proj_bias"):
             p.data = 0.1 * noise
         elif "embed" in low or "wte" in low or "wpe" in low or "embd" in low:
             p.data = 0.5 * noise
         else:
-            p.data = (1.5 / (p.shape[0] if kind in COLUMNS_FIRST else p.shape[-1]) ** 0.5) * noise
+            turned = kind in COLUMNS_FIRST or (kind in INPUTS_FIRST and p.dim() == 3)
+            p.data = (1.5 / p.shape[-2 if turned else -1] ** 0.5) * noise
         p.data = p.data.to(dtype).float()
+
+
+def mxfp4_blocks(x):
+    """[..., k] as [..., k / 32, 16] bytes of two values of E2M1, the low one first, and [..., k / 32] exponents."""
+    x = x.float().reshape(*x.shape[:-1], -1, 32)
+    exponent = torch.floor(torch.log2(x.abs().amax(-1).clamp(min=2.0**-100))) - 2
+    scaled = x / torch.exp2(exponent)[..., None]
+    steps = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    code = (scaled.abs()[..., None] - steps).abs().argmin(-1) + 8 * (scaled < 0)
+    return (code[..., ::2] | code[..., 1::2] << 4).to(torch.uint8), (exponent + 127).to(torch.uint8)
+
+
+def quantize_experts(directory):
+    path = os.path.join(directory, "model.safetensors")
+    tensors = {}
+    for name, x in load_file(path).items():
+        if x.dim() == 3 and name.endswith(("gate_up_proj", "down_proj")):
+            tensors[name + "_blocks"], tensors[name + "_scales"] = mxfp4_blocks(x.transpose(1, 2))
+        else:
+            tensors[name] = x
+    save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata={"format": "pt"})
 
 
 def write_checkpoint(directory, spec, name):
@@ -135,8 +166,13 @@ def write_checkpoint(directory, spec, name):
             if f.startswith("model"):
                 shutil.copy(os.path.join(saved, f), directory)
     # what counts is what a reader of the files gets: load them again, compute in float32
+    more = {}
+    if spec.get("quantize") == "mxfp4":
+        quantize_experts(directory)
+        more["quantization_config"] = Mxfp4Config(dequantize=True)
     model, info = auto.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager",
-                                       output_loading_info=True)
+                                       output_loading_info=True, **more)
+    model = model.float()
     assert not info["missing_keys"] and not info["unexpected_keys"], (name, info)
     return model.eval()
 

@@ -82,11 +82,13 @@ FILE_TYPE = {Type.F32: LlamaFileType.ALL_F32, Type.F16: LlamaFileType.MOSTLY_F16
 # ---- the checkpoint ----
 
 
-DTYPES = {"BF16": Type.BF16, "F16": Type.F16, "F32": Type.F32}
+DTYPES = {"BF16": Type.BF16, "F16": Type.F16, "F32": Type.F32, "U8": Type.MXFP4}  # bytes: of MXFP4 only
 
 
 def to_f32(raw, dtype, shape):
     """numpy has no bfloat16"""
+    if dtype == "U8":
+        return np.frombuffer(raw, np.uint8).reshape(shape)
     if dtype == "BF16":
         return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
     return np.frombuffer(raw, {"F16": "<f2", "F32": "<f4"}[dtype]).astype(np.float32).reshape(shape)
@@ -108,7 +110,7 @@ def checkpoint_tensors(folder):
     """tensors by name, and the type that they all have"""
     files = sorted(f for f in os.listdir(folder) if f.startswith("model") and f.endswith(".safetensors"))
     items = [item for f in files for item in read_safetensors(os.path.join(folder, f))]
-    (kind,) = {kind for _, kind, _ in items}
+    (kind,) = {kind for _, kind, _ in items if kind != Type.MXFP4}
     return {name: x for name, _, x in items}, kind
 
 
@@ -139,7 +141,9 @@ def window_layers(config):
     """True for each layer with the window, where not all or none have it."""
     if config.get("layer_types"):
         return [t == "sliding_attention" for t in config["layer_types"]]
-    if config.get("use_sliding_window"):
+    if config.get("use_sliding_window") and config["model_type"] == "qwen2_moe":
+        return [i % 2 == 0 and i < config["max_window_layers"] for i in range(config["num_hidden_layers"])]
+    if config.get("use_sliding_window") and config["model_type"] != "qwen3_moe":  # which has it in all layers
         return [i >= config["max_window_layers"] for i in range(config["num_hidden_layers"])]
     return None
 
@@ -400,6 +404,34 @@ def granite_halves(tensors):
             yield name, x
 
 
+def mxfp4_rows(blocks, scales):
+    """From values i and i + 1 in a byte to values i and i + 16, the exponent in front: bytes of GGUF's rows."""
+    codes = np.stack([blocks & 15, blocks >> 4], -1).reshape(*blocks.shape[:-1], 32)
+    packed = codes[..., :16] | codes[..., 16:] << 4
+    return np.concatenate([scales[..., None], packed], -1).reshape(*blocks.shape[:2], -1)
+
+
+def gpt_oss_experts(tensors):
+    """Gate and up in turn in one tensor of inputs by outputs; in MXFP4 of outputs by inputs."""
+    for name, x in tensors.items():
+        before, experts, end = name.partition(".mlp.experts.")
+        if not experts:
+            yield name + (".weight" if name.endswith(".sinks") else ""), x
+            continue
+        if end.endswith("_scales"):
+            continue
+        if end.endswith("_blocks"):
+            x = mxfp4_rows(x, tensors[name.replace("_blocks", "_scales")])
+        elif not end.endswith("_bias"):
+            x = x.swapaxes(1, 2)
+        kind = ".bias" if end.endswith("_bias") else ".weight"
+        if end.startswith("gate_up"):
+            yield before + experts + "gate_proj" + kind, x[:, ::2]
+            yield before + experts + "up_proj" + kind, x[:, 1::2]
+        else:
+            yield before + experts + "down_proj" + kind, x
+
+
 def stacked_norms(tensors):
     """A norm for each head: one tensor with a row a head."""
     rows = {}
@@ -423,6 +455,8 @@ def converted(config, arch, tensors):
     tensors = dict(stacked_experts(tensors))
     if arch == "granitemoe":
         tensors = dict(granite_halves(tensors))
+    if arch == "gpt-oss":
+        tensors = dict(gpt_oss_experts(tensors))
     names = gguf.get_tensor_name_map(next(a for a, n in gguf.MODEL_ARCH_NAMES.items() if n == arch),
                                      config["num_hidden_layers"])
     dense_names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config["num_hidden_layers"])
@@ -457,7 +491,11 @@ def converted(config, arch, tensors):
 
 
 def add_tensor(w, name, x, kind):
-    kind = kind if x.ndim > 1 and not name.endswith(("_norm.weight", "_gate_inp.weight", "_gate_inp_shexp.weight")) else Type.F32
+    if x.dtype == np.uint8:
+        w.add_tensor(name, np.ascontiguousarray(x), raw_dtype=Type.MXFP4)
+        return
+    float32 = ("_norm.weight", "_gate_inp.weight", "_gate_inp_shexp.weight", ".bias")
+    kind = kind if x.ndim > 1 and not name.endswith(float32) else Type.F32
     w.add_tensor(name, quants.quantize(np.ascontiguousarray(x), kind), raw_dtype=kind)
 
 
@@ -496,6 +534,10 @@ def in_common_words(config):
         more["num_key_value_heads"] = config["num_attention_heads"]
         if "rotary_pct" in config:
             more |= {"partial_rotary_factor": config["rotary_pct"], "rope_theta": float(config["rotary_emb_base"])}
+    if kind == "gpt_oss":
+        more["moe_intermediate_size"] = config["intermediate_size"]
+        more.setdefault("layer_types", ["full_attention" if i % 2 else "sliding_attention"
+                                        for i in range(config["num_hidden_layers"])])
     if "norm_epsilon" in config:
         more["layer_norm_eps"] = config["norm_epsilon"]
     return more

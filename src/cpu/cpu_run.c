@@ -113,6 +113,7 @@ static void run_attention(const part *p)
     const nb_op *op = p->step->op;
     nb_context *x = p->x;
     nb_attention_spec spec = nb_model_attention(x->weights->model, op->layer);
+    spec.sinks = vector(p, op->weight);
     nb_attention_span *spans = x->attention + (size_t)op->layer * x->params.max_spans;
     nb_attention_run(&spec, &x->kv, spans, x->batch->n_spans, x->weights->params.exact, x->attention_scratch,
                      x->weights->team, p->member, p->members);
@@ -126,6 +127,7 @@ void nb_cpu_activate(nb_activation activation, const float *gate, const float *u
         [NB_GELU_ERF] = nb_vec_gelu_erf_mul,
         [NB_RELU] = nb_vec_relu_mul,
         [NB_RELU_SQUARED] = nb_vec_relu2_mul,
+        [NB_CLAMPED_SWIGLU] = nb_vec_clamped_mul,
     };
     functions[activation](gate, up, n, y);
 }

@@ -98,8 +98,7 @@ void nb_hf_put_qwen_moe(nb_hf_exporter *x, nb_json *j)
 {
     bool qwen3 = strcmp(x->arch->gguf, "qwen3moe") == 0;
     nb_json_put_z(j, "hidden_act", "silu");
-    nb_json_key(j, "use_sliding_window");
-    nb_json_bool(j, false);
+    nb_hf_put_late_windows(x, j);
     nb_json_put_uint(j, "decoder_sparse_step", 1);
     nb_json_key(j, "mlp_only_layers");
     nb_json_open(j, '[');

@@ -20,10 +20,15 @@ typedef enum nb_hf_change {
     NB_HF_TRANSPOSE, /* a matrix whose columns are the outputs (transformers' Conv1D); vectors stay */
     NB_HF_GROUPED,   /* queries, keys and values in one: each key head's queries, then it, then its values; in GGUF all
                         queries, then all keys, then all values */
-    /* one tensor for all experts: from one for each ("%e" in the name), or one of all. Gate and up may be in one: then */
+    /* one tensor for all experts: from one for each ("%e" in the name), or one of all. Gate and up may be in one: then
+     * (with NB_HF_BIAS_OPTIONAL also "NAME_bias", made the same way) */
     NB_HF_EXPERTS,      /* all rows of an expert */
     NB_HF_EXPERTS_GATE, /* the first half */
     NB_HF_EXPERTS_UP,   /* the second */
+    /* from one of all, in which a matrix has inputs by outputs unless it is quantized: */
+    NB_HF_EXPERTS_TURNED, /* all rows of an expert */
+    NB_HF_EXPERTS_EVEN,   /* the first, third, ... */
+    NB_HF_EXPERTS_ODD,    /* the others */
     NB_HF_HEADS         /* from a vector for each head ("%e" in the name) a tensor with a row for each; float32 */
 } nb_hf_change;
 

@@ -161,7 +161,7 @@ static nb_status find_linear(nb_hf *h, const char *gguf, nb_hf_made *made, nb_er
     return NB_OK;
 }
 
-static nb_hf_form form_of(const nb_hf_params *p)
+nb_hf_form nb_hf_form_of(const nb_hf_params *p)
 {
     return p->packed ? NB_HF_PACKED : p->stored ? NB_HF_STORED : NB_HF_FLOATS;
 }
@@ -176,7 +176,7 @@ static nb_status add_tensor(nb_hf *h, nb_str name, const nb_checkpoint_tensor *t
         return nb_fail_memory(err, "tensors", name.n);
     NB_TRY(find_linear(h, out.name.p, &made, err));
     if (made.linear)
-        out.type = nb_hf_linear_type(made.linear, form_of(&h->params));
+        out.type = nb_hf_linear_type(made.linear, nb_hf_form_of(&h->params));
     if (!out.type)
         return nb_fail(
             err, NB_ERR_UNSUPPORTED,
@@ -274,7 +274,8 @@ static const nb_checkpoint_tensor *find_part(const nb_hf *h, const char *hf, int
     const nb_checkpoint_tensor *t = find(h, hf, block, bias ? ".bias" : ".weight");
     for (const char *const *e = h->quant && !bias ? h->quant->ends : NULL; e && *e && !t; e++)
         t = find(h, hf, block, *e);
-    return t ? t : find(h, hf, block, bias ? ".beta" : ".gamma");
+    t = t ? t : find(h, hf, block, bias ? ".beta" : ".gamma");
+    return t || bias ? t : find(h, hf, block, ""); /* a parameter without a layer of its own */
 }
 
 static nb_status absent(const nb_hf *h, const nb_hf_tensor_row *row, int block, bool bias, nb_error *err)

@@ -10,9 +10,11 @@
 
 enum { NB_HF_CONFIG_BYTES = 16 << 20, NB_HF_TOKENIZER_BYTES = 512 << 20, NB_HF_MODULES = 8 };
 
-typedef struct nb_hf_stack { /* the matrices of a layer's experts, or the norms of its heads */
+typedef struct nb_hf_stack { /* the matrices or biases of a layer's experts, or the norms of its heads */
     const nb_checkpoint_tensor *const *each; /* [experts]; NULL: all are in one tensor, */
-    uint64_t source_rows, first;             /* so many rows of it an expert's, and where those that are wanted begin */
+    nb_checkpoint_tensor view;               /* of whose floats these are [experts, rows, columns], */
+    const nb_hf_linear *const *linear;       /* or this is the one of `each`, or of all: quantized; NULL: floats */
+    uint64_t source_rows, first, step;       /* of all: row r of expert e is row e * source_rows + first + r * step */
     uint64_t experts, rows, columns;
 } nb_hf_stack;
 
@@ -91,11 +93,13 @@ nb_status nb_hf_load_find(nb_hf *h, const char *gguf, const nb_checkpoint_tensor
 /* Experts: hf_experts.c. */
 nb_status nb_hf_is_sparse(const nb_hf *h, int block, bool *is, nb_error *err); /* the layer has some */
 nb_status nb_hf_bind_experts(nb_hf *h, const nb_hf_tensor_row *row, int block, nb_error *err);
-void nb_hf_read_stack(const nb_source_tensor *out, const nb_hf_made *made, uint64_t row, uint64_t count, char *dst);
+nb_status nb_hf_read_stack(const nb_source_tensor *out, const nb_hf_made *made, uint64_t row, uint64_t count, char *dst,
+                           nb_error *err);
 void nb_hf_forget_stack(const nb_hf *h, const nb_hf_made *made, uint64_t row, uint64_t count);
 /* Values [first, first + count) of a tensor in out's type. */
 void nb_hf_read_values(const nb_source_tensor *out, const nb_checkpoint_tensor *t, uint64_t first, uint64_t count,
                        void *dst);
+nb_hf_form nb_hf_form_of(const nb_hf_params *params); /* of quantized weights */
 const nb_type_info *nb_hf_type_of(nb_dtype dtype); /* that holds its numbers; NULL: they are no floats */
 nb_status nb_hf_add(nb_hf *h, const nb_source_tensor *tensor, const nb_hf_made *made, nb_error *err);
 

@@ -29,21 +29,6 @@ static const nb_hf_key_row keys[] = {
     {0},
 };
 
-/* the window of the layers from max_window_layers on, where a model uses one */
-nb_status nb_hf_check_window(const nb_hf *h, nb_error *err)
-{
-    uint64_t first = 28, blocks = 0, window = 4096, context = 32768;
-    NB_TRY(nb_hf_config_u64(h, "max_window_layers", 0, UINT32_MAX, &first, err));
-    NB_TRY(nb_hf_config_u64(h, NB_HF_BLOCKS, 1, UINT32_MAX, &blocks, err));
-    NB_TRY(nb_hf_config_u64(h, "sliding_window", 0, UINT32_MAX, &window, err));
-    NB_TRY(nb_hf_config_u64(h, "max_position_embeddings", 0, UINT32_MAX, &context, err));
-    if (!nb_hf_config_flag(h, "use_sliding_window", false) || first >= blocks || window >= context)
-        return NB_OK;
-    return nb_tree_bad(
-        &h->config, nb_hf_config(h, "use_sliding_window"), err, NB_ERR_UNSUPPORTED,
-        "is true: windows in some layers of a Qwen model are not supported; with false it runs without");
-}
-
 static nb_status configure(nb_hf *h, nb_error *err)
 {
     uint64_t dim = 0;

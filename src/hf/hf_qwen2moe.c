@@ -42,7 +42,7 @@ nb_status nb_hf_configure_qwen_moe(nb_hf *h, nb_error *err)
 {
     uint64_t dim = 0;
     NB_TRY(nb_hf_expect(h, "hidden_act", "silu|swish", err));
-    NB_TRY(nb_hf_check_window(h, err));
+    NB_TRY(nb_hf_moe_windows(h, err));
     NB_TRY(nb_hf_head_dim(h, &dim, err));
     return nb_hf_rope(h, dim, 10000, err);
 }

@@ -13,6 +13,9 @@ static uint64_t origin(const nb_hf_made *made, uint64_t r)
     case NB_HF_EXPERTS: /* nb_hf_read_stack */
     case NB_HF_EXPERTS_GATE:
     case NB_HF_EXPERTS_UP:
+    case NB_HF_EXPERTS_TURNED:
+    case NB_HF_EXPERTS_EVEN:
+    case NB_HF_EXPERTS_ODD:
     case NB_HF_HEADS:
     case NB_HF_AS_IS:
     case NB_HF_TRANSPOSE:
@@ -93,9 +96,9 @@ static nb_status read_rows(const nb_source *s, size_t i, uint64_t row, uint64_t 
     size_t size = out->type->block_bytes, columns = out->dims[0];
     if (made->linear)
         return read_linear(out, made, row, count, dst, err);
-    if (made->stack) {
-        nb_hf_read_stack(out, made, row, count, dst);
-    } else if (out->data) {
+    if (made->stack)
+        return nb_hf_read_stack(out, made, row, count, dst, err);
+    if (out->data) {
         memcpy(dst, (const char *)out->data + row * columns * size, count * columns * size);
     } else if (made->change == NB_HF_AS_IS || made->change == NB_HF_ADD_1) {
         read_values(out, made, row * columns, count * columns, dst);

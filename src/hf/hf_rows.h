@@ -26,9 +26,6 @@ nb_status nb_hf_head_dim(const nb_hf *h, uint64_t *dim, nb_error *err);
 /* nb_hf_rope for models that turn a part of each head: `names` of the part, and what transformers takes without. */
 nb_status nb_hf_partial_rope(nb_hf *h, const char *names, double otherwise, nb_error *err);
 
-/* Qwen's window of the layers from max_window_layers on is refused. */
-nb_status nb_hf_check_window(const nb_hf *h, nb_error *err);
-
 /* An MLP with a gate, and the same of each expert: names behind the layer's. */
 #define NB_HF_EXPERT_ROWS(ROUTER, EACH, GATE, UP, DOWN)                                                                \
     {"blk.%d.ffn_gate_inp", ROUTER, NB_HF_AS_IS, NB_HF_SPARSE | NB_HF_ALL_F32},                                        \
@@ -41,6 +38,9 @@ nb_status nb_hf_check_window(const nb_hf *h, nb_error *err);
 nb_status nb_hf_window_layers(nb_hf *h, uint64_t usual, nb_error *err);
 /* The same for models with use_sliding_window: sliding_window too, in the layers from max_window_layers on. */
 nb_status nb_hf_late_windows(nb_hf *h, nb_error *err);
+/* And for those with experts, as transformers has it: Qwen 2's in every second layer before max_window_layers, unless
+ * layer_types is there; Qwen 3's in all. */
+nb_status nb_hf_moe_windows(nb_hf *h, nb_error *err);
 /* layer_types of what these wrote; usual 0: all layers have the window. */
 void nb_hf_put_layer_types(const struct nb_hf_exporter *x, struct nb_json *j, uint64_t usual);
 void nb_hf_put_late_windows(const struct nb_hf_exporter *x, struct nb_json *j);

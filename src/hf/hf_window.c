@@ -96,16 +96,27 @@ nb_status nb_hf_window_layers(nb_hf *h, uint64_t usual, nb_error *err)
     return status;
 }
 
-static nb_status fill_late(nb_hf *h, windows *w, nb_error *err)
+/* which layers have the window where layer_types does not say */
+typedef bool rule_fn(uint64_t layer, uint64_t most);
+
+static bool from_most_on(uint64_t layer, uint64_t most) { return layer >= most; }
+static bool second_before(uint64_t layer, uint64_t most) { return layer % 2 == 0 && layer < most; }
+static bool all_layers(uint64_t layer, uint64_t most)
 {
-    const nb_node *types = nb_hf_config(h, "layer_types");
-    uint64_t first = 28, window = 4096;
-    NB_TRY(nb_hf_config_u64(h, "max_window_layers", 0, UINT32_MAX, &first, err));
+    (void)layer, (void)most;
+    return true;
+}
+
+static nb_status fill_by(nb_hf *h, rule_fn *rule, windows *w, nb_error *err)
+{
+    const nb_node *types = rule == all_layers ? NULL : nb_hf_config(h, "layer_types");
+    uint64_t most = 28, window = 4096;
+    NB_TRY(nb_hf_config_u64(h, "max_window_layers", 0, UINT32_MAX, &most, err));
     NB_TRY(nb_hf_config_u64(h, "sliding_window", 1, INT32_MAX, &window, err));
     if (types && types->kind == '[')
         NB_TRY(read_types(h, types, w, err));
-    for (uint64_t i = first; (!types || types->kind != '[') && i < w->layers; i++)
-        set(w, i, true);
+    for (uint64_t i = 0; (!types || types->kind != '[') && i < w->layers; i++)
+        set(w, i, rule(i, most));
     if (w->count == 0)
         return NB_OK;
     nb_hf_put_u32(h, nb_hf_key(h, "attention.sliding_window"), (uint32_t)window);
@@ -113,15 +124,23 @@ static nb_status fill_late(nb_hf *h, windows *w, nb_error *err)
     return NB_OK;
 }
 
-nb_status nb_hf_late_windows(nb_hf *h, nb_error *err)
+static nb_status used_windows(nb_hf *h, rule_fn *rule, nb_error *err)
 {
     windows *w;
     if (!nb_hf_config_flag(h, "use_sliding_window", false) || nb_hf_config_is_null(h, "sliding_window"))
         return NB_OK;
     NB_TRY(new_windows(h, &w, err));
-    nb_status status = fill_late(h, w, err);
+    nb_status status = fill_by(h, rule, w, err);
     free(w);
     return status;
+}
+
+nb_status nb_hf_late_windows(nb_hf *h, nb_error *err) { return used_windows(h, from_most_on, err); }
+
+nb_status nb_hf_moe_windows(nb_hf *h, nb_error *err)
+{
+    bool third = strcmp(h->arch->gguf, "qwen3moe") == 0;
+    return used_windows(h, third ? all_layers : second_before, err);
 }
 
 /* ---- and back ---- */

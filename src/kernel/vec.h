@@ -18,6 +18,8 @@ void nb_vec_relu2_mul(const float *gate, const float *up, size_t n, float *y); /
 /* xIELU (Huang & Schlag 2024, section 3): p x^2 + b x above 0, else n (e^m - 1 - x) + b x with m = min(x, e); parameters
  * are p, n, b and e. */
 void nb_vec_xielu(const float *x, const float parameters[4], size_t n, float *y);
+/* y = (up + 1) gate sigmoid(1.702 gate), gate at most 7, up between -7 and 7 (gpt-oss). up NULL: zeros. */
+void nb_vec_clamped_mul(const float *gate, const float *up, size_t n, float *y);
 void nb_vec_add_scaled(const float *a, const float *b, float s, size_t n, float *y); /* y = a + s b */
 void nb_vec_scale(const float *x, float s, size_t n, float *y);      /* y = s x */
 void nb_vec_softcap(const float *x, float cap, size_t n, float *y);  /* y = cap tanh(x / cap) */

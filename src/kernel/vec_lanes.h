@@ -121,6 +121,19 @@ static void vec_xielu(const float *x, const float parameters[4], size_t n, float
     }
 }
 
+/* not-a-number passes: it is the second operand */
+static void vec_clamped_mul(const float *gate, const float *up, size_t n, float *y)
+{
+    lanes most = lanes_set(7.0f), least = lanes_set(-7.0f);
+    VEC_EACH(n)
+    {
+        lanes x = lanes_min(most, load(gate + i, count)), u = lanes_set(0.0f);
+        if (up)
+            u = lanes_min(most, lanes_max(least, load(up + i, count)));
+        store(y + i, (u + 1.0f) * (x * lanes_sigmoid(x * 1.702f)), count);
+    }
+}
+
 static void vec_add_scaled(const float *a, const float *b, float s, size_t n, float *y)
 {
     VEC_EACH(n) store(y + i, lanes_fma(load(b + i, count), lanes_set(s), load(a + i, count)), count);

@@ -20,11 +20,10 @@ static const nb_tensor_row tensors[] = {
 
 static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
 {
-    (void)g, (void)err;
     if (h->experts && h->expert_ff == 0)
         h->expert_ff = h->ff / h->experts_used;
     h->rope.neox = true;
-    return NB_OK;
+    return nb_arch_get_window_pattern(g, 0, h, err);
 }
 
 static void build(const nb_model_def *m, nb_plan *p) { nb_build_transformer(m, p, (nb_block_flags){0}); }

@@ -68,7 +68,9 @@ static void emit_attention(transformer *t, int layer, int in)
     if (t->m->h.temperature != 0)
         emit_temperature(t, layer);
     nb_emit_op(t->p, op_of(NB_OP_KV_STORE, layer, t->k, t->v, -1));
-    nb_emit_op(t->p, op_of(NB_OP_ATTENTION, layer, t->q, -1, t->all.heads));
+    nb_op attention = op_of(NB_OP_ATTENTION, layer, t->q, -1, t->all.heads);
+    attention.weight = nb_model_weight(t->m, layer, NB_ATTN_SINKS);
+    nb_emit_op(t->p, attention);
 }
 
 /* x += scale * branch */

@@ -65,6 +65,7 @@ typedef enum nb_role {
     NB_ATTN_Q_NORM_BIAS,
     NB_ATTN_K_NORM_BIAS,
     NB_ATTN_POST_NORM,
+    NB_ATTN_SINKS, /* a logit for each head that joins the softmax without a value */
     NB_FFN_NORM,
     NB_FFN_NORM_BIAS,
     NB_FFN_GATE,
@@ -126,6 +127,13 @@ typedef struct nb_tensor_row { /* a row of an architecture's table; columns is t
         NB_SPARSE(NB_FFN_GATE_EXPERTS, "ffn_gate_exps.weight", NB_DIM_EMBD, NB_DIM_EXPERT_FF, NB_TENSOR_STACK),        \
         NB_SPARSE(NB_FFN_UP_EXPERTS, "ffn_up_exps.weight", NB_DIM_EMBD, NB_DIM_EXPERT_FF, NB_TENSOR_STACK),            \
         NB_SPARSE(NB_FFN_DOWN_EXPERTS, "ffn_down_exps.weight", NB_DIM_EXPERT_FF, NB_DIM_EMBD, NB_TENSOR_STACK)
+/* Biases of the router and of the experts' matrices, one for each expert. */
+#define NB_EXPERT_BIASES                                                                                               \
+    NB_LAYER_OPTIONAL(NB_FFN_ROUTER_BIAS, "ffn_gate_inp.bias", NB_DIM_EXPERTS, NB_DIM_NONE),                           \
+        NB_SPARSE(NB_FFN_GATE_EXPERTS_BIAS, "ffn_gate_exps.bias", NB_DIM_EXPERT_FF, NB_DIM_NONE, NB_BIAS_STACK),       \
+        NB_SPARSE(NB_FFN_UP_EXPERTS_BIAS, "ffn_up_exps.bias", NB_DIM_EXPERT_FF, NB_DIM_NONE, NB_BIAS_STACK),           \
+        NB_SPARSE(NB_FFN_DOWN_EXPERTS_BIAS, "ffn_down_exps.bias", NB_DIM_EMBD, NB_DIM_NONE, NB_BIAS_STACK)
+#define NB_BIAS_STACK (NB_TENSOR_STACK | NB_TENSOR_OPTIONAL)
 #define NB_SHARED_EXPERT(more)                                                                                         \
     NB_SPARSE(NB_FFN_GATE_SHARED, "ffn_gate_shexp.weight", NB_DIM_EMBD, NB_DIM_SHARED_FF, more),                       \
         NB_SPARSE(NB_FFN_UP_SHARED, "ffn_up_shexp.weight", NB_DIM_EMBD, NB_DIM_SHARED_FF, more),                       \
@@ -177,7 +185,15 @@ typedef struct nb_tensor_row { /* a row of an architecture's table; columns is t
         NB_LAYER_OPTIONAL(NB_FFN_UP_BIAS, "ffn_up.bias", NB_DIM_FF, NB_DIM_NONE),                                      \
         NB_LAYER_OPTIONAL(NB_FFN_DOWN_BIAS, "ffn_down.bias", NB_DIM_EMBD, NB_DIM_NONE)
 
-typedef enum nb_activation { NB_SILU, NB_GELU_TANH, NB_GELU_ERF, NB_RELU, NB_RELU_SQUARED, NB_XIELU } nb_activation;
+typedef enum nb_activation {
+    NB_SILU,
+    NB_GELU_TANH,
+    NB_GELU_ERF,
+    NB_RELU,
+    NB_RELU_SQUARED,
+    NB_XIELU,
+    NB_CLAMPED_SWIGLU
+} nb_activation;
 
 /* What a router's logits become, as files number it (expert_gating_func): weights of all experts of which the largest are
  * taken, or those of the largest logits alone. */

@@ -14,7 +14,7 @@ typedef enum nb_op_kind {
     NB_OP_MATMUL,    /* out (+)= in weight^T + bias */
     NB_OP_ROPE,      /* rotates in = out in place, heads of `group` values; local: the local frequencies */
     NB_OP_KV_STORE,  /* in (keys) and in2 (values) into the layer's cache */
-    NB_OP_ATTENTION, /* out = attention of in (queries) over the layer's cache */
+    NB_OP_ATTENTION, /* out = attention of in (queries) over the layer's cache; weight: its sinks */
     NB_OP_GATED,     /* out = activation(in) * in2; in2 -1: activation(in) */
     NB_OP_ADD,       /* out = in + scale * in2 */
     NB_OP_GATHER,    /* out = the rows of in whose outputs are wanted */

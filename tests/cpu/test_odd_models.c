@@ -287,9 +287,9 @@ static void damage_tensor(nb_gguf_tensor *t, damage d)
         return;
     } else {
         t->type = nb_type_by_name(nb_str_of(types[d]));
-        if (!nb_type_row_bytes(t->type, t->dims[0], &row)) /* no file can hold it */
-            t->type = nb_type_by_name(NB_STR("I32"));
     }
+    if (!nb_type_row_bytes(t->type, t->dims[0], &row)) /* no file can hold it */
+        t->type = nb_type_by_name(NB_STR("I32"));
     assert_true(nb_type_row_bytes(t->type, t->dims[0], &row));
     t->bytes = row * (size_t)(t->dims[1] * t->dims[2] * t->dims[3]);
     assert_true(t->bytes <= sizeof data);

@@ -179,6 +179,38 @@ static void check_xielu(void)
     assert_true(fabsf(y[0] + 0.8e-6f) < 1e-12f && y[1] == INFINITY && isnan(y[2]));
 }
 
+static double clamped(double x)
+{
+    double g = x < 7 ? x : 7;
+    return g / (1 + exp(-1.702 * g));
+}
+
+static void check_clamped_mul(void)
+{
+    static float x[MOST], up[MOST], y[MOST + 1];
+    const float odd[] = {0.0f, -0.0f, 1e30f, INFINITY, -1e30f, 9.0f, NAN};
+    for (int s = 0; s < N_SIZES; s++) {
+        size_t n = size_of(s);
+        fill(x, n, 6);
+        fill(up, n, 6);
+        y[n] = 12345;
+        nb_vec_clamped_mul(x, up, n, y);
+        for (size_t i = 0; i < n; i++) {
+            double u = fmax(-7, fmin(7, (double)up[i]));
+            near("clamped", i, y[i], clamped((double)x[i]) * (double)((float)u + 1), 9 + 4 * fabs((double)x[i]),
+                 1e-37); /* the product with 1.702 is rounded before the exponent */
+        }
+        nb_vec_clamped_mul(x, NULL, n, y);
+        for (size_t i = 0; i < n; i++)
+            near("clamped", i, y[i], clamped((double)x[i]), 8 + 4 * fabs((double)x[i]), 1e-37);
+        assert_true(y[n] == 12345);
+    }
+    nb_vec_clamped_mul(odd, odd, 7, y);
+    assert_true(y[0] == 0 && y[1] == 0 && isnan(y[6]));
+    for (int i = 2; i < 6; i++)
+        near("clamped", (size_t)i, y[i], odd[i] > 0 ? clamped(7) * 8 : 0, 9, 1e-30);
+}
+
 static void check_add_scaled(void)
 {
     static float a[MOST], b[MOST], y[MOST + 1];
