@@ -16,7 +16,8 @@ static bool valid_part(enum part part, nb_str s)
         return false;
     for (size_t i = 1; i < s.n; i++) {
         char c = s.p[i];
-        bool good = alphanumeric(c) || c == '_' || c == '-' || (c == '.' && part != SPACE) || (c == ':' && part == HOST);
+        bool good = alphanumeric(c) || c == '_' || c == '-' || (c == '.' && part != SPACE) ||
+                    (c == ':' && part == HOST);
         if (!good)
             return false;
     }
@@ -26,13 +27,13 @@ static bool valid_part(enum part part, nb_str s)
 static nb_status take(enum part part, nb_str s, nb_str whole, char *to, nb_error *err)
 {
     if (!valid_part(part, s))
-        return nb_fail(err, NB_ERR_ARGUMENT,
-                       "invalid model name '%.*s': the %s '%.*s' %s; write [host/][namespace/]model[:tag]",
-                       NB_STR_ARG(whole), part_names[part], NB_STR_ARG(s),
-                       s.n == 0                                                                ? "is empty"
-                       : s.n > (part == HOST ? (size_t)NB_NAME_HOST_MAX : NB_NAME_PART_MAX)    ? "is too long"
-                       : part == SPACE ? "may hold letters, digits, '_' and '-', the first no '-'"
-                                       : "may hold letters, digits, '_', '-' and '.', the first a letter, digit or '_'");
+        return nb_fail(
+            err, NB_ERR_ARGUMENT, "invalid model name '%.*s': the %s '%.*s' %s; write [host/][namespace/]model[:tag]",
+            NB_STR_ARG(whole), part_names[part], NB_STR_ARG(s),
+            s.n == 0                                                             ? "is empty"
+            : s.n > (part == HOST ? (size_t)NB_NAME_HOST_MAX : NB_NAME_PART_MAX) ? "is too long"
+            : part == SPACE ? "may hold letters, digits, '_' and '-', the first no '-'"
+                            : "may hold letters, digits, '_', '-' and '.', the first a letter, digit or '_'");
     memcpy(to, s.p, s.n);
     to[s.n] = 0;
     return NB_OK;
@@ -56,8 +57,8 @@ static nb_status take_scheme(nb_str *s, nb_name *out, nb_error *err)
     size_t skip = out->plain ? 7 : nb_str_starts(*s, NB_STR("https://")) ? 8 : 0;
     for (size_t i = 0; skip == 0 && i + 3 <= s->n; i++)
         if (memcmp(s->p + i, "://", 3) == 0)
-            return nb_fail(err, NB_ERR_ARGUMENT, "invalid model name '%.*s': it begins with neither http:// nor https://",
-                           NB_STR_ARG(*s));
+            return nb_fail(err, NB_ERR_ARGUMENT,
+                           "invalid model name '%.*s': it begins with neither http:// nor https://", NB_STR_ARG(*s));
     s->p += skip;
     s->n -= skip;
     return NB_OK;
@@ -137,7 +138,8 @@ static bool hex_digit(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c 
 
 static nb_status blob_path(const char *root, nb_str digest, nb_buf *path, nb_error *err)
 {
-    bool good = digest.n == 7 + 64 && (nb_str_starts(digest, NB_STR("sha256:")) || nb_str_starts(digest, NB_STR("sha256-")));
+    bool good = digest.n == 7 + 64 &&
+                (nb_str_starts(digest, NB_STR("sha256:")) || nb_str_starts(digest, NB_STR("sha256-")));
     for (size_t i = 7; good && i < digest.n; i++)
         good = hex_digit(digest.p[i]);
     if (!good)

@@ -17,7 +17,8 @@ enum {
 };
 
 typedef struct nb_name {
-    char host[NB_NAME_HOST_MAX + 1], space[NB_NAME_PART_MAX + 1], model[NB_NAME_PART_MAX + 1], tag[NB_NAME_PART_MAX + 1];
+    char host[NB_NAME_HOST_MAX + 1], space[NB_NAME_PART_MAX + 1], model[NB_NAME_PART_MAX + 1],
+        tag[NB_NAME_PART_MAX + 1];
     bool plain; /* "http://" stood before it: a registry without TLS */
 } nb_name;
 
