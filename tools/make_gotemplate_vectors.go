@@ -612,14 +612,15 @@ func languageCase(text string, data any) []any {
 }
 
 func language(folder string) {
-	blocks := strings.Split(string(read(filepath.Join(folder, "gotemplate_cases.txt"))), "\n====\n")
+	text := strings.TrimSuffix(string(read(filepath.Join(folder, "gotemplate_cases.txt"))), "\n")
+	blocks := strings.Split(text, "\n====\n")
 	var data any
 	check(json.Unmarshal([]byte(blocks[0]), &data))
 	cases := [][]any{}
 	for _, text := range blocks[1:] {
 		cases = append(cases, languageCase(text, data))
 	}
-	write(filepath.Join(folder, "gotemplate_language.json"), map[string]any{"data": data, "cases": cases})
+	write(filepath.Join(folder, "gotemplate_language.json"), map[string]any{"data": blocks[0], "cases": cases})
 }
 
 // "LENGTH DIGEST", FNV-1a of 64 bits

@@ -429,7 +429,9 @@ static void print_value(printer *p, nb_go_value v, uint32_t verb, int depth)
 {
     if (!nb_go_enter(p->g))
         return;
-    if (verb == 'T' && depth == 0 && nb_go_unwrap(v).type)
+    if (verb == 'w') /* is for errors; there are none */
+        bad_verb(p, nb_go_unwrap(v), verb);
+    else if (verb == 'T' && depth == 0 && nb_go_unwrap(v).type)
         put_padded(p, truncated(p, nb_str_of(v.type->name)));
     else if (!print_by_method(p, v, verb))
         switch (nb_go_kind_of(v)) {
@@ -600,10 +602,8 @@ static void print_verb(printer *p, format *f)
         print_bad(p, verb, "(BADINDEX)");
     } else if (f->arg >= f->count) {
         print_bad(p, verb, "(MISSING)");
-    } else if (verb == 'w') {
-        bad_verb(p, nb_go_unwrap(f->args[f->arg++]), verb);
     } else {
-        if (verb == 'v') {
+        if (verb == 'v' || verb == 'w') {
             p->go_syntax = p->sharp;
             p->field_names = p->plus;
             p->sharp = p->plus = false;

@@ -22,7 +22,7 @@ static void write_string(nb_go *g, nb_buf *b, nb_str s)
         if (simple)
             nb_buf_printf(b, "\\%c", names[simple - values]);
         else if (!valid)
-            nb_buf_z(b, "\\ufffd");
+            nb_buf_z(b, "\xEF\xBF\xBD");
         else if (c < 0x20 || c == '<' || c == '>' || c == '&' || c == 0x2028 || c == 0x2029)
             nb_buf_printf(b, "\\u%04x", c);
         else
