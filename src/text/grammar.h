@@ -36,8 +36,9 @@ nb_status nb_grammar_from_gbnf(nb_str text, const nb_tokenizer *tokenizer, nb_gr
  * document can be said:
  * - properties come in the order of the schema, then required ones that it does not describe, then others;
  * - others only where additionalProperties or patternProperties ask for them, or nothing is described at all;
- * - between values: nothing, a space, or a newline and at most 40 spaces or 10 tabs; compact: nothing at all;
- * - numbers: no -0, integers without fraction or exponent, of at most 18 digits unless a bound has more; fractions of at most
+ * - after { [ and commas and before ] and }: nothing, a space, or a newline and at most 40 spaces or 10 tabs; after a colon
+ *   nothing or a space; compact: nothing at all;
+ * - numbers: no -0, integers without fraction or exponent, of at most 18 digits unless a minimum has more; fractions of at most
  *   17 digits; an exponent (two digits) only where there is no bound;
  * - strings with a pattern or format, and names: characters as they are, or the shortest escape where one is needed.
  * {} is any JSON value, {"type":"object"} any object. */

@@ -31,7 +31,8 @@ struct nb_grammar {
     uint32_t *empties;
     nb_call_edge *calls;
     nb_token_edge *tokens;
-    bool *ends; /* [state_count] the end of a rule */
+    bool *ends;  /* [state_count] the end of a rule */
+    bool counts; /* some call is made a number of times */
     uint32_t class_count;
     uint8_t class_of[256];                 /* bytes that no edge tells apart share a class */
     uint8_t a_byte_of[256], bytes_of[256]; /* [class_count]: one of its bytes; how many it has, less one */
@@ -61,6 +62,11 @@ typedef struct nb_word_slice {
 typedef struct nb_same_word {
     int32_t token, as;
 } nb_same_word;
+
+typedef struct nb_mask_like {
+    uint64_t key;
+    size_t mask; /* 1 up; 0: free */
+} nb_mask_like;
 
 enum { NB_WORD_SLICES = 5 };
 
@@ -127,6 +133,8 @@ struct nb_grammar_cache {
 
     nb_grown masks; /* [mask_count][words] */
     size_t mask_count;
+    nb_grown likes; /* [like_count] masks by what they depend on */
+    size_t like_count;
     uint32_t *walk; /* [longest + 1] sets on the way down the tree */
     uint32_t *near; /* sets looked at while a slice is tried */
     nb_letters_step *steps[2];
@@ -165,6 +173,7 @@ nb_status nb_grammar_failed(const nb_grammar_cache *c, nb_error *err);
 
 nb_status nb_grammar_mask_init(nb_grammar_cache *c, nb_error *err);
 void nb_grammar_mask_free(nb_grammar_cache *c);
+void nb_grammar_mask_forget(nb_grammar_cache *c); /* all masks, of all sets that there are */
 
 static inline bool nb_bit(const uint32_t *bits, size_t i) { return bits[i / 32] >> i % 32 & 1; }
 static inline void nb_bit_set(uint32_t *bits, size_t i) { bits[i / 32] |= 1u << i % 32; }

@@ -240,6 +240,7 @@ void nb_grammar_mask_free(nb_grammar_cache *c)
     free(c->steps[0]);
     free(c->steps[1]);
     nb_grown_free(&c->masks);
+    nb_grown_free(&c->likes);
 }
 
 static bool add_near(nb_grammar_cache *c, uint32_t set, uint32_t *count)
@@ -349,15 +350,21 @@ static void make_mask(nb_grammar_cache *c, uint32_t set, uint32_t *bits)
         bits[w] = (bits[w] & ~v->ends[w]) | (nb_grammar_set(c, set)->can_end ? v->ends[w] : 0);
 }
 
+void nb_grammar_mask_forget(nb_grammar_cache *c)
+{
+    for (uint32_t i = 0; i < c->t.set_count; i++)
+        nb_grammar_set(c, i)->mask = 0;
+    c->mask_count = 0;
+    if (c->like_count > 0)
+        memset(c->likes.p, 0, c->like_count * sizeof(nb_mask_like));
+}
+
 /* Room for one more mask; when there is none, all go. */
 static uint32_t *new_mask(nb_grammar_cache *c)
 {
     size_t bytes = c->v->words * sizeof(uint32_t);
-    if ((c->mask_count + 1) * bytes > MASKS && c->mask_count > 0) {
-        for (uint32_t i = 0; i < c->t.set_count; i++)
-            nb_grammar_set(c, i)->mask = 0;
-        c->mask_count = 0;
-    }
+    if ((c->mask_count + 1) * bytes > MASKS && c->mask_count > 0)
+        nb_grammar_mask_forget(c);
     if (!nb_grown_reserve(&c->masks, c->mask_count + 1, bytes))
         return NULL;
     uint32_t *bits = (uint32_t *)c->masks.p + c->mask_count * c->v->words;
@@ -373,24 +380,97 @@ static bool any(const uint32_t *bits, size_t words)
     return some != 0;
 }
 
+/* ---- masks that are alike: how often something was repeated matters only near the bounds ---- */
+
+static uint64_t mix(uint64_t h, uint64_t value)
+{
+    h = (h ^ value) * 0xD6E8FEB86659FD93u;
+    return h ^ h >> 32;
+}
+
+/* A count, or what it is as long as one token is read: far from both bounds, or far below the lower one. */
+static uint32_t count_class(const nb_grammar_cache *c, const nb_stack *s)
+{
+    const nb_call_edge *e = &c->g->calls[s->call];
+    uint64_t soon = s->count + (uint64_t)c->v->longest + 1;
+    if (soon < e->least)
+        return UINT32_MAX;
+    return s->count >= e->least && (e->most == UINT32_MAX || soon < e->most) ? UINT32_MAX - 1 : s->count;
+}
+
+static uint64_t key_of(const nb_grammar_cache *c, uint32_t set)
+{
+    const nb_ways *w = nb_grammar_set(c, set);
+    const nb_way *way = nb_grammar_ways(c, set);
+    const nb_stack *stacks = c->t.stacks.p;
+    uint64_t key = w->can_end + 1u;
+    for (uint32_t i = 0; i < w->count; i++) {
+        key = mix(key, way[i].state + 1ull);
+        for (uint32_t k = way[i].stack; k; k = stacks[k].parent)
+            key = mix(mix(key, ~(uint64_t)stacks[k].call), count_class(c, &stacks[k]));
+    }
+    return key;
+}
+
+/* The place of a key among the masks; NULL when there is no room. */
+static nb_mask_like *like_of(nb_grammar_cache *c, uint64_t key)
+{
+    if (2 * c->mask_count >= c->like_count) {
+        nb_grown old = c->likes, bigger = {0};
+        size_t count = c->like_count ? 2 * c->like_count : 256;
+        if (!nb_grown_reserve(&bigger, count, sizeof(nb_mask_like)))
+            return NULL;
+        memset(bigger.p, 0, count * sizeof(nb_mask_like));
+        size_t before = c->like_count;
+        c->likes = bigger;
+        c->like_count = count;
+        for (size_t i = 0; i < before; i++)
+            if (((nb_mask_like *)old.p)[i].mask)
+                *like_of(c, ((nb_mask_like *)old.p)[i].key) = ((nb_mask_like *)old.p)[i];
+        nb_grown_free(&old);
+    }
+    nb_mask_like *likes = c->likes.p;
+    size_t at = key & (c->like_count - 1);
+    while (likes[at].mask && likes[at].key != key)
+        at = (at + 1) & (c->like_count - 1);
+    return &likes[at];
+}
+
+static nb_status new_mask_of(nb_grammar_cache *c, uint32_t set, nb_error *err)
+{
+    uint32_t *bits = new_mask(c);
+    if (!bits)
+        return nb_fail_memory(err, "a mask", c->v->words * sizeof *bits);
+    make_mask(c, set, bits);
+    bool some = any(bits, c->v->words);
+    if (c->status != NB_OK || (c->cut && !some)) {
+        c->status = c->status == NB_OK ? NB_ERR_LIMIT : c->status;
+        return nb_grammar_failed(c, err);
+    }
+    if (!some)
+        return nb_fail(err, NB_ERR_LIMIT, "no token of this vocabulary goes on where the grammar is");
+    nb_grammar_set(c, set)->mask = (uint32_t)++c->mask_count;
+    return NB_OK;
+}
+
 nb_status nb_grammar_mask(nb_grammar_state *s, const uint32_t **allowed, nb_error *err)
 {
     nb_grammar_cache *c = s->c;
     if (!c->v)
         return nb_fail(err, NB_ERR_ARGUMENT, "this grammar was given no vocabulary: there are no tokens to allow");
     NB_TRY(nb_grammar_tidy(c, err));
+    nb_mask_like *like = NULL;
+    uint64_t key = 0;
+    if (nb_grammar_set(c, s->set)->mask == 0 && c->g->counts) {
+        key = key_of(c, s->set);
+        like = like_of(c, key);
+        if (like && like->mask)
+            nb_grammar_set(c, s->set)->mask = (uint32_t)like->mask;
+    }
     if (nb_grammar_set(c, s->set)->mask == 0) {
-        uint32_t *bits = new_mask(c);
-        if (!bits)
-            return nb_fail_memory(err, "a mask", c->v->words * sizeof *bits);
-        make_mask(c, s->set, bits);
-        if (c->status != NB_OK || (c->cut && !any(bits, c->v->words))) {
-            c->status = c->status == NB_OK ? NB_ERR_LIMIT : c->status;
-            return nb_grammar_failed(c, err);
-        }
-        if (!any(bits, c->v->words))
-            return nb_fail(err, NB_ERR_LIMIT, "no token of this vocabulary goes on where the grammar is");
-        nb_grammar_set(c, s->set)->mask = (uint32_t)++c->mask_count;
+        NB_TRY(new_mask_of(c, s->set, err));
+        if (c->g->counts && (like = like_of(c, key))) /* again: masks may have been forgotten meanwhile */
+            *like = (nb_mask_like){key, nb_grammar_set(c, s->set)->mask};
     }
     *allowed = (const uint32_t *)c->masks.p + (nb_grammar_set(c, s->set)->mask - 1) * c->v->words;
     return NB_OK;

@@ -446,8 +446,6 @@ nb_status nb_grammar_tidy(nb_grammar_cache *c, nb_error *err)
     nb_status status = moved ? first_sets(c, err)
                              : nb_fail_memory(err, "the states of a grammar", old.stack_count * 4u);
     if (status == NB_OK) {
-        nb_grown_free(&c->masks);
-        c->mask_count = 0;
         size_t n = 0;
         for (nb_grammar_state *s = c->states; s; s = s->after)
             n++;
@@ -466,12 +464,11 @@ nb_status nb_grammar_tidy(nb_grammar_cache *c, nb_error *err)
     if (status != NB_OK) { /* as it was, without masks */
         free_tables(&c->t);
         c->t = old;
-        for (uint32_t i = 0; i < old.set_count; i++)
-            nb_grammar_set(c, i)->mask = 0;
-        return status;
+    } else {
+        free_tables(&old);
     }
-    free_tables(&old);
-    return NB_OK;
+    nb_grammar_mask_forget(c);
+    return status;
 }
 
 /* ---- states ---- */

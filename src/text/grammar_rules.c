@@ -524,8 +524,11 @@ static nb_status compile(compiler *c, uint32_t root, const char *root_name, nb_e
     uint32_t n = number_states(c, forward(c, rules(c->r)[root].start), at);
     if (!copy_edges(c, n, at))
         return nb_fail_memory(err, "a grammar", (size_t)n * 17 + c->r->edge_count * 8);
-    for (uint32_t k = 0; k < g->call_at[n]; k++)
-        g->calls[k].last = g->calls[k].most == 1 && only_ends(g, g->calls[k].to);
+    for (uint32_t k = 0; k < g->call_at[n]; k++) {
+        nb_call_edge *e = &g->calls[k];
+        e->last = e->most == 1 && only_ends(g, e->to);
+        g->counts |= e->least > 1 || (e->most > 1 && e->most != NB_RULES_ANY);
+    }
     find_classes(g);
     return check_recursion(c, err);
 }
