@@ -11,7 +11,7 @@ enum { DEFAULT_WINDOW = 512 };
 typedef struct imatrix_options {
     nb_model_options model;
     const char *text, *out, *format;
-    int64_t chunks;
+    int64_t chunks, moments;
     bool output;
     nb_option_list merged;
 } imatrix_options;
@@ -37,6 +37,7 @@ static nb_status collect(const char *path, const imatrix_options *o, size_t wind
         nb_calibrate_params p = {.window = nb_min_size(window, nb_model_context(m)),
                                  .windows = (size_t)o->chunks,
                                  .output = o->output,
+                                 .moments = (size_t)o->moments,
                                  .text_name = o->text,
                                  .options = &o->model.session,
                                  .progress = on_window,
@@ -110,6 +111,11 @@ static int check_usage(int argc, const imatrix_options *o, nb_imatrix_form *form
         return nb_report_usage("imatrix", "give one model and --text FILE, or only --in-file FILE");
     if (o->chunks < 0)
         return nb_report_usage("imatrix", "--chunks %lld: give a number of windows", (long long)o->chunks);
+    if (o->moments != 0 && (o->moments < 256 || o->moments > 16384))
+        return nb_report_usage("imatrix", "--moments %lld: give a number of columns from 256 to 16384",
+                               (long long)o->moments);
+    if (o->moments && strcmp(o->format, "gguf") != 0)
+        return nb_report_usage("imatrix", "--format %s has no place for moments; take gguf", o->format);
     *form = strcmp(o->format, "binary") == 0 || strcmp(o->format, "dat") == 0 ? NB_IMATRIX_BINARY : NB_IMATRIX_GGUF;
     if (*form == NB_IMATRIX_GGUF && strcmp(o->format, "gguf") != 0)
         return nb_report_usage("imatrix", "--format %s: give gguf or binary", o->format);
@@ -125,6 +131,8 @@ int nb_cmd_imatrix(int argc, char **argv)
         {"out", 'o', NB_OPTION_STRING, &o.out, "FILE", "where to write (default: imatrix.gguf)"},
         {"chunks", 0, NB_OPTION_I64, &o.chunks, "N", "only the first N windows"},
         {"format", 0, NB_OPTION_STRING, &o.format, "FORM", "gguf (default), or binary: llama.cpp's older one"},
+        {"moments", 0, NB_OPTION_I64, &o.moments, "N",
+         "also how columns go together, in blocks of at most N (say 1024): quantize then rounds with feedback"},
         {"process-output", 0, NB_OPTION_FLAG, &o.output, NULL, "the output matrix too"},
         {"in-file", 0, NB_OPTION_LIST, &o.merged, "FILE", "add this importance matrix (may be repeated)"},
         NB_MODEL_OPTION_ROWS(o.model),

@@ -75,8 +75,10 @@ int nb_quantize_options_finish(const char *command, nb_quantize_options *o)
     nb_quantize_params *p = &o->params;
     if (o->rounding && strcmp(o->rounding, "nearest") == 0)
         p->rounding = NB_ROUND_NEAREST;
-    else if (o->rounding && strcmp(o->rounding, "search") != 0)
-        return nb_report_usage(command, "--rounding %s: there are search and nearest", o->rounding);
+    else if (o->rounding && strcmp(o->rounding, "search") == 0)
+        p->feedback = false;
+    else if (o->rounding && strcmp(o->rounding, "feedback") != 0)
+        return nb_report_usage(command, "--rounding %s: there are feedback, search and nearest", o->rounding);
     if (o->split && !nb_parse_bytes(o->split, &p->split_bytes))
         return nb_report_usage(command, "--split-max-size %s: give a size such as 500M or 2G", o->split);
     if ((o->merge_shards && (o->split || p->keep_split)) || (o->split && p->keep_split))

@@ -25,7 +25,7 @@ typedef struct nb_quantize_options {
 /* clang-format off */
 #define NB_QUANTIZE_OPTION_ROWS(O)                                                                                     \
     {"imatrix", 0, NB_OPTION_STRING, &(O).imatrix_path, "FILE", "importance of each column ('nibble imatrix')"},       \
-    {"rounding", 0, NB_OPTION_STRING, &(O).rounding, "HOW", "search (default: least error) or nearest (plain)"},       \
+    {"rounding", 0, NB_OPTION_STRING, &(O).rounding, "HOW", "feedback (default with moments), search or nearest"},       \
     {"tensor-type", 0, NB_OPTION_LIST, &(O).tensor_types, "REGEX=TYPE", "matrices of that name get that type"},        \
     {"output-type", 0, NB_OPTION_STRING, &(O).output_type, "TYPE", "of the output matrix"},                            \
     {"output-tensor-type", 0, NB_OPTION_STRING, &(O).output_type, "TYPE", "the same"},                                 \

@@ -8,7 +8,7 @@
 
 #include "convert/quantize_internal.h"
 
-nb_quantize_params nb_quantize_defaults(void) { return (nb_quantize_params){.rounding = NB_ROUND_SEARCH}; }
+nb_quantize_params nb_quantize_defaults(void) { return (nb_quantize_params){.rounding = NB_ROUND_SEARCH, .feedback = true}; }
 
 /* ---- names of files ---- */
 

@@ -17,6 +17,7 @@ typedef struct nb_type_pattern {
 typedef struct nb_quantize_params {
     const nb_mix *mix; /* NULL only with `types` */
     nb_rounding rounding;
+    bool feedback;                                    /* round with error feedback where the imatrix has second moments */
     const nb_imatrix *imatrix;                        /* NULL: none */
     const char *imatrix_name;                         /* recorded in the file */
     const nb_type_info *output_type, *embedding_type; /* NULL: the mix's */

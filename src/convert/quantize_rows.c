@@ -2,12 +2,10 @@
  * to float32, looks at them, quantizes them and puts them in their place in the file. So all are busy at all times, nothing
  * waits in order, and memory holds one unit a thread. Units are taken in order, so that the first of several bad values
  * is the one that is told, however many threads there are. */
-#include <pthread.h>
-#include <stdatomic.h>
+#include "convert/quantize_rows.h"
+
 #include <stdlib.h>
 
-#include "base/team.h"
-#include "convert/quantize_internal.h"
 #include "num/half.h"
 
 enum {
@@ -15,14 +13,6 @@ enum {
     UNIT_BYTES = 1 << 20,   /* of a tensor that is copied */
     FORGET_UNITS = 64       /* mapped memory is given back by so many: each time, other cores are interrupted */
 };
-
-typedef struct part { /* a job as units */
-    const nb_source_tensor *tensor;
-    const nb_imatrix_entry *importance;
-    bool copied;
-    size_t in_row, out_row; /* bytes */
-    uint64_t rows, unit_rows, first_unit;
-} part;
 
 typedef struct member_memory {
     float *x, *weight; /* a row */
@@ -32,29 +22,12 @@ typedef struct member_memory {
     bool weighted; /* `weight` says something */
 } member_memory;
 
-typedef struct work {
-    const nb_source *source;
-    const nb_quantize_params *params;
-    const nb_quantize_job *jobs;
-    part *parts;
-    size_t count;
-    bool look; /* for values that are not finite, in copied tensors too */
-    uint64_t units, source_bytes;
-    nb_quantize_progress_fn *progress;
-    void *user;
-    unsigned char *memory; /* of all members */
-    size_t member_bytes, x_bytes, in_bytes, out_bytes;
-    atomic_ullong next, done; /* units taken, bytes of the source read */
-    atomic_bool stop;
-    pthread_mutex_t lock; /* of what follows */
-    uint64_t failed_unit;
-    nb_status status;
-    nb_error error;
-} work;
+typedef nb_rows_part part;
+typedef nb_rows_work work;
 
 /* ---- values ---- */
 
-static const int32_t float_infinity = 0x7f800000, largest_half = 0x477fe000; /* bits of float32: inf, 65504 */
+static const int32_t float_infinity = 0x7f800000; /* bits of float32 */
 
 /* The largest magnitude of n floats, as bits: not finite from float_infinity on. */
 static int32_t largest_f32(const float *x, size_t n)
@@ -127,25 +100,37 @@ static const float *weight_of(const part *p, size_t job, uint64_t row, member_me
     return m->weighted ? m->weight : NULL;
 }
 
+nb_status nb_rows_load(const work *w, const part *p, uint64_t row, const unsigned char *in, float *room,
+                       const float **x, int32_t *largest, nb_error *err)
+{
+    size_t n = (size_t)p->tensor->dims[0];
+    *x = (const float *)(const void *)in;
+    if (p->tensor->type->id != NB_TYPE_F32) {
+        p->tensor->type->dequantize(in, room, n);
+        *x = room;
+    }
+    *largest = largest_f32(*x, n);
+    return *largest < float_infinity ? NB_OK : not_finite(w, p, row, *x, err);
+}
+
+nb_status nb_rows_check(const work *w, size_t job, uint64_t row, const void *out, float *room, nb_error *err)
+{
+    const nb_type_info *to = w->jobs[job].type;
+    size_t n = (size_t)w->parts[job].tensor->dims[0];
+    to->dequantize(out, room, n); /* a half-precision scale may have overflowed; halves themselves may be cut off */
+    return to->id != NB_TYPE_F16 && largest_f32(room, n) < float_infinity ? NB_OK
+                                                                          : too_large(w, &w->parts[job], row, to, err);
+}
+
 static nb_status quantize_row(const work *w, size_t job, uint64_t row, const unsigned char *in, unsigned char *out,
                               member_memory *m, nb_error *err)
 {
     const part *p = &w->parts[job];
-    const nb_type_info *to = w->jobs[job].type;
-    size_t n = (size_t)p->tensor->dims[0];
-    const float *x = (const float *)(const void *)in;
-    if (p->tensor->type->id != NB_TYPE_F32) {
-        p->tensor->type->dequantize(in, m->x, n);
-        x = m->x;
-    }
-    int32_t largest = largest_f32(x, n);
-    if (largest >= float_infinity)
-        return not_finite(w, p, row, x, err);
-    to->quantize(x, weight_of(p, job, row, m), n, w->params->rounding, out);
-    if (largest <= largest_half)
-        return NB_OK;
-    to->dequantize(out, m->x, n); /* a half-precision scale may have overflowed; halves themselves may be cut off */
-    return to->id != NB_TYPE_F16 && largest_f32(m->x, n) < float_infinity ? NB_OK : too_large(w, p, row, to, err);
+    const float *x;
+    int32_t largest;
+    NB_TRY(nb_rows_load(w, p, row, in, m->x, &x, &largest, err));
+    w->jobs[job].type->quantize(x, weight_of(p, job, row, m), (size_t)p->tensor->dims[0], w->params->rounding, out);
+    return largest <= NB_ROWS_LARGEST_HALF ? NB_OK : nb_rows_check(w, job, row, out, m->x, err);
 }
 
 static nb_status look_at_copied(const work *w, const part *p, uint64_t row, uint64_t rows, const unsigned char *in,
@@ -160,7 +145,7 @@ static nb_status look_at_copied(const work *w, const part *p, uint64_t row, uint
     return NB_OK;
 }
 
-static nb_status put(const work *w, size_t job, uint64_t row, const unsigned char *bytes, size_t n, nb_error *err)
+nb_status nb_rows_put(const work *w, size_t job, uint64_t row, const unsigned char *bytes, size_t n, nb_error *err)
 {
     const nb_quantize_job *j = &w->jobs[job];
     size_t offset = (size_t)row * w->parts[job].out_row;
@@ -171,23 +156,31 @@ static nb_status put(const work *w, size_t job, uint64_t row, const unsigned cha
     return NB_OK;
 }
 
+nb_status nb_rows_read(const work *w, size_t job, uint64_t row, uint64_t rows, void *room, const unsigned char **in,
+                       nb_error *err)
+{
+    const part *p = &w->parts[job];
+    *in = room;
+    if (!p->tensor->data)
+        return w->source->read(w->source, w->jobs[job].tensor, row, rows, room, err);
+    *in = (const unsigned char *)p->tensor->data + (size_t)row * p->in_row;
+    return NB_OK;
+}
+
 static nb_status do_rows(const work *w, size_t job, uint64_t row, uint64_t rows, member_memory *m, nb_error *err)
 {
     const part *p = &w->parts[job];
-    const unsigned char *in = m->in;
-    if (p->tensor->data)
-        in = (const unsigned char *)p->tensor->data + (size_t)row * p->in_row;
-    else
-        NB_TRY(w->source->read(w->source, w->jobs[job].tensor, row, rows, m->in, err));
+    const unsigned char *in;
+    NB_TRY(nb_rows_read(w, job, row, rows, m->in, &in, err));
     if (p->copied) {
         if (w->look)
             NB_TRY(look_at_copied(w, p, row, rows, in, m, err));
-        return put(w, job, row, in, (size_t)rows * p->in_row, err);
+        return nb_rows_put(w, job, row, in, (size_t)rows * p->in_row, err);
     }
     unsigned char *memory = w->jobs[job].memory, *out = memory ? memory + (size_t)row * p->out_row : m->out;
     for (uint64_t r = 0; r < rows; r++)
         NB_TRY(quantize_row(w, job, row + r, in + (size_t)r * p->in_row, out + (size_t)r * p->out_row, m, err));
-    return put(w, job, row, out, (size_t)rows * p->out_row, err);
+    return nb_rows_put(w, job, row, out, (size_t)rows * p->out_row, err);
 }
 
 /* ---- a member of the team ---- */
@@ -216,7 +209,7 @@ static void forget(const work *w, size_t job, uint64_t unit)
                           FORGET_UNITS * p->unit_rows);
 }
 
-static void fail(work *w, uint64_t unit, nb_status status, const nb_error *error)
+void nb_rows_fail(work *w, uint64_t unit, nb_status status, const nb_error *error)
 {
     pthread_mutex_lock(&w->lock);
     if (unit < w->failed_unit) {
@@ -228,11 +221,11 @@ static void fail(work *w, uint64_t unit, nb_status status, const nb_error *error
     atomic_store(&w->stop, true);
 }
 
-static void report(work *w, const part *p)
+void nb_rows_report(work *w, const part *p)
 {
     nb_error error;
     if (w->progress && w->progress(w->user, p->tensor->name, atomic_load(&w->done), w->source_bytes) != 0)
-        fail(w, UINT64_MAX - 1, nb_fail(&error, NB_ERR_CANCELLED, "cancelled; nothing was written"), &error);
+        nb_rows_fail(w, UINT64_MAX - 1, nb_fail(&error, NB_ERR_CANCELLED, "cancelled; nothing was written"), &error);
 }
 
 static void member_run(void *context, int member, int members)
@@ -258,11 +251,11 @@ static void member_run(void *context, int member, int members)
         nb_error error;
         nb_status status = do_rows(w, job, row, rows, &m, &error);
         if (status != NB_OK)
-            fail(w, unit, status, &error);
+            nb_rows_fail(w, unit, status, &error);
         forget(w, job, unit);
         atomic_fetch_add(&w->done, rows * p->in_row);
         if (member == 0)
-            report(w, p);
+            nb_rows_report(w, p);
     }
 }
 
@@ -282,11 +275,14 @@ static nb_status cut(work *w, nb_error *err)
             !nb_type_row_bytes(j->type, p->tensor->dims[0], &p->out_row))
             return nb_fail(err, NB_ERR_INTERNAL, "%s: tensor '%.*s' does not fit %s", w->source->path,
                            NB_STR_ARG(p->tensor->name), j->type->name);
+        p->fed = !p->copied && nb_rows_are_fed(w->params, p->tensor, j->type, p->importance);
         uint64_t unit = p->copied ? UNIT_BYTES / (p->in_row ? p->in_row : 1) : UNIT_VALUES / p->tensor->dims[0];
         p->unit_rows = unit ? unit : 1;
         p->first_unit = w->units;
-        w->units += (p->rows + p->unit_rows - 1) / p->unit_rows;
         w->source_bytes += p->rows * p->in_row;
+        if (p->fed)
+            continue;
+        w->units += (p->rows + p->unit_rows - 1) / p->unit_rows;
         columns = nb_max_size(columns, (size_t)p->tensor->dims[0]);
         uint64_t most = p->unit_rows < p->rows ? p->unit_rows : p->rows;
         if (!p->tensor->data)
@@ -299,18 +295,25 @@ static nb_status cut(work *w, nb_error *err)
     return NB_OK;
 }
 
-static nb_status run(work *w, nb_error *err)
+static nb_status run_plain(work *w, nb_team *team, nb_error *err)
 {
-    nb_team *team;
     size_t bytes = 0;
-    NB_TRY(nb_team_new(w->params->threads, false, &team, err));
     nb_status status = nb_mul((size_t)nb_team_size(team), w->member_bytes, &bytes) ? NB_OK : NB_ERR_MEMORY;
     w->memory = status == NB_OK ? nb_pages_alloc(bytes) : NULL;
     if (!w->memory)
-        status = nb_fail_memory(err, "the rows of all threads", bytes);
-    else
-        nb_team_run(team, member_run, w);
+        return nb_fail_memory(err, "the rows of all threads", bytes);
+    nb_team_run(team, member_run, w);
     nb_pages_free(w->memory, bytes);
+    return NB_OK;
+}
+
+static nb_status run(work *w, nb_error *err)
+{
+    nb_team *team;
+    NB_TRY(nb_team_new(w->params->threads, false, &team, err));
+    nb_status status = w->units > 0 ? run_plain(w, team, err) : NB_OK;
+    if (status == NB_OK && w->status == NB_OK)
+        status = nb_quantize_fed_rows(w, team, err);
     nb_team_free(team);
     if (status == NB_OK && w->status != NB_OK) {
         status = w->status;
@@ -340,7 +343,7 @@ nb_status nb_quantize_rows(const nb_source *s, const nb_quantize_params *p, cons
     if (!w.parts)
         return nb_fail_memory(err, s->path, count * sizeof *w.parts);
     nb_status status = cut(&w, err);
-    if (status == NB_OK && w.units > 0)
+    if (status == NB_OK)
         status = run(&w, err);
     free(w.parts);
     return status;

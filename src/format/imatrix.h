@@ -5,12 +5,31 @@
 
 #include "base/mem.h"
 
+/* How the inputs of a matrix go together: for each block of neighbouring columns the lower triangle of their correlations (about
+ * 0), row after row, diagonals included. With the mean squares they are the second moments that rounding with error feedback
+ * needs (quant/feedback.h). Entries whose matrices read the same share one. */
+typedef struct nb_moments {
+    size_t columns, block;       /* blocks of that many columns; the last may be shorter */
+    const uint16_t *correlation; /* F16 */
+} nb_moments;
+
+/* Columns of a block where at most `most` are wanted (at least 256): equal parts, in multiples of 256 or else of 32; 0 for
+ * columns that are no multiple of 32. */
+size_t nb_moments_block(size_t columns, size_t most);
+size_t nb_moments_values(size_t columns, size_t block);
+/* Where the triangle of the block with that first column begins. */
+static inline size_t nb_moments_at(const nb_moments *m, size_t first)
+{
+    return first / m->block * (m->block * (m->block + 1) / 2);
+}
+
 typedef struct nb_imatrix_entry {
-    nb_str name;     /* of the tensor: "blk.0.ffn_down.weight" */
-    size_t columns;  /* of the matrix */
-    size_t matrices; /* experts; 1 for most */
-    float *sum;      /* [matrices][columns] sums of squares */
-    float *count;    /* [matrices] tokens that were seen */
+    nb_str name;               /* of the tensor: "blk.0.ffn_down.weight" */
+    size_t columns;            /* of the matrix */
+    size_t matrices;           /* experts; 1 for most */
+    float *sum;                /* [matrices][columns] sums of squares */
+    float *count;              /* [matrices] tokens that were seen */
+    const nb_moments *moments; /* NULL: not known */
 } nb_imatrix_entry;
 
 typedef struct nb_imatrix nb_imatrix;
@@ -24,9 +43,13 @@ void nb_imatrix_free(nb_imatrix *m); /* NULL is fine */
 /* Adds an entry of zeros. Entries are kept in the order of their names; pointers to them stay valid. */
 nb_status nb_imatrix_add(nb_imatrix *m, nb_str name, size_t columns, size_t matrices, nb_imatrix_entry **out,
                          nb_error *err);
+/* Gives an entry of one matrix moments, zeros to be filled in (nb_moments_values of them at *correlation), or those of another. */
+nb_status nb_imatrix_add_moments(nb_imatrix_entry *e, size_t block, uint16_t **correlation, nb_error *err);
+nb_status nb_imatrix_share_moments(nb_imatrix_entry *e, const nb_imatrix_entry *of, nb_error *err);
 size_t nb_imatrix_count(const nb_imatrix *m);
 const nb_imatrix_entry *nb_imatrix_at(const nb_imatrix *m, size_t i);
 const nb_imatrix_entry *nb_imatrix_find(const nb_imatrix *m, nb_str name); /* NULL when absent */
+nb_imatrix_entry *nb_imatrix_entry_of(nb_imatrix *m, nb_str name);         /* the same, to be changed */
 /* Mean squares of an entry's matrix, as quantizers take them: [columns]. An expert that was never chosen weighs 1. */
 void nb_imatrix_weights(const nb_imatrix_entry *e, size_t matrix, float *weight);
 /* The same for one matrix of a tensor of this shape; false when the entry cannot be of such a tensor. Entries of the older

@@ -1,6 +1,7 @@
 /* Reads both forms of importance matrices. A file is hostile until read: sums and counts are finite and not negative
  * once they are in an entry. */
 #include <math.h>
+#include <stdlib.h>
 
 #include "format/gguf_parse.h"
 #include "format/imatrix_parse.h"
@@ -34,9 +35,11 @@ static nb_status add_entry(nb_imatrix *m, nb_str name, size_t columns, size_t ma
     return nb_fail_prefix(err, status == NB_ERR_ARGUMENT ? NB_ERR_FORMAT : status, "%s", path);
 }
 
-/* ---- GGUF: tensors NAME.in_sum2 and NAME.counts ---- */
+/* ---- GGUF: tensors NAME.in_sum2, NAME.counts and, for some, NAME.moments ---- */
 
-static const nb_str sum_suffix = {".in_sum2", 8}, count_suffix = {".counts", 7};
+static const nb_str sum_suffix = {NB_IMATRIX_SUMS, sizeof NB_IMATRIX_SUMS - 1},
+                    count_suffix = {NB_IMATRIX_COUNTS, sizeof NB_IMATRIX_COUNTS - 1},
+                    moment_suffix = {NB_IMATRIX_MOMENTS, sizeof NB_IMATRIX_MOMENTS - 1};
 
 static bool strip(nb_str *name, nb_str suffix)
 {
@@ -100,7 +103,72 @@ static nb_status read_origin(const nb_gguf *g, nb_imatrix *m, nb_error *err)
     return status;
 }
 
-static nb_status read_gguf(const nb_gguf *g, nb_imatrix *m, nb_error *err)
+/* file NULL: the bytes are copied */
+static nb_status read_moments(const nb_gguf *g, const nb_gguf_tensor *t, nb_str name, uint64_t block,
+                              nb_moments_file *file, nb_imatrix *m, nb_error *err)
+{
+    nb_imatrix_entry *e = nb_imatrix_entry_of(m, name);
+    const char *path = nb_gguf_path(g);
+    uint16_t *copy;
+    if (!e || e->matrices != 1 || t->type->id != NB_TYPE_F16 || block == 0 || block % 32 || block > e->columns ||
+        e->columns % 32 || t->bytes != nb_moments_values(e->columns, (size_t)block) * sizeof(uint16_t))
+        return nb_fail(err, NB_ERR_FORMAT,
+                       "%s: '%.*s' holds %zu bytes of %s, not correlations of the entry's columns; make the file again",
+                       path, NB_STR_ARG(t->name), t->bytes, t->type->name);
+    const uint16_t *values = t->data;
+    for (size_t i = 0; i < t->bytes / sizeof *values; i++)
+        if ((values[i] & 0x7fff) > 0x3c01) /* a little over 1 */
+            return nb_fail(err, NB_ERR_FORMAT, "%s: '%.*s': correlation %zu is not between -1 and 1", path,
+                           NB_STR_ARG(t->name), i);
+    if (file)
+        return nb_imatrix_map_moments(e, (size_t)block, values, file, err);
+    NB_TRY(nb_imatrix_add_moments(e, (size_t)block, &copy, err));
+    memcpy(copy, values, t->bytes);
+    return NB_OK;
+}
+
+static nb_status share_moments(const nb_gguf *g, nb_imatrix *m, nb_error *err)
+{
+    nb_arena arena = {0};
+    nb_str *names = NULL, *of = NULL;
+    size_t count = 0, others = 0;
+    if (!nb_gguf_find(g, NB_IMATRIX_SHARED))
+        return NB_OK;
+    nb_status status = nb_gguf_get_strings(g, NB_IMATRIX_SHARED, &arena, &names, &count, err);
+    if (status == NB_OK)
+        status = nb_gguf_get_strings(g, NB_IMATRIX_SHARED_OF, &arena, &of, &others, err);
+    if (status == NB_OK && count != others)
+        status = nb_fail(err, NB_ERR_FORMAT, "%s: %zu entries share the moments of %zu; make the file again",
+                         nb_gguf_path(g), count, others);
+    for (size_t i = 0; i < count && status == NB_OK; i++) {
+        nb_imatrix_entry *e = nb_imatrix_entry_of(m, names[i]), *from = nb_imatrix_entry_of(m, of[i]);
+        if (!e || !from || nb_imatrix_share_moments(e, from, NULL) != NB_OK)
+            status = nb_fail(err, NB_ERR_FORMAT, "%s: '%.*s' cannot have the moments of '%.*s'; make the file again",
+                             nb_gguf_path(g), NB_STR_ARG(names[i]), NB_STR_ARG(of[i]));
+    }
+    nb_arena_free(&arena);
+    return status;
+}
+
+static nb_status read_all_moments(const nb_gguf *g, nb_moments_file *file, nb_imatrix *m, nb_error *err)
+{
+    const nb_gguf_value *blocks = nb_gguf_find(g, NB_IMATRIX_BLOCKS);
+    size_t at = 0;
+    for (size_t i = 0; i < nb_gguf_tensor_count(g); i++) {
+        const nb_gguf_tensor *t = nb_gguf_tensor_at(g, i);
+        nb_str name = t->name;
+        if (!strip(&name, moment_suffix))
+            continue;
+        uint64_t block = 0;
+        if (blocks && blocks->kind == NB_GGUF_ARRAY && blocks->element == NB_GGUF_U32 && at < blocks->count)
+            block = nb_gguf_elem_u64(blocks, at);
+        at++;
+        NB_TRY(read_moments(g, t, name, block, file, m, err));
+    }
+    return share_moments(g, m, err);
+}
+
+static nb_status read_gguf(const nb_gguf *g, nb_moments_file *file, nb_imatrix *m, nb_error *err)
 {
     nb_str kind = NB_STR("imatrix");
     const char *path = nb_gguf_path(g);
@@ -117,7 +185,7 @@ static nb_status read_gguf(const nb_gguf *g, nb_imatrix *m, nb_error *err)
         else if (strip(&name, count_suffix) && !partner(g, name, sum_suffix))
             return nb_fail(err, NB_ERR_FORMAT, "%s: '%.*s.counts' has no '.in_sum2' beside it", path, NB_STR_ARG(name));
     }
-    return NB_OK;
+    return read_all_moments(g, file, m, err);
 }
 
 /* ---- the older form: entries, chunks, the text's name; little-endian ---- */
@@ -209,7 +277,8 @@ static nb_status finish(const char *path, nb_status status, nb_imatrix *m, nb_im
 
 static bool is_gguf(const void *bytes, size_t size) { return size >= 4 && memcmp(bytes, "GGUF", 4) == 0; }
 
-nb_status nb_imatrix_open_memory(const char *name, const void *bytes, size_t size, nb_imatrix **out, nb_error *err)
+static nb_status open_bytes(const char *name, const void *bytes, size_t size, nb_moments_file *file, nb_imatrix **out,
+                            nb_error *err)
 {
     nb_imatrix *m;
     nb_gguf *g = NULL;
@@ -219,7 +288,7 @@ nb_status nb_imatrix_open_memory(const char *name, const void *bytes, size_t siz
     if (is_gguf(bytes, size)) {
         status = nb_gguf_open_memory(name, bytes, size, &g, err);
         if (status == NB_OK)
-            status = read_gguf(g, m, err);
+            status = read_gguf(g, file, m, err);
         nb_gguf_close(g);
     } else {
         status = read_binary(&(cursor){name, bytes, size, 0}, m, err);
@@ -227,12 +296,21 @@ nb_status nb_imatrix_open_memory(const char *name, const void *bytes, size_t siz
     return finish(name, status, m, out, err);
 }
 
+nb_status nb_imatrix_open_memory(const char *name, const void *bytes, size_t size, nb_imatrix **out, nb_error *err)
+{
+    return open_bytes(name, bytes, size, NULL, out, err);
+}
+
 nb_status nb_imatrix_open(const char *path, nb_imatrix **out, nb_error *err)
 {
-    nb_map map;
+    nb_moments_file *file = calloc(1, sizeof *file);
     *out = NULL;
-    NB_TRY(nb_map_open(path, &map, err));
-    nb_status status = nb_imatrix_open_memory(path, map.data, map.size, out, err);
-    nb_map_close(&map);
+    if (!file)
+        return nb_fail_memory(err, path, sizeof *file);
+    file->users = 1; /* this function */
+    nb_status status = nb_map_open(path, &file->map, err);
+    if (status == NB_OK)
+        status = open_bytes(path, file->map.data, file->map.size, file, out, err);
+    nb_moments_file_leave(file);
     return status;
 }

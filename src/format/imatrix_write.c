@@ -15,28 +15,66 @@ static void put_texts(nb_gguf_writer *w, const nb_imatrix *m, nb_str *texts)
     nb_gguf_put_strings(w, "imatrix.datasets", texts, n);
 }
 
-static void put_entry(nb_gguf_writer *w, const nb_imatrix_entry *e)
+static void put_part(nb_gguf_writer *w, const nb_imatrix_entry *e, const char *suffix, nb_type type, uint64_t columns,
+                     uint64_t rows)
 {
-    const nb_type_info *f32 = nb_type_get(NB_TYPE_F32);
     nb_buf name = {0};
     nb_buf_str(&name, e->name);
-    nb_buf_z(&name, ".in_sum2");
-    nb_gguf_put_tensor(w, nb_buf_view(&name), f32, 2, (uint64_t[]){e->columns, e->matrices});
-    nb_buf_clear(&name);
-    nb_buf_str(&name, e->name);
-    nb_buf_z(&name, ".counts");
-    nb_gguf_put_tensor(w, nb_buf_view(&name), f32, 2, (uint64_t[]){1, e->matrices});
+    nb_buf_z(&name, suffix);
+    nb_gguf_put_tensor(w, nb_buf_view(&name), nb_type_get(type), 2, (uint64_t[]){columns, rows});
     nb_buf_free(&name);
+}
+
+/* The first entry with the same moments: it is written with them. NULL: there are none. */
+static const nb_imatrix_entry *keeper(const nb_imatrix *m, const nb_imatrix_entry *e)
+{
+    for (size_t i = 0; e->moments && i < nb_imatrix_count(m); i++)
+        if (nb_imatrix_at(m, i)->moments == e->moments)
+            return nb_imatrix_at(m, i);
+    return NULL;
+}
+
+static void put_entry(nb_gguf_writer *w, const nb_imatrix *m, const nb_imatrix_entry *e)
+{
+    put_part(w, e, NB_IMATRIX_SUMS, NB_TYPE_F32, e->columns, e->matrices);
+    put_part(w, e, NB_IMATRIX_COUNTS, NB_TYPE_F32, 1, e->matrices);
+    if (keeper(m, e) == e)
+        put_part(w, e, NB_IMATRIX_MOMENTS, NB_TYPE_F16, nb_moments_values(e->columns, e->moments->block), 1);
+}
+
+/* Which entries have another's moments, and the columns of all blocks: what the tensors do not say. */
+static void put_moments(nb_gguf_writer *w, const nb_imatrix *m, nb_str *names)
+{
+    size_t count = nb_imatrix_count(m), shared = 0, kept = 0;
+    nb_str *of = names + count;
+    uint32_t *block = (uint32_t *)(void *)(of + count);
+    for (size_t i = 0; i < count; i++) {
+        const nb_imatrix_entry *e = nb_imatrix_at(m, i), *first = keeper(m, e);
+        if (first == e) {
+            block[kept++] = (uint32_t)e->moments->block;
+        } else if (first) {
+            names[shared] = e->name;
+            of[shared++] = first->name;
+        }
+    }
+    if (kept == 0)
+        return;
+    nb_gguf_put_array(w, NB_IMATRIX_BLOCKS, NB_GGUF_U32, block, kept);
+    nb_gguf_put_strings(w, NB_IMATRIX_SHARED, names, shared);
+    nb_gguf_put_strings(w, NB_IMATRIX_SHARED_OF, of, shared);
 }
 
 static nb_status write_entries(nb_gguf_writer *w, const nb_imatrix *m, nb_error *err)
 {
     for (size_t i = 0; i < nb_imatrix_count(m); i++)
-        put_entry(w, nb_imatrix_at(m, i));
+        put_entry(w, m, nb_imatrix_at(m, i));
     for (size_t i = 0; i < nb_imatrix_count(m); i++) {
         const nb_imatrix_entry *e = nb_imatrix_at(m, i);
         NB_TRY(nb_gguf_writer_data(w, e->sum, e->columns * e->matrices * sizeof *e->sum, err));
         NB_TRY(nb_gguf_writer_data(w, e->count, e->matrices * sizeof *e->count, err));
+        if (keeper(m, e) == e)
+            NB_TRY(nb_gguf_writer_data(w, e->moments->correlation,
+                                       nb_moments_values(e->columns, e->moments->block) * sizeof(uint16_t), err));
     }
     return NB_OK;
 }
@@ -44,15 +82,17 @@ static nb_status write_entries(nb_gguf_writer *w, const nb_imatrix *m, nb_error 
 static nb_status write_gguf(const nb_imatrix *m, const char *path, nb_error *err)
 {
     nb_gguf_writer *w;
-    nb_str *texts = calloc(nb_imatrix_texts(m) + 1, sizeof *texts);
+    size_t room = nb_imatrix_texts(m) + 3 * nb_imatrix_count(m) + 1;
+    nb_str *texts = calloc(room, sizeof *texts);
     if (!texts)
-        return nb_fail_memory(err, path, nb_imatrix_texts(m) * sizeof *texts);
+        return nb_fail_memory(err, path, room * sizeof *texts);
     nb_status status = nb_gguf_writer_open(path, 0, &w, err);
     if (status == NB_OK) {
         nb_gguf_put_str(w, "general.type", NB_STR("imatrix"));
         put_texts(w, m, texts);
         nb_gguf_put_u32(w, "imatrix.chunk_count", nb_imatrix_chunks(m));
         nb_gguf_put_u32(w, "imatrix.chunk_size", nb_imatrix_chunk_tokens(m));
+        put_moments(w, m, texts);
         status = write_entries(w, m, err);
         if (status == NB_OK)
             status = nb_gguf_writer_commit(w, err);

@@ -10,6 +10,7 @@ typedef struct nb_calibrate_params {
     size_t window;                    /* tokens */
     size_t windows;                   /* at most; 0: all of the text */
     bool output;                      /* the output matrix too (a model with tied embeddings has none of its own) */
+    size_t moments;                   /* 0: none; else second moments too, in blocks of at most that many columns */
     const char *text_name;            /* kept in the file; NULL: none */
     const nb_session_params *options; /* NULL: defaults; context and outputs are set here */
     int (*progress)(void *user, size_t windows_done, size_t windows); /* may be NULL; non-zero cancels */

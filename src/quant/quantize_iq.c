@@ -20,7 +20,7 @@ typedef struct search {
     float inverse[IQ_LANES]; /* of the ideal scales */
 } search;
 
-static iq_choose_fn *choose_of_level(void)
+iq_choose_fn *nb_iq_choose(void)
 {
 #if defined(__x86_64__)
     nb_cpu_level level = nb_cpu_current();
@@ -74,9 +74,7 @@ uint16_t nb_iq_entry(const iq_format *f, uint32_t code)
     return (uint16_t)(half_byte(f, code & 127) | half_byte(f, code >> 7 & 127) << 8);
 }
 
-/* What eight values are, in units of the scale; magnitudes where entries hold magnitudes. */
-static void levels_of_eight(const iq_format *f, const uint32_t code[IQ_ENTRIES][IQ_LANES], int lane, int eight,
-                            float q[8])
+void nb_iq_levels(const iq_format *f, const uint32_t code[IQ_ENTRIES][IQ_LANES], int lane, int eight, float q[8])
 {
     uint16_t entry = nb_iq_entry(f, code[f->levels == 8 ? eight * 2 : eight][lane]);
     if (f->levels == 8) {
@@ -119,7 +117,7 @@ int nb_iq_turned(const iq_format *f, const iq_batch *b, const uint32_t code[IQ_E
     float q[8];
     if (!must_turn(f, b, lane, eight))
         return -1;
-    levels_of_eight(f, code, lane, eight, q);
+    nb_iq_levels(f, code, lane, eight, q);
     return cheapest_turn(b, lane, eight, q);
 }
 
@@ -250,7 +248,7 @@ static float refit(const search *s, int first, const iq_found *found)
     for (int lane = first; lane < first + s->lanes; lane++) {
         float l = odd_number(found->l[lane]);
         for (int eight = 0; eight < s->f->values / 8; eight++) {
-            levels_of_eight(s->f, found->code, lane, eight, q);
+            nb_iq_levels(s->f, found->code, lane, eight, q);
             if (must_turn(s->f, s->b, lane, eight)) {
                 int turned = cheapest_turn(s->b, lane, eight, q);
                 q[turned] = -q[turned];
@@ -309,7 +307,7 @@ static void take_scales(search *s, iq_found *found)
 
 void nb_iq_search(const iq_format *f, const iq_book *book, const iq_batch *b, nb_rounding rounding, iq_found *found)
 {
-    search s = {.f = f, .book = book, .b = b, .choose = choose_of_level(), .lanes = 256 / f->values};
+    search s = {.f = f, .book = book, .b = b, .choose = nb_iq_choose(), .lanes = 256 / f->values};
     measure(&s);
     if (rounding == NB_ROUND_SEARCH)
         search_scales(&s, found);

@@ -65,6 +65,9 @@ typedef struct iq_found {
     uint32_t code[IQ_ENTRIES][IQ_LANES];
 } iq_found;
 
+/* the processor's */
+iq_choose_fn *nb_iq_choose(void);
+
 /* NULL for a type of another kind */
 const iq_format *nb_iq_format_of(nb_type type);
 void nb_iq_book_make(const iq_format *f, iq_book *book);
@@ -72,7 +75,24 @@ void nb_iq_book_make(const iq_format *f, iq_book *book);
 void nb_iq_search(const iq_format *f, const iq_book *book, const iq_batch *b, nb_rounding rounding, iq_found *found);
 /* The entry's packed levels as in the grid, from a code. */
 uint16_t nb_iq_entry(const iq_format *f, uint32_t code);
+/* What eight values are, in units of the scale; magnitudes where entries hold magnitudes. */
+void nb_iq_levels(const iq_format *f, const uint32_t code[IQ_ENTRIES][IQ_LANES], int lane, int eight, float q[8]);
 /* IQ_SIGNS_EVEN: which of eight values takes the wrong sign for the number of signs to be even; -1: none. */
 int nb_iq_turned(const iq_format *f, const iq_batch *b, const uint32_t code[IQ_ENTRIES][IQ_LANES], int lane, int eight);
+
+/* Puts one super-block into the bytes of a block; first: its first lane. */
+typedef void iq_pack_fn(const iq_format *f, const iq_batch *b, const iq_found *found, int first, void *dst);
+iq_pack_fn *nb_iq_pack_of(nb_type type);
+
+/* ---- rows of super-blocks whose scales are known, eight values after eight (feedback.h) ---- */
+
+typedef struct nb_iq_rows nb_iq_rows;
+bool nb_iq_rows_can(uint32_t type);
+size_t nb_iq_rows_bytes(void); /* aligned to 64 */
+/* Takes the scales from one block a row, 32 rows at most. */
+void nb_iq_rows_begin(nb_iq_rows *s, uint32_t type, const void *blocks, size_t rows);
+/* The best entries for values t[8][32] of all rows, by weight[8], and what they stand for. */
+void nb_iq_rows_eight(nb_iq_rows *s, int eight, const float *t, const float *weight, float *value);
+void nb_iq_rows_end(nb_iq_rows *s, void *blocks);
 
 #endif

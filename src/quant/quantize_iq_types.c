@@ -6,9 +6,6 @@
 
 enum { BLOCK = 256 };
 
-/* Writes one super-block; first: its first lane. */
-typedef void pack_fn(const iq_format *f, const iq_batch *b, const iq_found *found, int first, void *dst);
-
 static int is_signed(const iq_format *f) { return f->signs == IQ_SIGNS_IN_ENTRY || f->signs == IQ_SIGNS_IN_ENTRY_8; }
 
 /* Lanes beyond n values are 0. */
@@ -36,7 +33,7 @@ static void load(const iq_format *f, const float *x, const nb_quantize_weights *
     }
 }
 
-static void quantize(const iq_format *f, pack_fn *pack, size_t block_bytes, const float *x, const float *weight,
+static void quantize(const iq_format *f, iq_pack_fn *pack, size_t block_bytes, const float *x, const float *weight,
                      size_t n, nb_rounding rounding, void *dst)
 {
     iq_book book;
@@ -220,6 +217,20 @@ const iq_format *nb_iq_format_of(nb_type type)
     case NB_TYPE_IQ2_S: return &iq2_s;
     case NB_TYPE_IQ3_XXS: return &iq3_xxs;
     case NB_TYPE_IQ3_S: return &iq3_s;
+    default: return NULL;
+    }
+}
+
+iq_pack_fn *nb_iq_pack_of(nb_type type)
+{
+    switch ((int)type) {
+    case NB_TYPE_IQ1_S: return pack_iq1_s;
+    case NB_TYPE_IQ1_M: return pack_iq1_m;
+    case NB_TYPE_IQ2_XXS: return pack_iq2_xxs;
+    case NB_TYPE_IQ2_XS: return pack_iq2_xs;
+    case NB_TYPE_IQ2_S: return pack_iq2_s;
+    case NB_TYPE_IQ3_XXS: return pack_iq3_xxs;
+    case NB_TYPE_IQ3_S: return pack_iq3_s;
     default: return NULL;
     }
 }

@@ -33,10 +33,26 @@ static inline void nb_pack_pairs(const uint8_t *codes, uint8_t *qs)
                           (codes[i + 96] & 3) << 6);
 }
 
+static inline void nb_pack_k_pairs(const uint8_t *codes, uint8_t *qs)
+{
+    nb_pack_pairs(codes, qs);
+    nb_pack_pairs(codes + 128, qs + 32);
+}
+
+/* bit `bit` of 256 codes: bit i of a byte for the values 32 i later */
+static inline void nb_pack_k_bit(const uint8_t *codes, int bit, uint8_t *qh)
+{
+    for (int i = 0; i < 32; i++) {
+        unsigned high = 0;
+        for (int j = 0; j < 8; j++)
+            high |= (unsigned)(codes[j * 32 + i] >> bit & 1) << j;
+        qh[i] = (uint8_t)high;
+    }
+}
+
 static inline void nb_pack_q2_k(const uint8_t *codes, const uint8_t *scales, const uint8_t *mins, nb_block_q2_k *b)
 {
-    nb_pack_pairs(codes, b->qs);
-    nb_pack_pairs(codes + 128, b->qs + 32);
+    nb_pack_k_pairs(codes, b->qs);
     for (int i = 0; i < 16; i++)
         b->scales[i] = (uint8_t)(scales[i] | mins[i] << 4);
 }
@@ -44,14 +60,8 @@ static inline void nb_pack_q2_k(const uint8_t *codes, const uint8_t *scales, con
 /* scales: 0..63, 32 for 0 */
 static inline void nb_pack_q3_k(const uint8_t *codes, const uint8_t *scales, nb_block_q3_k *b)
 {
-    nb_pack_pairs(codes, b->qs);
-    nb_pack_pairs(codes + 128, b->qs + 32);
-    for (int i = 0; i < 32; i++) {
-        unsigned high = 0;
-        for (int j = 0; j < 8; j++)
-            high |= (unsigned)(codes[j * 32 + i] >> 2) << j;
-        b->hmask[i] = (uint8_t)high;
-    }
+    nb_pack_k_pairs(codes, b->qs);
+    nb_pack_k_bit(codes, 2, b->hmask);
     for (int i = 0; i < 8; i++)
         b->scales[i] = (uint8_t)((scales[i] & 15) | scales[i + 8] << 4);
     for (int i = 0; i < 4; i++)
@@ -88,17 +98,11 @@ static inline void nb_pack_q5_k(const uint8_t *codes, const uint8_t *scales, con
 {
     nb_pack_k_scales(scales, mins, b->scales);
     nb_pack_k_nibbles(codes, b->qs);
-    for (int i = 0; i < 32; i++) {
-        unsigned high = 0;
-        for (int j = 0; j < 8; j++)
-            high |= (unsigned)(codes[j * 32 + i] >> 4) << j;
-        b->qh[i] = (uint8_t)high;
-    }
+    nb_pack_k_bit(codes, 4, b->qh);
 }
 
-static inline void nb_pack_q6_k(const uint8_t *codes, const int8_t *scales, nb_block_q6_k *b)
+static inline void nb_pack_k_six(const uint8_t *codes, nb_block_q6_k *b)
 {
-    memcpy(b->scales, scales, 16);
     for (int half = 0; half < 2; half++)
         for (int i = 0; i < 32; i++) {
             const uint8_t *c = codes + half * 128 + i;
@@ -106,6 +110,12 @@ static inline void nb_pack_q6_k(const uint8_t *codes, const int8_t *scales, nb_b
             b->ql[half * 64 + 32 + i] = (uint8_t)((c[32] & 15) | c[96] << 4);
             b->qh[half * 32 + i] = (uint8_t)(c[0] >> 4 | c[32] >> 4 << 2 | c[64] >> 4 << 4 | c[96] >> 4 << 6);
         }
+}
+
+static inline void nb_pack_q6_k(const uint8_t *codes, const int8_t *scales, nb_block_q6_k *b)
+{
+    memcpy(b->scales, scales, 16);
+    nb_pack_k_six(codes, b);
 }
 
 /* codes of three levels, 0..2: five digits of base 3 as a fraction of 256, rounded up */

@@ -13,6 +13,7 @@
 #include "../../fuzz/fuzz_imatrix.c"
 #include "base/file.h"
 #include "format/gguf_write.h"
+#include "num/half.h"
 #include "support/allocations.h"
 #include "support/corpus.h"
 #include "support/folder.h"
@@ -368,13 +369,141 @@ static void out_of_memory(void **state)
 #endif
 }
 
+/* ---- second moments ---- */
+
+/* Two entries that share moments in two blocks, one with its own, one without. */
+static nb_imatrix *with_moments(float scale)
+{
+    nb_imatrix *m;
+    nb_imatrix_entry *e[4];
+    uint16_t *c;
+    assert_int_equal(nb_imatrix_new(&m, NULL), NB_OK);
+    for (int i = 0; i < 4; i++) {
+        const char name[] = {(char)('a' + i), 0};
+        assert_int_equal(nb_imatrix_add(m, nb_str_of(name), i < 2 ? 96 : 32, 1, &e[i], NULL), NB_OK);
+        for (size_t j = 0; j < e[i]->columns; j++)
+            e[i]->sum[j] = scale * (float)(j + 1);
+        e[i]->count[0] = scale * 100;
+    }
+    for (int i = 1; i < 3; i++) {
+        assert_int_equal(nb_imatrix_add_moments(e[i], i == 1 ? 64 : 32, &c, NULL), NB_OK);
+        for (size_t k = 0, n = nb_moments_values(e[i]->columns, e[i]->moments->block); k < n; k++)
+            c[k] = nb_f32_to_f16(scale * (float)(k % 101) / 200);
+    }
+    assert_int_equal(nb_imatrix_share_moments(e[0], e[1], NULL), NB_OK);
+    nb_imatrix_set_origin(m, NB_STR("t"), 1, 100);
+    return m;
+}
+
+static void moments_round_trip(void **state)
+{
+    nb_imatrix *m = with_moments(1), *back;
+    (void)state;
+    assert_int_equal(nb_moments_block(1536, 2048), 1536);
+    assert_int_equal(nb_moments_block(8960, 2048), 1792);
+    assert_int_equal(nb_moments_block(576, 256), 192);
+    assert_int_equal(nb_moments_block(4864, 1024), 1024);
+    assert_int_equal(nb_moments_block(100, 1024), 0);
+    assert_int_equal(nb_moments_values(96, 64), 64 * 65 / 2 + 32 * 33 / 2);
+    write_to(m, nb_folder_path("moments.gguf"), NB_IMATRIX_GGUF);
+    nb_imatrix_free(m);
+    nb_buf bytes = read_file(nb_folder_path("moments.gguf"));
+    for (int copied = 0; copied < 2; copied++) { /* from the mapped file, and from memory that goes away */
+        if (copied) {
+            char *elsewhere = malloc(bytes.len);
+            memcpy(elsewhere, bytes.data, bytes.len);
+            assert_int_equal(nb_imatrix_open_memory("memory", elsewhere, bytes.len, &back, NULL), NB_OK);
+            free(elsewhere);
+        } else {
+            back = open_file(nb_folder_path("moments.gguf"));
+        }
+        const nb_moments *a = nb_imatrix_at(back, 0)->moments, *c = nb_imatrix_at(back, 2)->moments;
+        assert_true(a && a == nb_imatrix_at(back, 1)->moments && a->columns == 96 && a->block == 64);
+        assert_true(c && c->columns == 32 && c->block == 32 && !nb_imatrix_at(back, 3)->moments);
+        for (size_t k = 0; k < nb_moments_values(96, 64); k++)
+            assert_int_equal(a->correlation[k], nb_f32_to_f16((float)(k % 101) / 200));
+        nb_imatrix_free(back);
+    }
+    unlink(nb_folder_path("moments.gguf"));
+    nb_buf_free(&bytes);
+}
+
+/* Sums of products add up; an entry that is new takes what it is given; what fits nothing is refused. */
+static void moments_merge(void **state)
+{
+    nb_imatrix *sum, *a = with_moments(1), *b = with_moments(0.5F);
+    nb_error err;
+    (void)state;
+    assert_int_equal(nb_imatrix_new(&sum, NULL), NB_OK);
+    assert_int_equal(nb_imatrix_merge(sum, a, 100, NULL), NB_OK);
+    assert_ptr_equal(nb_imatrix_at(sum, 0)->moments, nb_imatrix_at(a, 1)->moments);
+    nb_imatrix_free(a);
+    assert_int_equal(nb_imatrix_merge(sum, b, 100, NULL), NB_OK);
+    const nb_imatrix_entry *e = nb_imatrix_find(sum, NB_STR("b"));
+    for (size_t k = 0; k < nb_moments_values(96, 64); k++) { /* both have the same ratios of sums: weights 1 and 0.5 */
+        float expected = (float)(k % 101) / 200 * (1 + 0.25F) / 1.5F, got = nb_f16_to_f32(e->moments->correlation[k]);
+        assert_true(fabsf(got - expected) < 5e-4F);
+    }
+    assert_true(e->count[0] == 150 && e->sum[1] == 3);
+    uint16_t *c;
+    nb_imatrix_entry *other = nb_imatrix_entry_of(b, NB_STR("b"));
+    assert_int_equal(nb_imatrix_add_moments(other, 32, &c, NULL), NB_OK);
+    assert_int_equal(nb_imatrix_merge(sum, b, 100, &err), NB_ERR_ARGUMENT);
+    assert_non_null(strstr(err.message, "'b' has second moments of 64 columns in one file and of 32 in another"));
+    assert_int_equal(nb_imatrix_share_moments(other, nb_imatrix_find(b, NB_STR("c")), NULL), NB_ERR_ARGUMENT);
+    assert_int_equal(nb_imatrix_add_moments(other, 33, &c, NULL), NB_ERR_ARGUMENT);
+    nb_imatrix_free(sum);
+    nb_imatrix_free(b);
+}
+
+static void moments_that_lie(void **state)
+{
+    nb_imatrix *m = with_moments(1), *back;
+    nb_error err;
+    (void)state;
+    write_to(m, nb_folder_path("lies.gguf"), NB_IMATRIX_GGUF);
+    nb_imatrix_free(m);
+    nb_buf b = read_file(nb_folder_path("lies.gguf"));
+    unlink(nb_folder_path("lies.gguf"));
+    static const struct {
+        const char *find;
+        size_t offset;
+        unsigned char byte;
+        const char *message;
+    } lies[] = {
+        {"nibble.moments.blocks", 21 + 4 + 4 + 8, 96, "not correlations of the entry's columns"}, /* other columns */
+        {"nibble.moments.blocks", 21 + 4 + 4 + 8, 0, "not correlations of the entry's columns"},  /* none */
+        {"nibble.moments.shared_of", 24 + 4 + 4 + 8 + 8, 'c', "cannot have the moments of 'c'"},
+        {"nibble.moments.shared_of", 24 + 4 + 4 + 8 + 8, 'z', "cannot have the moments of 'z'"},
+        {"a.moments", 0, 'q', "'q.moments' holds"},
+    };
+    for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+        char *at = memmem(b.data, b.len, lies[i].find, strlen(lies[i].find));
+        assert_non_null(at);
+        char kept = at[lies[i].offset];
+        at[lies[i].offset] = (char)lies[i].byte;
+        if (nb_imatrix_open_memory("lies", b.data, b.len, &back, &err) != NB_ERR_FORMAT ||
+            !strstr(err.message, lies[i].message))
+            fail_msg("%zu: %s", i, err.message);
+        at[lies[i].offset] = kept;
+    }
+    uint16_t pair[2] = {nb_f32_to_f16(7 / 200.0F), nb_f32_to_f16(8 / 200.0F)}, two = nb_f32_to_f16(2);
+    char *values = memmem(b.data, b.len, pair, sizeof pair);
+    assert_non_null(values);
+    memcpy(values, &two, sizeof two);
+    assert_int_equal(nb_imatrix_open_memory("lies", b.data, b.len, &back, &err), NB_ERR_FORMAT);
+    assert_non_null(strstr(err.message, "is not between -1 and 1"));
+    nb_buf_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reads_gguf),      cmocka_unit_test(reads_binary), cmocka_unit_test(writes_binary),
-        cmocka_unit_test(writes_gguf),     cmocka_unit_test(merges),       cmocka_unit_test(experts),
-        cmocka_unit_test(refuses_entries), cmocka_unit_test(truncated),    cmocka_unit_test(lies),
-        cmocka_unit_test(not_a_matrix),    cmocka_unit_test(corpus),       cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(reads_gguf),         cmocka_unit_test(reads_binary),  cmocka_unit_test(writes_binary),
+        cmocka_unit_test(writes_gguf),        cmocka_unit_test(merges),        cmocka_unit_test(experts),
+        cmocka_unit_test(refuses_entries),    cmocka_unit_test(truncated),     cmocka_unit_test(lies),
+        cmocka_unit_test(moments_round_trip), cmocka_unit_test(moments_merge), cmocka_unit_test(moments_that_lie),
+        cmocka_unit_test(not_a_matrix),       cmocka_unit_test(corpus),        cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, nb_folder_make, nb_folder_remove);
 }

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/team.h"
 #include "measure/calibrate.h"
+#include "num/half.h"
 
 #define ARCHS NB_TEST_DATA "/archs/"
 
@@ -175,6 +176,101 @@ static void refuses(void **state)
     nb_model_close(model);
 }
 
+/* ---- second moments ---- */
+
+enum { COLUMNS = 64 }; /* of qwen2.gguf's attention */
+
+typedef struct seen { /* what one weight read */
+    int weight;
+    double product[COLUMNS][COLUMNS];
+} seen;
+
+static void look(void *user, int weight, size_t matrix, const float *x, size_t stride, size_t rows, size_t first,
+                 size_t columns)
+{
+    seen *s = user;
+    (void)matrix;
+    if (weight != s->weight)
+        return;
+    assert_true(first == 0 && columns == COLUMNS); /* one thread */
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < COLUMNS; i++)
+            for (size_t j = 0; j < COLUMNS; j++)
+                s->product[i][j] += (double)x[r * stride + i] * (double)x[r * stride + j];
+}
+
+static nb_imatrix *calibrate_moments(nb_model *model, bool with)
+{
+    nb_imatrix *m = NULL;
+    nb_error err = {0};
+    nb_calibrate_params p = {.window = 48, .windows = 1, .moments = with ? 256 : 0, .text_name = "text.txt"};
+    if (nb_calibrate(model, nb_buf_view(&text), &p, &m, &err) != NB_OK)
+        fail_msg("%s", err.message);
+    return m;
+}
+
+static nb_model *open_model(int threads)
+{
+    nb_model *model = NULL;
+    nb_model_params open = nb_model_defaults();
+    open.exact = true;
+    open.threads = threads;
+    assert_int_equal(nb_model_open(ARCHS "qwen2.gguf", &open, &model, NULL), NB_OK);
+    return model;
+}
+
+/* Correlations are those of what the matrix read, summed here in double; sums stay what they are without moments; what reads
+ * the same shares them; any number of threads gives the same. */
+static void moments(void **state)
+{
+    static seen s;
+    (void)state;
+    nb_model *model = open_model(1);
+    nb_imatrix *m = calibrate_moments(model, true), *plain = calibrate_moments(model, false);
+    const nb_imatrix_entry *k = nb_imatrix_find(m, NB_STR("blk.1.attn_k.weight"));
+    nb_str name = NB_STR("blk.1.attn_k.weight");
+    s.weight = -1;
+    for (size_t i = 0; i < model->def->weight_count; i++)
+        if (nb_str_eq(model->def->weights[i].tensor->name, name))
+            s.weight = (int)i;
+    assert_true(s.weight >= 0 && k && k->moments && k->columns == COLUMNS);
+    nb_session *session;
+    nb_session_params options = nb_session_defaults();
+    options.context = options.batch = options.outputs = 48;
+    int32_t ids[4096];
+    size_t count;
+    assert_int_equal(nb_session_open(model, &options, &session, NULL), NB_OK);
+    assert_int_equal(
+        nb_tokenize(model, text.data, text.len, NB_TEXT_ADD_SPECIAL | NB_TEXT_PARSE_SPECIAL, ids, 4096, &count, NULL),
+        NB_OK);
+    model->backend->tap(session->context, look, &s);
+    assert_int_equal(nb_session_eval(session, ids, 48, NB_LOGITS_ALL, NULL), NB_OK);
+    nb_session_close(session);
+    for (size_t i = 0, at = 0; i < COLUMNS; i++)
+        for (size_t j = 0; j <= i; j++, at++) {
+            double expected = s.product[i][j] / sqrt(s.product[i][i] * s.product[j][j]);
+            assert_true(fabs((double)nb_f16_to_f32(k->moments->correlation[at]) - expected) < 6e-4);
+        }
+    assert_ptr_equal(nb_imatrix_find(m, NB_STR("blk.1.attn_q.weight"))->moments, k->moments);
+    assert_ptr_equal(nb_imatrix_find(m, NB_STR("blk.1.attn_v.weight"))->moments, k->moments);
+    assert_true(nb_imatrix_find(m, NB_STR("blk.1.attn_output.weight"))->moments != k->moments);
+    nb_model_close(model);
+    model = open_model(3);
+    nb_imatrix *threads = calibrate_moments(model, true);
+    nb_model_close(model);
+    for (size_t i = 0; i < nb_imatrix_count(m); i++) {
+        const nb_imatrix_entry *a = nb_imatrix_at(m, i), *b = nb_imatrix_at(threads, i);
+        assert_true((a->moments != NULL) == (a->columns % 32 == 0) && (b->moments != NULL) == (a->moments != NULL));
+        assert_memory_equal(a->sum, nb_imatrix_at(plain, i)->sum, a->columns * sizeof *a->sum);
+        if (a->moments)
+            assert_memory_equal(a->moments->correlation, b->moments->correlation,
+                                nb_moments_values(a->columns, a->moments->block) * sizeof(uint16_t));
+    }
+    nb_imatrix_free(m);
+    nb_imatrix_free(plain);
+    nb_imatrix_free(threads);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -182,6 +278,7 @@ int main(void)
         cmocka_unit_test(fused_and_experts),
         cmocka_unit_test(threads_change_nothing),
         cmocka_unit_test(output_matrix),
+        cmocka_unit_test(moments),
         cmocka_unit_test(refuses),
     };
     return cmocka_run_group_tests(tests, load_text, free_text);

@@ -1,0 +1,2 @@
+#define FEEDBACK nb_feedback_ref
+#include "quant/feedback_lanes.h"
