@@ -1,5 +1,6 @@
 /* export.h - a model as a directory of Hugging Face: safetensors, config.json, tokenizer.json and tokenizer_config.json, which
- * transformers loads. The way back of hf.h, by the same tables. Architectures: llama, qwen2, gemma3. */
+ * transformers loads, of models of embeddings with the files that sentence-transformers reads. The way back of hf.h, by the same
+ * tables, for every architecture that has a `put` (hf_arch.h). */
 #ifndef NB_HF_EXPORT_H
 #define NB_HF_EXPORT_H
 

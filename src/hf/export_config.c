@@ -23,51 +23,59 @@ static bool wrote_before(const nb_hf_exporter *x, const nb_hf_key_row *row)
     return strcmp(row->gguf, "vocab_size") == 0; /* the embedding says it better */
 }
 
+static bool is_window(const nb_hf_key_row *row) { return strcmp(row->config, "sliding_window") == 0; }
+
 /* what a file that lacks the key means, where transformers would take something else */
 static const uint64_t *meant(const nb_hf_exporter *x, const nb_hf_key_row *row)
 {
-    return strcmp(row->gguf, "attention.head_count_kv") == 0 ? &x->kv_heads
-           : strcmp(row->gguf, "attention.key_length") == 0  ? &x->head_dim
+    return strcmp(row->gguf, "attention.head_count_kv") == 0             ? &x->kv_heads
+           : strcmp(row->gguf, "attention.key_length") == 0              ? &x->head_dim
            : strcmp(row->gguf, "expert_feed_forward_length") == 0        ? &x->expert_ff
            : strcmp(row->gguf, "expert_shared_feed_forward_length") == 0 ? &x->shared_ff
-                                                             : NULL;
+                                                                         : NULL;
+}
+
+/* what a file without the key says */
+static nb_status put_absent(nb_hf_exporter *x, nb_json *j, const nb_hf_key_row *row, nb_error *err)
+{
+    bool flag = row->kind == NB_HF_BOOL && row->otherwise && *row->otherwise;
+    if (meant(x, row)) {
+        put_key(j, row->config);
+        nb_json_uint(j, *meant(x, row));
+    } else if (!row->otherwise) {
+        return nb_fail(err, NB_ERR_FORMAT, "%s: has no %s.%s; convert the model again", x->s->path, x->arch->gguf,
+                       row->gguf);
+    } else if (flag || (is_window(row) && strcmp(row->otherwise, "0") == 0)) {
+        put_key(j, row->config);
+        if (flag)
+            nb_json_bool(j, strcmp(row->otherwise, "true") == 0);
+        else
+            nb_json_null(j);
+    }
+    return NB_OK;
 }
 
 static nb_status put_row(nb_hf_exporter *x, nb_json *j, const nb_hf_key_row *row, nb_error *err)
 {
     char name[128] = ".";
-    const nb_gguf_value *v;
     double value = 0;
-    nb_str text;
+    nb_str text = NB_STR("");
     if (wrote_before(x, row))
         return NB_OK;
     strncat(name, row->gguf, sizeof name - 2);
-    v = nb_hf_export_find(x, name);
-    if (!v && meant(x, row)) {
-        put_key(j, row->config);
-        nb_json_uint(j, *meant(x, row));
-        return NB_OK;
-    }
-    if (!v && !row->otherwise)
-        return nb_fail(err, NB_ERR_FORMAT, "%s: has no %s.%s; convert the model again", x->s->path, x->arch->gguf,
-                       row->gguf);
-    if (!v)
-        return NB_OK;
-    if (row->kind == NB_HF_STR && nb_hf_export_str(x, name, &text)) {
-        put_key(j, row->config);
-        nb_json_str(j, text);
-        return NB_OK;
-    }
-    if (row->kind == NB_HF_BOOL) {
-        put_key(j, row->config);
-        nb_json_bool(j, nb_hf_export_flag(x, name, false));
-        return NB_OK;
-    }
-    if (!nb_hf_export_f64(x, name, &value))
-        return nb_fail(err, NB_ERR_FORMAT, "%s: %s.%s is not a number; convert the model again", x->s->path,
+    if (!nb_hf_export_find(x, name))
+        return put_absent(x, j, row, err);
+    bool is_text = row->kind == NB_HF_STR && nb_hf_export_str(x, name, &text);
+    bool number = nb_hf_export_f64(x, name, &value) && (row->kind == NB_HF_F32 || (value >= 0 && value <= UINT32_MAX));
+    if (!is_text && row->kind != NB_HF_BOOL && !number)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: %s.%s is not a number that can be; convert the model again", x->s->path,
                        x->arch->gguf, row->gguf);
     put_key(j, row->config);
-    if (value == 0 && strcmp(row->config, "sliding_window") == 0)
+    if (is_text)
+        nb_json_str(j, text);
+    else if (row->kind == NB_HF_BOOL)
+        nb_json_bool(j, nb_hf_export_flag(x, name, false));
+    else if (value == 0 && is_window(row))
         nb_json_null(j); /* none: 0 would let a token see nothing */
     else if (row->kind == NB_HF_U32)
         nb_json_uint(j, (uint64_t)value);
@@ -119,10 +127,14 @@ static void put_ids(const nb_hf_exporter *x, nb_json *j)
     static const char *const rows[][2] = {{"tokenizer.ggml.bos_token_id", "bos_token_id"},
                                           {"tokenizer.ggml.eos_token_id", "eos_token_id"},
                                           {"tokenizer.ggml.padding_token_id", "pad_token_id"}};
+    nb_str tokenizer = NB_STR("");
+    bool words = nb_hf_export_str(x, "tokenizer.ggml.model", &tokenizer) && nb_str_eqz(tokenizer, "bert");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        uint64_t id;
+        uint64_t id = i == 2 ? x->pad : UINT64_MAX;
         nb_json_key(j, rows[i][1]);
-        if (nb_hf_export_u64(x, rows[i][0], &id) && id < x->vocabulary)
+        if (i == 2 || !words) /* BERT's have names of their own */
+            nb_hf_export_u64(x, rows[i][0], &id);
+        if (id < x->vocabulary)
             nb_json_uint(j, id);
         else
             nb_json_null(j);

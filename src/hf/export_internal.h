@@ -18,6 +18,8 @@ typedef struct nb_hf_exporter {
     bool mistral; /* llama with a window */
     bool attention_bias, mlp_bias;
     uint64_t expert_ff, shared_ff; /* 0: no experts */
+    uint64_t pad;                  /* pad_token_id where the file has none; UINT64_MAX: none */
+    bool *used;                    /* [tensor of the source] it is in a list to be written */
 } nb_hf_exporter;
 
 /* Values of the source: "ARCHITECTURE.name" when name begins with '.', else as it is. False: absent or of another kind. */
@@ -31,10 +33,19 @@ nb_status nb_hf_export_strings(nb_hf_exporter *x, const char *name, nb_str **out
 
 /* A number that readers take for a float: 8.0, not 8. */
 void nb_hf_export_float(nb_json *j, double value);
+static inline void nb_hf_put_flag(nb_json *j, const char *key, bool value)
+{
+    nb_json_key(j, key);
+    nb_json_bool(j, value);
+}
 
 /* DIR/name, whole or not at all. */
 nb_status nb_hf_export_file(const nb_hf_exporter *x, const char *name, const nb_buf *text, nb_error *err);
 
+nb_status nb_hf_export_directory(const char *dir, nb_error *err); /* made when it is not there */
+
+/* A tensor of a block by its name with %d, ".weight" behind it; NULL: absent. */
+const nb_source_tensor *nb_hf_export_tensor(nb_hf_exporter *x, const char *gguf, uint64_t block);
 bool nb_hf_export_is_sparse(nb_hf_exporter *x, uint64_t block); /* the layer has experts */
 
 nb_status nb_hf_export_config(nb_hf_exporter *x, nb_error *err); /* config.json */

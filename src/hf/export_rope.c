@@ -4,6 +4,7 @@
 #include <math.h>
 
 #include "hf/export_internal.h"
+#include "hf/hf_rows.h"
 
 typedef struct llama3 {
     float factor, low, high, original;
@@ -150,7 +151,7 @@ static void put_yarn(nb_hf_exporter *x, nb_json *j, double factor)
     bool given = nb_hf_export_f64(x, ".rope.scaling.yarn_attn_factor", &own);
     bool other = nb_hf_export_f64(x, ".rope.scaling.attn_factor", &more);
     if (multiplied || given || other)
-        put_number(j, "attention_factor", more * (given ? own : (logarithm + 1) / (multiplier * logarithm + 1)));
+        nb_json_put_num(j, "attention_factor", more * (given ? own : (logarithm + 1) / (multiplier * logarithm + 1)));
     const nb_gguf_value *rounded = nb_hf_export_find(x, ".rope.scaling.yarn_truncate");
     if (rounded && rounded->kind == NB_GGUF_BOOL && !rounded->data[0]) {
         nb_json_key(j, "truncate");
@@ -180,9 +181,16 @@ static nb_status put_scaling(nb_hf_exporter *x, nb_json *j, nb_str type, double 
     return NB_OK;
 }
 
+void nb_hf_put_partial_rope(const nb_hf_exporter *x, nb_json *j, const char *name)
+{
+    uint64_t turned = x->head_dim;
+    nb_hf_export_u64(x, ".rope.dimension_count", &turned);
+    put_number(j, name, (double)turned / (double)x->head_dim);
+}
+
 nb_status nb_hf_export_rope(nb_hf_exporter *x, nb_json *j, nb_error *err)
 {
-    bool gemma = strcmp(x->arch->gguf, "gemma3") == 0;
+    bool gemma = strcmp(x->arch->model_type, "gemma3_text") == 0;
     double base = gemma ? 1000000 : 10000, local = 10000;
     nb_str type;
     const nb_source_tensor *freqs = nb_source_find_tensor(x->s, NB_STR("rope_freqs.weight"));

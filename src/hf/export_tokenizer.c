@@ -1,35 +1,9 @@
 /* tokenizer.json and tokenizer_config.json from GGUF's vocabulary: byte-level BPE as it is, SentencePiece's BPE as BPE over its
- * pieces with bytes for what they do not cover, the form in which transformers keeps it. */
+ * pieces with bytes for what they do not cover, the form in which transformers keeps it; others: export_words.c. */
 #include <stdlib.h>
 
-#include "hf/export_internal.h"
+#include "hf/export_vocab.h"
 #include "text/pretokenizer.h"
-#include "text/tokenizer.h"
-
-#define SPACE "\xE2\x96\x81" /* U+2581, for a space */
-
-typedef struct merge {
-    uint32_t left, right, made;
-    float score;
-} merge;
-
-typedef struct vocabulary {
-    nb_hf_exporter *x;
-    nb_str model;   /* tokenizer.ggml.model */
-    nb_str *tokens; /* [count] */
-    size_t count;
-    const nb_gguf_value *types, *scores;
-    uint32_t *slots; /* hash of the tokens: id + 1, 0 for none */
-    size_t mask;
-    merge *merges; /* of pieces */
-    size_t merge_count, merge_capacity;
-    bool prefix; /* a space is put before a text */
-} vocabulary;
-
-static nb_token_type type_of(const vocabulary *v, size_t id)
-{
-    return v->types ? (nb_token_type)nb_gguf_elem_i64(v->types, id) : NB_TOKEN_NORMAL;
-}
 
 static uint64_t hash(nb_str s)
 {
@@ -39,7 +13,7 @@ static uint64_t hash(nb_str s)
     return h ^ h >> 29;
 }
 
-static uint32_t *slot_of(const vocabulary *v, nb_str s)
+static uint32_t *slot_of(const nb_hf_words *v, nb_str s)
 {
     size_t i = hash(s) & v->mask;
     while (v->slots[i] && !nb_str_eq(v->tokens[v->slots[i] - 1], s))
@@ -47,7 +21,7 @@ static uint32_t *slot_of(const vocabulary *v, nb_str s)
     return &v->slots[i];
 }
 
-static nb_status index_tokens(vocabulary *v, nb_error *err)
+static nb_status index_tokens(nb_hf_words *v, nb_error *err)
 {
     size_t slots = 64;
     while (slots < 2 * v->count)
@@ -69,11 +43,11 @@ static nb_status index_tokens(vocabulary *v, nb_error *err)
 
 /* ---- SentencePiece's merges: every way to make a piece of two others, pieces of higher score first ---- */
 
-static nb_status add_merge(vocabulary *v, merge m, nb_error *err)
+static nb_status add_merge(nb_hf_words *v, nb_hf_merge m, nb_error *err)
 {
     if (v->merge_count == v->merge_capacity) {
         size_t capacity = v->merge_capacity ? 2 * v->merge_capacity : 4096;
-        merge *grown = realloc(v->merges, capacity * sizeof *grown);
+        nb_hf_merge *grown = realloc(v->merges, capacity * sizeof *grown);
         if (!grown)
             return nb_fail_memory(err, "merges", capacity * sizeof *grown);
         v->merges = grown;
@@ -85,7 +59,7 @@ static nb_status add_merge(vocabulary *v, merge m, nb_error *err)
 
 static int compare_merges(const void *a, const void *b)
 {
-    const merge *x = a, *y = b;
+    const nb_hf_merge *x = a, *y = b;
     if (x->score != y->score)
         return x->score > y->score ? -1 : 1;
     if (x->made != y->made)
@@ -95,17 +69,18 @@ static int compare_merges(const void *a, const void *b)
     return x->right < y->right ? -1 : x->right > y->right;
 }
 
-static nb_status make_merges(vocabulary *v, nb_error *err)
+static nb_status make_merges(nb_hf_words *v, nb_error *err)
 {
     for (size_t id = 0; id < v->count; id++) {
         nb_str s = v->tokens[id];
-        for (size_t cut = 1; type_of(v, id) == NB_TOKEN_NORMAL && cut < s.n; cut++) {
+        for (size_t cut = 1; nb_hf_words_type(v, id) == NB_TOKEN_NORMAL && cut < s.n; cut++) {
             if ((s.p[cut] & 0xc0) == 0x80)
                 continue;
             uint32_t left = *slot_of(v, (nb_str){s.p, cut}), right = *slot_of(v, (nb_str){s.p + cut, s.n - cut});
-            if (left && right && type_of(v, left - 1) == NB_TOKEN_NORMAL && type_of(v, right - 1) == NB_TOKEN_NORMAL)
-                NB_TRY(add_merge(v, (merge){left - 1, right - 1, (uint32_t)id, (float)nb_gguf_elem_f64(v->scores, id)},
-                                 err));
+            if (left && right && nb_hf_words_type(v, left - 1) == NB_TOKEN_NORMAL &&
+                nb_hf_words_type(v, right - 1) == NB_TOKEN_NORMAL)
+                NB_TRY(add_merge(
+                    v, (nb_hf_merge){left - 1, right - 1, (uint32_t)id, (float)nb_gguf_elem_f64(v->scores, id)}, err));
         }
     }
     if (v->merge_count > 1)
@@ -120,27 +95,9 @@ static bool is_added(nb_token_type type)
     return type == NB_TOKEN_CONTROL || type == NB_TOKEN_USER_DEFINED || type == NB_TOKEN_UNKNOWN;
 }
 
-static void put_flag(nb_json *j, const char *key, bool value)
-{
-    nb_json_key(j, key);
-    nb_json_bool(j, value);
-}
-
-static void put_null(nb_json *j, const char *key)
-{
-    nb_json_key(j, key);
-    nb_json_null(j);
-}
-
-static void put_step(nb_json *j, const char *type) /* the caller closes it */
-{
-    nb_json_open(j, '{');
-    nb_json_put_z(j, "type", type);
-}
-
 static void put_replace(nb_json *j, const char *from, const char *to)
 {
-    put_step(j, "Replace");
+    nb_hf_put_step(j, "Replace");
     nb_json_key(j, "pattern");
     nb_json_open(j, '{');
     nb_json_put_z(j, "String", from);
@@ -151,58 +108,60 @@ static void put_replace(nb_json *j, const char *from, const char *to)
 
 static void put_byte_level(nb_json *j)
 {
-    put_step(j, "ByteLevel");
-    put_flag(j, "add_prefix_space", false);
-    put_flag(j, "trim_offsets", false);
-    put_flag(j, "use_regex", false);
+    nb_hf_put_step(j, "ByteLevel");
+    nb_hf_put_flag(j, "add_prefix_space", false);
+    nb_hf_put_flag(j, "trim_offsets", false);
+    nb_hf_put_flag(j, "use_regex", false);
     nb_json_close(j, '}');
 }
 
-static void put_added(const vocabulary *v, nb_json *j)
+static void put_added(const nb_hf_words *v, nb_json *j)
 {
+    nb_buf b = {0};
     nb_json_key(j, "added_tokens");
     nb_json_open(j, '[');
     for (size_t id = 0; id < v->count; id++) {
-        nb_token_type type = type_of(v, id);
+        nb_token_type type = nb_hf_words_type(v, id);
         if (!is_added(type))
             continue;
         nb_json_open(j, '{');
         nb_json_put_uint(j, "id", id);
         nb_json_key(j, "content");
-        nb_json_str(j, v->tokens[id]);
-        put_flag(j, "single_word", false);
-        put_flag(j, "lstrip", false);
-        put_flag(j, "rstrip", false);
-        put_flag(j, "normalized", false);
-        put_flag(j, "special", type != NB_TOKEN_USER_DEFINED);
+        nb_json_str(j, nb_hf_word_text(v, id, &b));
+        nb_hf_put_flag(j, "single_word", false);
+        nb_hf_put_flag(j, "lstrip", false);
+        nb_hf_put_flag(j, "rstrip", false);
+        nb_hf_put_flag(j, "normalized", false);
+        nb_hf_put_flag(j, "special", type != NB_TOKEN_USER_DEFINED);
         nb_json_close(j, '}');
     }
     nb_json_close(j, ']');
+    nb_buf_free(&b);
 }
 
-static void put_normalizer(const vocabulary *v, nb_json *j, bool pieces)
+static void put_normalizer(const nb_hf_words *v, nb_json *j, bool pieces)
 {
     static const char *const forms[][2] = {{"nfc", "NFC"}, {"nfd", "NFD"}, {"nfkc", "NFKC"}, {"nfkd", "NFKD"}};
     nb_str form = {0};
     nb_hf_export_str(v->x, "nibble.tokenizer.normalizer", &form);
     nb_json_key(j, "normalizer");
     if (pieces) {
-        put_step(j, "Sequence");
+        nb_hf_put_step(j, "Sequence");
         nb_json_key(j, "normalizers");
         nb_json_open(j, '[');
         if (v->prefix) {
-            put_step(j, "Prepend");
-            nb_json_put_z(j, "prepend", SPACE);
+            nb_hf_put_step(j, "Prepend");
+            nb_json_put_z(j, "prepend", NB_HF_SPACE);
             nb_json_close(j, '}');
         }
-        put_replace(j, " ", SPACE);
+        put_replace(j, " ", NB_HF_SPACE);
         nb_json_close(j, ']');
         nb_json_close(j, '}');
         return;
     }
     for (size_t i = 0; i < 4; i++)
         if (nb_str_eqz(form, forms[i][0])) {
-            put_step(j, forms[i][1]);
+            nb_hf_put_step(j, forms[i][1]);
             nb_json_close(j, '}');
             return;
         }
@@ -211,18 +170,18 @@ static void put_normalizer(const vocabulary *v, nb_json *j, bool pieces)
 
 static void put_split(nb_json *j, nb_str expression)
 {
-    put_step(j, "Split");
+    nb_hf_put_step(j, "Split");
     nb_json_key(j, "pattern");
     nb_json_open(j, '{');
     nb_json_key(j, "Regex");
     nb_json_str(j, expression);
     nb_json_close(j, '}');
     nb_json_put_z(j, "behavior", "Isolated");
-    put_flag(j, "invert", false);
+    nb_hf_put_flag(j, "invert", false);
     nb_json_close(j, '}');
 }
 
-static nb_status put_pre_tokenizer(const vocabulary *v, nb_json *j, nb_error *err)
+static nb_status put_pre_tokenizer(const nb_hf_words *v, nb_json *j, nb_error *err)
 {
     nb_str pre = NB_STR("default"), *own = NULL;
     size_t count, own_count;
@@ -237,7 +196,7 @@ static nb_status put_pre_tokenizer(const vocabulary *v, nb_json *j, nb_error *er
                        "%s: the pre-tokenizer '%.*s' cannot be written as tokenizer.json has them", v->x->s->path,
                        NB_STR_ARG(pre));
     nb_json_key(j, "pre_tokenizer");
-    put_step(j, "Sequence");
+    nb_hf_put_step(j, "Sequence");
     nb_json_key(j, "pretokenizers");
     nb_json_open(j, '[');
     for (size_t i = 0; i < (own_count ? own_count : count); i++)
@@ -248,100 +207,128 @@ static nb_status put_pre_tokenizer(const vocabulary *v, nb_json *j, nb_error *er
     return NB_OK;
 }
 
-static bool special_id(const vocabulary *v, const char *key, uint64_t *id)
+static bool special_id(const nb_hf_words *v, const char *key, uint64_t *id)
 {
     return nb_hf_export_u64(v->x, key, id) && *id < v->count;
 }
 
-static void put_template_token(nb_json *j, const char *kind, nb_str id)
+typedef enum end { BOS, EOS, SEP, ENDS } end; /* what stands around texts */
+
+typedef struct ends {
+    bool add[ENDS];
+    uint64_t id[ENDS];
+} ends;
+
+static ends ends_of(const nb_hf_words *v)
+{
+    static const struct {
+        const char *id, *other, *add;
+    } rows[ENDS] = {
+        {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.cls_token_id", "tokenizer.ggml.add_bos_token"},
+        {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.seperator_token_id", "tokenizer.ggml.add_eos_token"},
+        {"tokenizer.ggml.seperator_token_id", "tokenizer.ggml.eos_token_id", "tokenizer.ggml.add_sep_token"},
+    };
+    nb_str pre = NB_STR("");
+    nb_hf_export_str(v->x, "tokenizer.ggml.pre", &pre);
+    bool words = nb_str_eqz(v->model, "bert"), pieces = nb_str_eqz(v->model, "llama");
+    const bool otherwise[ENDS] = {words || pieces || nb_pretokenizer_flags(pre) & NB_PRE_ADD_BOS,
+                                  words || nb_str_eqz(v->model, "t5"), false};
+    ends e = {0};
+    for (int i = 0; i < ENDS; i++)
+        e.add[i] = (special_id(v, rows[i].id, &e.id[i]) || special_id(v, rows[i].other, &e.id[i])) &&
+                   nb_hf_export_flag(v->x, rows[i].add, otherwise[i]);
+    return e;
+}
+
+static void put_template_token(nb_json *j, const char *kind, nb_str id, uint64_t text)
 {
     nb_json_open(j, '{');
     nb_json_key(j, kind);
     nb_json_open(j, '{');
     nb_json_key(j, "id");
     nb_json_str(j, id);
-    nb_json_put_uint(j, "type_id", 0);
+    nb_json_put_uint(j, "type_id", text);
     nb_json_close(j, '}');
     nb_json_close(j, '}');
 }
 
-static void put_template(const vocabulary *v, nb_json *j, const char *key, int texts, bool bos, bool eos,
-                         const uint64_t id[2])
+/* An encoder's pair begins once, and its halves are counted: [CLS] A [SEP] B [SEP] */
+static void put_template(const nb_hf_words *v, nb_json *j, const char *key, uint64_t texts, const ends *e)
 {
+    bool words = nb_str_eqz(v->model, "bert"), encoder = words || e->add[SEP];
     nb_json_key(j, key);
     nb_json_open(j, '[');
-    for (int i = 0; i < texts; i++) {
-        if (bos)
-            put_template_token(j, "SpecialToken", v->tokens[id[0]]);
-        put_template_token(j, "Sequence", i ? NB_STR("B") : NB_STR("A"));
-        if (eos)
-            put_template_token(j, "SpecialToken", v->tokens[id[1]]);
+    for (uint64_t i = 0; i < texts; i++) {
+        uint64_t type = words ? i : 0;
+        if (e->add[BOS] && (i == 0 || !encoder))
+            put_template_token(j, "SpecialToken", v->tokens[e->id[BOS]], type);
+        if (e->add[SEP] && i > 0)
+            put_template_token(j, "SpecialToken", v->tokens[e->id[SEP]], type);
+        put_template_token(j, "Sequence", i ? NB_STR("B") : NB_STR("A"), type);
+        if (e->add[EOS])
+            put_template_token(j, "SpecialToken", v->tokens[e->id[EOS]], type);
     }
     nb_json_close(j, ']');
 }
 
-static bool adds(const vocabulary *v, int which, uint64_t *id)
+static void put_template_special(const nb_hf_words *v, nb_json *j, uint64_t id)
 {
-    nb_str pre = NB_STR("");
-    nb_hf_export_str(v->x, "tokenizer.ggml.pre", &pre);
-    bool pieces = nb_str_eqz(v->model, "llama"),
-         otherwise = which == 0 && (pieces || nb_pretokenizer_flags(pre) & NB_PRE_ADD_BOS);
-    return special_id(v, which ? "tokenizer.ggml.eos_token_id" : "tokenizer.ggml.bos_token_id", id) &&
-           nb_hf_export_flag(v->x, which ? "tokenizer.ggml.add_eos_token" : "tokenizer.ggml.add_bos_token", otherwise);
+    nb_json_key_str(j, v->tokens[id]);
+    nb_json_open(j, '{');
+    nb_json_key(j, "id");
+    nb_json_str(j, v->tokens[id]);
+    nb_json_key(j, "ids");
+    nb_json_open(j, '[');
+    nb_json_uint(j, id);
+    nb_json_close(j, ']');
+    nb_json_key(j, "tokens");
+    nb_json_open(j, '[');
+    nb_json_str(j, v->tokens[id]);
+    nb_json_close(j, ']');
+    nb_json_close(j, '}');
 }
 
-static void put_post_processor(const vocabulary *v, nb_json *j)
+static void put_post_processor(const nb_hf_words *v, nb_json *j)
 {
-    uint64_t id[2] = {0, 0};
-    bool add[2] = {adds(v, 0, &id[0]), adds(v, 1, &id[1])};
+    ends e = ends_of(v);
     nb_json_key(j, "post_processor");
-    if (!add[0] && !add[1]) {
+    if (!e.add[BOS] && !e.add[EOS]) {
         nb_json_null(j);
         return;
     }
-    put_step(j, "TemplateProcessing");
-    put_template(v, j, "single", 1, add[0], add[1], id);
-    put_template(v, j, "pair", 2, add[0], add[1], id);
+    nb_hf_put_step(j, "TemplateProcessing");
+    put_template(v, j, "single", 1, &e);
+    put_template(v, j, "pair", 2, &e);
     nb_json_key(j, "special_tokens");
     nb_json_open(j, '{');
-    for (int i = 0; i < 2; i++) {
-        if (!add[i] || (i == 1 && add[0] && id[0] == id[1]))
-            continue;
-        nb_json_key_str(j, v->tokens[id[i]]);
-        nb_json_open(j, '{');
-        nb_json_key(j, "id");
-        nb_json_str(j, v->tokens[id[i]]);
-        nb_json_key(j, "ids");
-        nb_json_open(j, '[');
-        nb_json_uint(j, id[i]);
-        nb_json_close(j, ']');
-        nb_json_key(j, "tokens");
-        nb_json_open(j, '[');
-        nb_json_str(j, v->tokens[id[i]]);
-        nb_json_close(j, ']');
-        nb_json_close(j, '}');
+    for (int i = 0; i < ENDS; i++) {
+        bool said = false;
+        for (int k = 0; k < i; k++)
+            said = said || (e.add[k] && e.id[k] == e.id[i]);
+        if (e.add[i] && !said)
+            put_template_special(v, j, e.id[i]);
     }
     nb_json_close(j, '}');
     nb_json_close(j, '}');
 }
 
-static void put_decoder(const vocabulary *v, nb_json *j, bool pieces)
+static void put_decoder(const nb_hf_words *v, nb_json *j, bool pieces)
 {
     nb_json_key(j, "decoder");
     if (!pieces) {
         put_byte_level(j);
         return;
     }
-    put_step(j, "Sequence");
+    nb_hf_put_step(j, "Sequence");
     nb_json_key(j, "decoders");
     nb_json_open(j, '[');
-    put_replace(j, SPACE, " ");
-    put_step(j, "ByteFallback");
+    put_replace(j, NB_HF_SPACE, " ");
+    nb_hf_put_step(j, "ByteFallback");
     nb_json_close(j, '}');
-    put_step(j, "Fuse");
+    nb_hf_put_step(j, "Fuse");
     nb_json_close(j, '}');
     if (v->prefix) {
-        put_step(j, "Strip");
+        nb_hf_put_step(j, "Strip");
         nb_json_put_z(j, "content", " ");
         nb_json_put_uint(j, "start", 1);
         nb_json_put_uint(j, "stop", 0);
@@ -359,7 +346,7 @@ static void put_pair(nb_json *j, nb_str left, nb_str right)
     nb_json_close(j, ']');
 }
 
-static nb_status put_merges(vocabulary *v, nb_json *j, bool pieces, nb_error *err)
+static nb_status put_merges(nb_hf_words *v, nb_json *j, bool pieces, nb_error *err)
 {
     nb_str *merges = NULL;
     size_t count;
@@ -380,26 +367,26 @@ static nb_status put_merges(vocabulary *v, nb_json *j, bool pieces, nb_error *er
     return NB_OK;
 }
 
-static nb_status put_model(vocabulary *v, nb_json *j, bool pieces, nb_error *err)
+static nb_status put_model(nb_hf_words *v, nb_json *j, bool pieces, nb_error *err)
 {
     uint64_t unknown;
     nb_str pre = NB_STR("");
     nb_hf_export_str(v->x, "tokenizer.ggml.pre", &pre);
     nb_json_key(j, "model");
-    put_step(j, "BPE");
-    put_null(j, "dropout");
+    nb_hf_put_step(j, "BPE");
+    nb_hf_put_null(j, "dropout");
     nb_json_key(j, "unk_token");
     if (pieces && special_id(v, "tokenizer.ggml.unknown_token_id", &unknown))
         nb_json_str(j, v->tokens[unknown]);
     else
         nb_json_null(j);
-    put_null(j, "continuing_subword_prefix");
-    put_null(j, "end_of_word_suffix");
-    put_flag(j, "fuse_unk", pieces);
-    put_flag(j, "byte_fallback", pieces);
-    put_flag(j, "ignore_merges",
-             !pieces && nb_hf_export_flag(v->x, "nibble.tokenizer.ignore_merges",
-                                          nb_pretokenizer_flags(pre) & NB_PRE_IGNORE_MERGES));
+    nb_hf_put_null(j, "continuing_subword_prefix");
+    nb_hf_put_null(j, "end_of_word_suffix");
+    nb_hf_put_flag(j, "fuse_unk", pieces);
+    nb_hf_put_flag(j, "byte_fallback", pieces);
+    nb_hf_put_flag(j, "ignore_merges",
+                   !pieces && nb_hf_export_flag(v->x, "nibble.tokenizer.ignore_merges",
+                                                nb_pretokenizer_flags(pre) & NB_PRE_IGNORE_MERGES));
     nb_json_key(j, "vocab");
     nb_json_open(j, '{');
     for (size_t id = 0; id < v->count; id++) {
@@ -412,23 +399,32 @@ static nb_status put_model(vocabulary *v, nb_json *j, bool pieces, nb_error *err
     return NB_OK;
 }
 
-static nb_status write_tokenizer(vocabulary *v, bool pieces, nb_error *err)
+/* BPE over bytes or over SentencePiece's pieces */
+static nb_status put_bpe(nb_hf_words *v, nb_json *j, nb_error *err)
+{
+    bool pieces = nb_str_eqz(v->model, "llama");
+    put_normalizer(v, j, pieces);
+    if (pieces)
+        nb_hf_put_null(j, "pre_tokenizer");
+    else
+        NB_TRY(put_pre_tokenizer(v, j, err));
+    put_decoder(v, j, pieces);
+    return put_model(v, j, pieces, err);
+}
+
+static nb_status write_tokenizer(nb_hf_words *v, nb_error *err)
 {
     nb_buf b = {0};
     nb_json j = nb_json_begin(&b, true);
     nb_json_open(&j, '{');
     nb_json_put_z(&j, "version", "1.0");
-    put_null(&j, "truncation");
-    put_null(&j, "padding");
+    nb_hf_put_null(&j, "truncation");
+    nb_hf_put_null(&j, "padding");
     put_added(v, &j);
-    put_normalizer(v, &j, pieces);
-    if (pieces)
-        put_null(&j, "pre_tokenizer");
-    nb_status status = pieces ? NB_OK : put_pre_tokenizer(v, &j, err);
     put_post_processor(v, &j);
-    put_decoder(v, &j, pieces);
-    if (status == NB_OK)
-        status = put_model(v, &j, pieces, err);
+    nb_status status = nb_str_eqz(v->model, "bert") ? nb_hf_put_wordpiece(v, &j)
+                       : nb_str_eqz(v->model, "t5") ? nb_hf_put_unigram(v, &j, err)
+                                                    : put_bpe(v, &j, err);
     nb_json_close(&j, '}');
     nb_buf_char(&b, '\n');
     if (status == NB_OK)
@@ -439,27 +435,29 @@ static nb_status write_tokenizer(vocabulary *v, bool pieces, nb_error *err)
 
 /* ---- tokenizer_config.json ---- */
 
-static nb_status write_config(const vocabulary *v, nb_error *err)
+static nb_status write_config(const nb_hf_words *v, nb_error *err)
 {
-    static const char *const rows[][2] = {{"tokenizer.ggml.bos_token_id", "bos_token"},
-                                          {"tokenizer.ggml.eos_token_id", "eos_token"},
-                                          {"tokenizer.ggml.unknown_token_id", "unk_token"},
-                                          {"tokenizer.ggml.padding_token_id", "pad_token"}};
+    static const char *const rows[][2] = {
+        {"tokenizer.ggml.bos_token_id", "bos_token"},     {"tokenizer.ggml.eos_token_id", "eos_token"},
+        {"tokenizer.ggml.unknown_token_id", "unk_token"}, {"tokenizer.ggml.padding_token_id", "pad_token"},
+        {"tokenizer.ggml.cls_token_id", "cls_token"},     {"tokenizer.ggml.seperator_token_id", "sep_token"},
+        {"tokenizer.ggml.mask_token_id", "mask_token"}};
+    ends e = ends_of(v);
     nb_buf b = {0};
     nb_json j = nb_json_begin(&b, true);
     nb_str chat;
     uint64_t id, context;
     nb_json_open(&j, '{');
     nb_json_put_z(&j, "tokenizer_class", "PreTrainedTokenizerFast");
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+    for (size_t i = nb_str_eqz(v->model, "bert") ? 2 : 0; i < sizeof rows / sizeof *rows; i++)
         if (special_id(v, rows[i][0], &id)) {
             nb_json_key(&j, rows[i][1]);
             nb_json_str(&j, v->tokens[id]);
         }
-    put_flag(&j, "add_bos_token", adds(v, 0, &id));
-    put_flag(&j, "add_eos_token", adds(v, 1, &id));
-    put_flag(&j, "add_prefix_space", v->prefix);
-    put_flag(&j, "clean_up_tokenization_spaces", false);
+    nb_hf_put_flag(&j, "add_bos_token", e.add[BOS]);
+    nb_hf_put_flag(&j, "add_eos_token", e.add[EOS]);
+    nb_hf_put_flag(&j, "add_prefix_space", v->prefix);
+    nb_hf_put_flag(&j, "clean_up_tokenization_spaces", false);
     if (nb_hf_export_u64(v->x, ".context_length", &context))
         nb_json_put_uint(&j, "model_max_length", context);
     if (nb_hf_export_str(v->x, "tokenizer.chat_template", &chat)) {
@@ -475,7 +473,7 @@ static nb_status write_config(const vocabulary *v, nb_error *err)
 
 /* ---- the whole ---- */
 
-static nb_status read_vocabulary(vocabulary *v, nb_error *err)
+static nb_status read_vocabulary(nb_hf_words *v, nb_error *err)
 {
     v->types = nb_hf_export_find(v->x, "tokenizer.ggml.token_type");
     v->scores = nb_hf_export_find(v->x, "tokenizer.ggml.scores");
@@ -484,23 +482,23 @@ static nb_status read_vocabulary(vocabulary *v, nb_error *err)
                  (v->types->kind == NB_GGUF_ARRAY && v->types->element == NB_GGUF_I32 && v->types->count == v->count);
     bool scores = v->scores && v->scores->kind == NB_GGUF_ARRAY && v->scores->element == NB_GGUF_F32 &&
                   v->scores->count == v->count;
-    if (v->count == 0 || !types || (nb_str_eqz(v->model, "llama") && !scores))
+    if (v->count == 0 || !types || ((nb_str_eqz(v->model, "llama") || nb_str_eqz(v->model, "t5")) && !scores))
         return nb_fail(err, NB_ERR_FORMAT,
                        "%s: the tokenizer's tokens, types and scores are not of one length; convert the "
                        "model again",
                        v->x->s->path);
-    while (v->count > 0 && type_of(v, v->count - 1) == NB_TOKEN_UNUSED) /* they only fill up the embedding */
+    while (v->count > 0 && nb_hf_words_type(v, v->count - 1) == NB_TOKEN_UNUSED) /* they only fill up the embedding */
         v->count--;
     return index_tokens(v, err);
 }
 
 nb_status nb_hf_export_tokenizer(nb_hf_exporter *x, nb_error *err)
 {
-    vocabulary v = {.x = x};
+    nb_hf_words v = {.x = x};
     if (!nb_hf_export_str(x, "tokenizer.ggml.model", &v.model) || nb_str_eqz(v.model, "no_vocab"))
         return NB_OK; /* a model without one */
     bool pieces = nb_str_eqz(v.model, "llama");
-    if (!pieces && !nb_str_eqz(v.model, "gpt2"))
+    if (!pieces && !nb_str_eqz(v.model, "gpt2") && !nb_str_eqz(v.model, "bert") && !nb_str_eqz(v.model, "t5"))
         return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: a tokenizer of kind '%.*s' is not written", x->s->path,
                        NB_STR_ARG(v.model));
     v.prefix = nb_hf_export_flag(x, "tokenizer.ggml.add_space_prefix", pieces);
@@ -508,7 +506,7 @@ nb_status nb_hf_export_tokenizer(nb_hf_exporter *x, nb_error *err)
     if (status == NB_OK && pieces)
         status = make_merges(&v, err);
     if (status == NB_OK)
-        status = write_tokenizer(&v, pieces, err);
+        status = write_tokenizer(&v, err);
     if (status == NB_OK)
         status = write_config(&v, err);
     free(v.slots);

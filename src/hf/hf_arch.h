@@ -74,6 +74,8 @@ typedef struct nb_hf_arch {
     /* members of config.json that the table of keys does not have (export_internal.h); NULL: GGUF files of this architecture
      * are not written as directories */
     void (*put)(struct nb_hf_exporter *x, struct nb_json *j);
+    /* On the way out, of rows with one name of GGUF's: another one has this block's tensor; NULL: there are none such */
+    bool (*passes)(struct nb_hf_exporter *x, const nb_hf_tensor_row *row, uint64_t block);
 } nb_hf_arch;
 
 const nb_hf_arch *nb_hf_arch_of_class(nb_str name); /* "LlamaForCausalLM"; NULL when unknown */

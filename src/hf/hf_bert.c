@@ -1,5 +1,8 @@
 /* bert: BertModel and what wraps it (Devlin et al. 2018), RoBERTa, XLM-RoBERTa and CamemBERT (Liu et al. 2019), the same model
  * whose positions begin behind the padding's. Heads for pre-training do nothing for embeddings and are left out. */
+#include <stdio.h>
+
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 /* clang-format off */
@@ -29,6 +32,16 @@ static const nb_hf_tensor_row ranker_tensors[] = {EMBEDDINGS(NB_HF_SKIP_2),
 
 static const nb_hf_key_row keys[] = {
     NB_HF_SIZE_KEYS("512"),
+    {"feed_forward_length", "intermediate_size", NB_HF_U32, NULL},
+    {"attention.head_count", "num_attention_heads", NB_HF_U32, NULL},
+    {"attention.layer_norm_epsilon", "layer_norm_eps", NB_HF_F32, "1e-12"},
+    {0},
+};
+
+/* the same without positions, of which two are nobody's */
+static const nb_hf_key_row roberta_keys[] = {
+    {"block_count", NB_HF_BLOCKS, NB_HF_U32, NULL},
+    {"embedding_length", "hidden_size", NB_HF_U32, NULL},
     {"feed_forward_length", "intermediate_size", NB_HF_U32, NULL},
     {"attention.head_count", "num_attention_heads", NB_HF_U32, NULL},
     {"attention.layer_norm_epsilon", "layer_norm_eps", NB_HF_F32, "1e-12"},
@@ -82,6 +95,58 @@ static nb_status configure_ranker(nb_hf *h, nb_error *err)
     return configure_roberta(h, err);
 }
 
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    nb_str activation = NB_STR("gelu");
+    const nb_source_tensor *types = nb_source_find_tensor(x->s, NB_STR("token_types.weight"));
+    nb_hf_export_str(x, ".hidden_activation", &activation);
+    nb_json_key(j, "hidden_act");
+    nb_json_str(j, activation);
+    nb_json_put_uint(j, "type_vocab_size", types ? types->dims[1] : 1);
+}
+
+static void put_roberta(nb_hf_exporter *x, nb_json *j)
+{
+    uint64_t positions = 512;
+    nb_hf_export_u64(x, ".context_length", &positions);
+    nb_json_put_uint(j, "max_position_embeddings", positions + 2);
+    x->pad = 1; /* positions are counted from it on */
+    put(x, j);
+}
+
+static void put_labels(nb_json *j, const nb_str *labels, size_t named, uint64_t count, bool inverse)
+{
+    nb_json_key(j, inverse ? "label2id" : "id2label");
+    nb_json_open(j, '{');
+    for (uint64_t i = 0; i < count; i++) {
+        char text[32];
+        snprintf(text, sizeof text, inverse ? "LABEL_%llu" : "%llu", (unsigned long long)i);
+        nb_str label = i < named ? labels[i] : nb_str_of(text);
+        if (inverse) {
+            nb_json_key_str(j, label);
+            nb_json_uint(j, i);
+        } else {
+            nb_json_key(j, text);
+            snprintf(text, sizeof text, "LABEL_%llu", (unsigned long long)i);
+            nb_json_str(j, i < named ? labels[i] : nb_str_of(text));
+        }
+    }
+    nb_json_close(j, '}');
+}
+
+static void put_ranker(nb_hf_exporter *x, nb_json *j)
+{
+    nb_str *labels = NULL;
+    size_t named = 0;
+    nb_error unread;
+    const nb_source_tensor *out = nb_source_find_tensor(x->s, NB_STR("cls.output.weight"));
+    if (nb_hf_export_strings(x, ".classifier.output_labels", &labels, &named, &unread) != NB_OK)
+        named = 0;
+    put_labels(j, labels, named, out ? out->dims[1] : 1, false);
+    put_labels(j, labels, named, out ? out->dims[1] : 1, true);
+    put_roberta(x, j);
+}
+
 static const char *const bert_classes[] = {"BertModel", "BertForMaskedLM", "BertForPreTraining", NULL};
 static const char *const bert_prefixes[] = {"", "bert.", NULL};
 static const char *const bert_ignored[] = {"pooler.", "bert.pooler.", "cls.predictions", "cls.seq_relationship", NULL};
@@ -96,6 +161,7 @@ const nb_hf_arch nb_hf_arch_bert = {
     .ignored = bert_ignored,
     .tied = true,
     .configure = configure,
+    .put = put,
 };
 
 static const char *const roberta_classes[] = {"RobertaModel",
@@ -114,10 +180,11 @@ const nb_hf_arch nb_hf_arch_roberta = {
     .model_type = "roberta",
     .prefixes = roberta_prefixes,
     .tensors = roberta_tensors,
-    .keys = keys,
+    .keys = roberta_keys,
     .ignored = roberta_ignored,
     .tied = true,
     .configure = configure_roberta,
+    .put = put_roberta,
 };
 
 static const char *const ranker_classes[] = {"XLMRobertaForSequenceClassification", "RobertaForSequenceClassification",
@@ -129,8 +196,9 @@ const nb_hf_arch nb_hf_arch_roberta_ranker = {
     .model_type = "roberta",
     .prefixes = roberta_prefixes,
     .tensors = ranker_tensors,
-    .keys = keys,
+    .keys = roberta_keys,
     .ignored = roberta_ignored,
     .tied = true,
     .configure = configure_ranker,
+    .put = put_ranker,
 };

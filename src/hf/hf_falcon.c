@@ -1,4 +1,5 @@
 /* falcon: FalconForCausalLM (7B, 40B, 180B, 11B). Falcon-RW, with ALiBi and one branch after the other, is another model. */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"FalconForCausalLM", "RWForCausalLM", NULL};
@@ -60,6 +61,30 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return nb_hf_rope(h, dim, 10000, err);
 }
 
+/* 40B's blocks have a norm for each branch; in 11B's, of the same kind, both read one */
+static bool passes(nb_hf_exporter *x, const nb_hf_tensor_row *row, uint64_t block)
+{
+    bool two = nb_hf_export_tensor(x, "blk.%d.attn_norm_2", block) != NULL;
+    return strcmp(row->gguf, "blk.%d.attn_norm") == 0 && two == (strstr(row->hf, "input_layernorm") != NULL);
+}
+
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    bool two = nb_hf_export_tensor(x, "blk.%d.attn_norm_2", 0) != NULL,
+         grouped = two || (x->kv_heads > 1 && x->kv_heads < x->heads);
+    uint64_t inner = 4 * x->width;
+    nb_hf_export_u64(x, ".feed_forward_length", &inner);
+    nb_json_put_uint(j, "ffn_hidden_size", inner);
+    nb_json_put_uint(j, "num_kv_heads", x->kv_heads);
+    nb_hf_put_flag(j, "new_decoder_architecture", grouped);
+    if (grouped)
+        nb_json_put_uint(j, "num_ln_in_parallel_attn", two ? 2 : 1);
+    nb_hf_put_flag(j, "multi_query", x->kv_heads == 1);
+    nb_hf_put_flag(j, "parallel_attn", true);
+    nb_hf_put_flag(j, "alibi", false);
+    nb_hf_put_flag(j, "bias", x->attention_bias || x->mlp_bias);
+}
+
 const nb_hf_arch nb_hf_arch_falcon = {
     .gguf = "falcon",
     .classes = classes,
@@ -69,4 +94,6 @@ const nb_hf_arch nb_hf_arch_falcon = {
     .keys = keys,
     .tied = true,
     .configure = configure,
+    .put = put,
+    .passes = passes,
 };

@@ -96,6 +96,12 @@ const nb_hf_arch nb_hf_arch_gemma3 = {
 static const char *const embedding_classes[] = {"Gemma3TextModel", NULL};
 static const char *const embedding_prefixes[] = {"", "model.", NULL};
 
+static void put_embedding(nb_hf_exporter *x, nb_json *j)
+{
+    put(x, j);
+    nb_hf_put_flag(j, "use_bidirectional_attention", true);
+}
+
 const nb_hf_arch nb_hf_arch_gemma_embedding = {
     .gguf = "gemma-embedding",
     .classes = embedding_classes,
@@ -105,4 +111,5 @@ const nb_hf_arch nb_hf_arch_gemma_embedding = {
     .keys = keys,
     .tied = true,
     .configure = configure_embedding,
+    .put = put_embedding,
 };

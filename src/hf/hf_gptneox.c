@@ -1,4 +1,5 @@
 /* gptneox: GPTNeoXForCausalLM (GPT-NeoX-20B, Pythia, Dolly, RedPajama-INCITE). */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"GPTNeoXForCausalLM", NULL};
@@ -33,6 +34,16 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return nb_hf_partial_rope(h, "rotary_pct|partial_rotary_factor", 0.25, err);
 }
 
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    double base = 10000;
+    nb_hf_export_f64(x, ".rope.freq_base", &base);
+    nb_json_key(j, "rotary_emb_base"); /* the family's word for rope_theta */
+    nb_hf_export_float(j, base);
+    nb_hf_put_partial_rope(x, j, "rotary_pct");
+    nb_hf_put_biases(x, j, false);
+}
+
 const nb_hf_arch nb_hf_arch_gptneox = {
     .gguf = "gptneox",
     .classes = classes,
@@ -41,4 +52,5 @@ const nb_hf_arch nb_hf_arch_gptneox = {
     .tensors = tensors,
     .keys = keys,
     .configure = configure,
+    .put = put,
 };

@@ -1,4 +1,5 @@
 /* granitemoe: GraniteMoeForCausalLM, GraniteMoeSharedForCausalLM. Gate and up are halves of one tensor. */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM", NULL};
@@ -39,6 +40,12 @@ static const nb_hf_key_row keys[] = {
     {0},
 };
 
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    nb_json_put_z(j, "hidden_act", "silu");
+    nb_hf_put_biases(x, j, false);
+}
+
 const nb_hf_arch nb_hf_arch_granitemoe = {
     .gguf = "granitemoe",
     .classes = classes,
@@ -47,4 +54,5 @@ const nb_hf_arch nb_hf_arch_granitemoe = {
     .tensors = tensors,
     .keys = keys,
     .configure = nb_hf_configure_granite,
+    .put = put,
 };

@@ -2,6 +2,7 @@
  * BERT's by transformers 5; the tensors have the same names in both. */
 #include <math.h>
 
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"NomicBertModel", "NomicBertForPreTraining", "NomicBertForMaskedLM", NULL};
@@ -85,6 +86,14 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return nb_hf_rope(h, part < 1 ? (uint64_t)(part * (double)dim) : dim, 1000, err);
 }
 
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    const nb_source_tensor *types = nb_source_find_tensor(x->s, NB_STR("token_types.weight"));
+    nb_json_put_z(j, "hidden_act", "silu");
+    nb_json_put_uint(j, "type_vocab_size", types ? types->dims[1] : 0);
+    nb_hf_put_partial_rope(x, j, "rotary_emb_fraction");
+}
+
 const nb_hf_arch nb_hf_arch_nomic_bert = {
     .gguf = "nomic-bert",
     .classes = classes,
@@ -95,4 +104,5 @@ const nb_hf_arch nb_hf_arch_nomic_bert = {
     .ignored = ignored,
     .tied = true,
     .configure = configure,
+    .put = put,
 };

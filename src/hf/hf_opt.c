@@ -1,5 +1,6 @@
 /* opt: OPTForCausalLM (Zhang et al. 2022). The names are our own: docs/gguf-keys.md. The first two rows of its table of
  * positions are for padding. */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"OPTForCausalLM", "OPTModel", NULL};
@@ -49,6 +50,15 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return NB_OK;
 }
 
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    uint64_t columns = x->width;
+    nb_hf_export_u64(x, ".token_embedding_length", &columns);
+    nb_json_put_uint(j, "word_embed_proj_dim", columns);
+    nb_hf_put_flag(j, "enable_bias", nb_source_find_tensor(x->s, NB_STR("blk.0.ffn_up.bias")) != NULL);
+    nb_hf_put_flag(j, "layer_norm_elementwise_affine", true);
+}
+
 const nb_hf_arch nb_hf_arch_opt = {
     .gguf = "opt",
     .classes = classes,
@@ -58,4 +68,5 @@ const nb_hf_arch nb_hf_arch_opt = {
     .keys = keys,
     .tied = true,
     .configure = configure,
+    .put = put,
 };

@@ -1,4 +1,5 @@
 /* phi2: PhiForCausalLM (Phi 1, 1.5, 2). */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"PhiForCausalLM", NULL};
@@ -39,6 +40,14 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return nb_hf_partial_rope(h, "partial_rotary_factor", 0.5, err);
 }
 
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    nb_json_put_z(j, "hidden_act", "gelu_new");
+    nb_json_put_uint(j, "num_key_value_heads", x->kv_heads);
+    nb_hf_put_partial_rope(x, j, "partial_rotary_factor");
+    nb_hf_put_flag(j, "qk_layernorm", nb_hf_export_tensor(x, "blk.%d.attn_q_norm", 0) != NULL);
+}
+
 const nb_hf_arch nb_hf_arch_phi2 = {
     .gguf = "phi2",
     .classes = classes,
@@ -47,4 +56,5 @@ const nb_hf_arch nb_hf_arch_phi2 = {
     .tensors = tensors,
     .keys = keys,
     .configure = configure,
+    .put = put,
 };

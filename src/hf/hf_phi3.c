@@ -35,13 +35,8 @@ static nb_status configure(nb_hf *h, nb_error *err)
 
 static void put(nb_hf_exporter *x, nb_json *j)
 {
-    uint64_t rotated = x->head_dim;
     nb_json_put_z(j, "hidden_act", "silu");
-    nb_hf_export_u64(x, ".rope.dimension_count", &rotated);
-    if (rotated < x->head_dim) {
-        nb_json_key(j, "partial_rotary_factor");
-        nb_hf_export_float(j, (double)rotated / (double)x->head_dim);
-    }
+    nb_hf_put_partial_rope(x, j, "partial_rotary_factor");
 }
 
 const nb_hf_arch nb_hf_arch_phi3 = {

@@ -55,6 +55,8 @@ nb_status nb_hf_configure_granite(nb_hf *h, nb_error *err);
 nb_status nb_hf_configure_qwen_moe(nb_hf *h, nb_error *err);
 /* `put` of Qwen's models with experts. */
 void nb_hf_put_qwen_moe(struct nb_hf_exporter *x, struct nb_json *j);
+/* The part of each head that turns, under the name that the family has for it. */
+void nb_hf_put_partial_rope(const struct nb_hf_exporter *x, struct nb_json *j, const char *name);
 /* attention_bias, and mlp_bias. */
 void nb_hf_put_biases(const struct nb_hf_exporter *x, struct nb_json *j, bool mlp);
 

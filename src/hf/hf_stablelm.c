@@ -1,4 +1,5 @@
 /* stablelm: StableLmForCausalLM (StableLM 3B, Zephyr 3B, StableLM 2 1.6B and 12B). */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"StableLmForCausalLM", "StableLMEpochForCausalLM", NULL};
@@ -38,6 +39,14 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return nb_hf_partial_rope(h, "partial_rotary_factor|rope_pct", 0.25, err);
 }
 
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    nb_json_put_z(j, "hidden_act", "silu");
+    nb_hf_put_partial_rope(x, j, "partial_rotary_factor");
+    nb_hf_put_flag(j, "use_qkv_bias", x->attention_bias);
+    nb_hf_put_flag(j, "qk_layernorm", nb_hf_export_tensor(x, "blk.%d.attn_q_norm", 0) != NULL);
+}
+
 const nb_hf_arch nb_hf_arch_stablelm = {
     .gguf = "stablelm",
     .classes = classes,
@@ -46,4 +55,5 @@ const nb_hf_arch nb_hf_arch_stablelm = {
     .tensors = tensors,
     .keys = keys,
     .configure = configure,
+    .put = put,
 };

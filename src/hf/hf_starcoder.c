@@ -1,5 +1,6 @@
 /* starcoder: GPTBigCodeForCausalLM (StarCoder, SantaCoder). With one key head its queries come first already; without, q, k and
  * v of each head are together. */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"GPTBigCodeForCausalLM", NULL};
@@ -43,6 +44,16 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return NB_OK;
 }
 
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    double scale = 0;
+    uint64_t inner = 4 * x->width;
+    nb_hf_export_u64(x, ".feed_forward_length", &inner);
+    nb_json_put_uint(j, "n_inner", inner);
+    nb_hf_put_flag(j, "multi_query", x->kv_heads == 1);
+    nb_hf_put_flag(j, "scale_attn_weights", !nb_hf_export_f64(x, ".attention.scale", &scale) || scale != 1);
+}
+
 const nb_hf_arch nb_hf_arch_starcoder = {
     .gguf = "starcoder",
     .classes = classes,
@@ -52,4 +63,5 @@ const nb_hf_arch nb_hf_arch_starcoder = {
     .keys = keys,
     .tied = true,
     .configure = configure,
+    .put = put,
 };

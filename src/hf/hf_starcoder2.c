@@ -1,4 +1,5 @@
 /* starcoder2: Starcoder2ForCausalLM (3B, 7B, 15B). */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"Starcoder2ForCausalLM", NULL};
@@ -40,6 +41,8 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return nb_hf_rope(h, dim, 10000, err);
 }
 
+static void put(nb_hf_exporter *x, nb_json *j) { nb_hf_put_flag(j, "use_bias", x->attention_bias || x->mlp_bias); }
+
 const nb_hf_arch nb_hf_arch_starcoder2 = {
     .gguf = "starcoder2",
     .classes = classes,
@@ -49,4 +52,5 @@ const nb_hf_arch nb_hf_arch_starcoder2 = {
     .keys = keys,
     .tied = true,
     .configure = configure,
+    .put = put,
 };
