@@ -139,6 +139,8 @@ typedef struct work {
     size_t rows, k_dim, v_dim, v_pad, v_columns, state_floats;
     float *q, *k_tile, *v_tile, *scales, *scores;
     float cap;         /* the soft cap in units of log2, or 0 */
+    bool biased;       /* scores gain by the distance to their key: after early_cap, cap's place being too late */
+    float early_cap;
     const void *k, *v; /* of the current tile: floats, or the page's own and their scales */
     const float *k_scale, *v_scale;
     source k_from, v_from;
@@ -170,7 +172,10 @@ static void work_begin(work *w, const nb_attend_job *job)
     w->scales = scratch + at.scales;
     w->scores = scratch + at.scores;
     float scale = spec->softcap > 0 ? spec->scale / spec->softcap : spec->scale * LANES_LOG2E;
-    w->cap = spec->softcap > 0 ? spec->softcap * LANES_LOG2E : 0.0f;
+    float cap = spec->softcap > 0 ? spec->softcap * LANES_LOG2E : 0.0f;
+    w->biased = spec->bias.slopes || spec->bias.near;
+    w->cap = w->biased ? 0.0f : cap;
+    w->early_cap = w->biased ? cap : 0.0f;
     float *to = w->q;
     for (size_t r = 0; r < w->rows; r++, to += w->k_dim) {
         size_t query = job->query + r / (size_t)job->heads, head = (size_t)job->head + r % (size_t)job->heads;
@@ -259,6 +264,64 @@ static void tile_open(work *w, int64_t tile, size_t begin, size_t end)
         w->v_from = FLOATS;
         w->v_stride = w->v_pad;
     }
+}
+
+/* ---- what scores gain by distance: key `first` is key 0 of the tile, `at` the query's position ---- */
+
+static void bias_slopes(float slope, int64_t first, int64_t at, float *bias)
+{
+    float offset = (float)(first - at); /* exact up to 2^24 */
+    for (int key = 0; key < NB_PAGE; key++)
+        bias[key] = -slope * fabsf(offset + (float)key);
+}
+
+static float round_bf16(float x) { return nb_bf16_to_f32(nb_f32_to_bf16(x)); }
+
+/* Differences of two of them, so that a score stays small where it counts: softmax does not see what all keys have. */
+static void bias_rounded(float slope, float scale, int64_t first, int64_t at, float *bias)
+{
+    float own = round_bf16(slope * round_bf16((float)at));
+    for (int key = 0; key < NB_PAGE; key++)
+        bias[key] = (round_bf16(slope * round_bf16((float)(first + key))) - own) * scale;
+}
+
+static void bias_near(const float *near, int64_t reach, int64_t first, int64_t at, float *bias)
+{
+    for (int key = 0; key < NB_PAGE; key++) {
+        int64_t after = first + key - at;
+        after = after < -reach ? -reach : after > reach ? reach : after;
+        bias[key] += near[after + reach] * LANES_LOG2E;
+    }
+}
+
+/* Scores of a row for keys [low, high) of the tile, whole vectors. */
+static void add_bias(const work *w, size_t row, int64_t tile, size_t low, size_t high, float *s)
+{
+    const nb_attend_job *job = w->job;
+    const nb_attention_bias *b = &job->spec->bias;
+    size_t head = (size_t)job->head + row % (size_t)job->heads;
+    int64_t at = job->span->position + (int64_t)(row / (size_t)job->heads + job->query), first = tile * NB_PAGE;
+    float bias[NB_PAGE] = {0};
+    if (b->slopes && b->rounded > 0)
+        bias_rounded(b->slopes[head], b->rounded * LANES_LOG2E, first, at, bias);
+    else if (b->slopes)
+        bias_slopes(b->slopes[head] * LANES_LOG2E, first, at, bias);
+    if (b->near)
+        bias_near(b->near + head * (size_t)(2 * b->reach + 1), b->reach, first, at, bias);
+    for (size_t key = low; key < high; key += LANES) {
+        lanes v = lanes_load(s + key);
+        if (w->early_cap > 0)
+            v = lanes_tanh(v) * w->early_cap;
+        lanes_store(s + key, v + lanes_load(bias + key));
+    }
+}
+
+/* Inlined, it would cost the others' rows registers. */
+static __attribute__((noinline)) void bend_block(const work *w, size_t row, size_t rows, int64_t tile, size_t low,
+                                                 size_t high)
+{
+    for (size_t r = 0; r < rows; r++)
+        add_bias(w, row + r, tile, low, high, w->scores + r * NB_PAGE);
 }
 
 /* ---- the online softmax of a row over keys [begin, end) of a tile ---- */
@@ -391,6 +454,8 @@ static void attend_block(const work *w, size_t row, size_t rows, int64_t tile, f
                  .columns = high - low};
     multiply(w->k_from, rows, &m);
     float *state = states + row * w->state_floats;
+    if (w->biased)
+        bend_block(w, row, rows, tile, low, high);
     for (size_t r = 0; r < rows; r++)
         if (begin[r] < end[r])
             soften(w, w->scores + r * NB_PAGE, begin[r], end[r], state + r * w->state_floats);

@@ -20,6 +20,18 @@
 #define NB_PAGE 64
 #define NB_ATTENTION_CHUNK 512
 
+/* What a score gains by how far its key is from its query, after the soft cap. All zero: nothing. */
+typedef struct nb_attention_bias {
+    const float *slopes; /* [heads] ALiBi (Press et al. 2022): slopes[h] |i - j| less; NULL: none */
+    float rounded;     /* above 0: instead this times slopes[h] j with j, then the product, in BF16, as Falcon has it */
+    const float *near; /* [heads][2 reach + 1] learned (MPNet): near[h][j - i + reach], the first or the last beyond */
+    int reach;         /* of near; 1 to 65536 */
+} nb_attention_bias;
+
+/* ALiBi's slopes, as all published models have them: with n the largest power of two up to `heads`, 2^(-most k / n) for
+ * k = 1 .. n, then 2^(-most (2 k - 1) / (2 n)) for those that are left. most: 8 as a rule. */
+void nb_attention_slopes(int heads, double most, float *slopes);
+
 typedef struct nb_attention_spec {
     int heads, kv_heads; /* heads is a multiple of kv_heads */
     int k_dim, v_dim;    /* 1..1024 each */
@@ -27,6 +39,7 @@ typedef struct nb_attention_spec {
     float softcap;       /* scores = cap tanh(scores / cap); 0: none */
     int64_t window;      /* key j is seen by query i when i - j < window, and, unless causal, j - i < window; 0: none */
     bool causal;         /* key j is seen when j <= i; else all stored positions within the window are */
+    nb_attention_bias bias;
     const float *sinks;  /* [heads] learned logits that join the softmax's sum without a value (gpt-oss), or NULL */
 } nb_attention_spec;
 

@@ -16,17 +16,17 @@ typedef struct problem {
     nb_kv_layout layout;
     int64_t position;
     size_t queries, positions;
-    float sinks[64];
+    float sinks[64], slopes[64], near[64 * 11];
 } problem;
 
 static void describe(const problem *p, const char *what)
 {
     const nb_attention_spec *s = &p->spec;
     print_error("%s at level %s: heads %d/%d dim %d/%d type %d window %ld causal %d cap %g sinks %d, %zu queries at "
-                "%ld of %zu\n",
+                "%ld of %zu; slopes %d (%g), reach %d\n",
                 what, nb_cpu_level_name(nb_cpu_current()), s->heads, s->kv_heads, s->k_dim, s->v_dim,
                 (int)p->layout.type, (long)s->window, s->causal, (double)s->softcap, s->sinks != NULL, p->queries,
-                (long)p->position, p->positions);
+                (long)p->position, p->positions, s->bias.slopes != NULL, (double)s->bias.rounded, s->bias.reach);
 }
 
 static problem random_problem(rng *r, nb_type type)
@@ -132,6 +132,23 @@ static void check_problem(const problem *p, rng *r)
     free(q);
 }
 
+/* in a third of the problems: ALiBi, Falcon's, or a table */
+static void random_bias(rng *r, problem *p)
+{
+    int heads = p->spec.heads, kind = rng_int(r, 0, 8), reach = rng_int(r, 1, 5);
+    if (kind < 2) {
+        nb_attention_slopes(heads, 8, p->slopes);
+        p->spec.bias.slopes = p->slopes;
+        p->spec.bias.rounded = kind == 1 ? p->spec.scale : 0;
+    }
+    if (kind == 2) {
+        for (int i = 0; i < heads * (2 * reach + 1); i++)
+            p->near[i] = rng_normal(r);
+        p->spec.bias.near = p->near;
+        p->spec.bias.reach = reach;
+    }
+}
+
 /* 320 problems, each KV type in turn, at every level */
 static void test_random_problems(void **state)
 {
@@ -144,6 +161,7 @@ static void test_random_problems(void **state)
                 p.sinks[h] = rng_normal(&r);
             p.spec.sinks = p.sinks;
         }
+        random_bias(&r, &p);
         check_problem(&p, &r);
     }
 }
