@@ -11,6 +11,7 @@ SHAPES.json (tools/arch_shapes.json) maps a name to
              float32 computation is exact up to its order of summation
   tokens_in  length of the sequences; 48
   sequences  how many; 2
+  attention  transformers' implementation; "eager" (default), or "sdpa" where eager adds ALiBi twice (falcon, 5.23)
   seed       of the weights; default: made of the name
   steps      lengths: the sequence is also computed through transformers' cache, in calls that end there (generate's way)
   shard_size of the safetensors files
@@ -157,7 +158,8 @@ def write_checkpoint(directory, spec, name):
     dtype = getattr(torch, spec.get("dtype", "bfloat16"))
     auto = AutoModel if spec.get("class") == "encoder" else AutoModelForCausalLM
     torch.manual_seed(0)
-    model = auto.from_config(AutoConfig.from_pretrained(directory), attn_implementation="eager").float().eval()
+    attention = spec.get("attention", "eager")
+    model = auto.from_config(AutoConfig.from_pretrained(directory), attn_implementation=attention).float().eval()
     randomize(model, spec.get("seed", sum(map(ord, name))), dtype)
     model.tie_weights()
     with tempfile.TemporaryDirectory() as saved:
@@ -170,7 +172,7 @@ def write_checkpoint(directory, spec, name):
     if spec.get("quantize") == "mxfp4":
         quantize_experts(directory)
         more["quantization_config"] = Mxfp4Config(dequantize=True)
-    model, info = auto.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager",
+    model, info = auto.from_pretrained(directory, dtype=torch.float32, attn_implementation=attention,
                                        output_loading_info=True, **more)
     model = model.float()
     assert not info["missing_keys"] and not info["unexpected_keys"], (name, info)

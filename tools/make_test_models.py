@@ -62,6 +62,10 @@ GGUF_ARCH = {
     "gpt_bigcode": "starcoder",
     "starcoder2": "starcoder2",
     "stablelm": "stablelm",
+    "bloom": "bloom",
+    "mpt": "mpt",
+    "olmo": "olmo",
+    "olmoe": "olmoe",
 }
 # Who reads the logits has no use for them: the tokenizers have tests of their own.
 WITH_TOKENS = {"llama-2-mha", "llama-3.2-rope-scaled", "llama-mqa-wide-head", "qwen2", "mistral-sliding"}
@@ -154,7 +158,7 @@ def add_scales(w, config):
         w.add_embedding_scale(config["embedding_multiplier"])
         w.add_residual_scale(config["residual_multiplier"])
         w.add_logit_scale(config["logits_scaling"])
-    if "logit_scale" in config:
+    if config.get("logit_scale") is not None:
         w.add_logit_scale(config["logit_scale"])
 
 
@@ -234,6 +238,12 @@ def add_hyperparameters(w, config, arch):
         w.add_bool("opt.norm_first", config["do_layer_norm_before"])
         w.add_string("opt.activation", config["activation_function"])
         w.add_uint32("opt.token_embedding_length", config["word_embed_proj_dim"])
+    if config.get("alibi_max") is not None and arch != "bloom":  # of which it is said nowhere
+        w.add_max_alibi_bias(config["alibi_max"])
+    if config.get("clip_qkv") is not None:
+        w.add_clamp_kqv(config["clip_qkv"])
+    if config.get("softmax_scale"):
+        w.add_attention_scale(config["softmax_scale"])
     if "use_parallel_residual" in config:
         w.add_parallel_residual(config["use_parallel_residual"])
     if arch in ("falcon", "gptneox", "starcoder", "starcoder2"):
@@ -322,7 +332,7 @@ def add_tokenizer(w, folder, config, arch):
 # ---- tensors ----
 
 
-NEIGHBOURS = ("llama", "granite", "granitemoe", "smollm3")
+NEIGHBOURS = ("llama", "olmo", "granite", "granitemoe", "smollm3")
 
 
 def interleave(x, heads):
@@ -469,6 +479,8 @@ def converted(config, arch, tensors):
             continue
         if arch == "gpt2" and not name.startswith(("transformer.", "lm_head.")):
             name = "transformer." + name
+        if arch == "bloom":
+            name = name.removeprefix("transformer.")
         if arch in NEIGHBOURS and ".q_proj." in name:
             x = interleave(x, config["num_attention_heads"])
         if arch in NEIGHBOURS and ".k_proj." in name:
@@ -477,13 +489,16 @@ def converted(config, arch, tensors):
             x = x + np.float32(1)
         if name.startswith("pooler."):
             continue
-        if arch in ("falcon", "gptneox", "starcoder") and (".query_key_value." in name or ".c_attn." in name):
+        if arch in ("falcon", "gptneox", "starcoder", "bloom") and (".query_key_value." in name or ".c_attn." in name):
             x = queries_first(x, config)
         if arch == "phi2" and "_layernorm." in name and ".self_attn." in name:  # no name in gguf-py
             yield name.replace("self_attn.", "attn_").replace("_layernorm", "_norm").replace("model.layers", "blk"), x
             continue
         if arch == "gpt2" and ".c_" in name and x.ndim > 1:  # Conv1D keeps columns first
             x = np.ascontiguousarray(x.T)
+        if arch == "falcon" and ".post_attention_layernorm." in name:  # Falcon-RW's, of which gguf-py has no name
+            yield name.replace("transformer.h", "blk").replace("post_attention_layernorm", "ffn_norm"), x
+            continue
         known = names.get_name(name, try_suffixes=(".weight", ".bias"))
         if not known:  # a layer without experts in a family of experts
             known = dense_names.get_name(name, try_suffixes=(".weight", ".bias"))
@@ -530,6 +545,25 @@ def in_common_words(config):
                  "layer_norm_eps": config["layer_norm_epsilon"], "hidden_act": config.get("activation", "gelu"),
                  "num_key_value_heads": config["num_kv_heads"] if config["new_decoder_architecture"] else
                  1 if config["multi_query"] else heads}
+        if config.get("alibi"):
+            more["alibi_max"] = 8.0
+        if not config.get("parallel_attn", True):
+            more["use_parallel_residual"] = False
+    if kind == "bloom":
+        more |= {"hidden_size": config.get("hidden_size") or config["n_embed"],
+                 "num_hidden_layers": config.get("num_hidden_layers") or config["n_layer"],
+                 "num_attention_heads": config.get("num_attention_heads") or config["n_head"],
+                 "max_position_embeddings": config.get("seq_length", 2048), "layer_norm_eps": config["layer_norm_epsilon"]}
+        more["intermediate_size"] = 4 * more["hidden_size"]
+        more["num_key_value_heads"] = more["num_attention_heads"]
+    if kind == "mpt":
+        attention = config["attn_config"]
+        more |= {"hidden_size": config["d_model"], "num_hidden_layers": config["n_layers"],
+                 "num_attention_heads": config["n_heads"], "max_position_embeddings": config["max_seq_len"],
+                 "intermediate_size": config["expansion_ratio"] * config["d_model"],
+                 "layer_norm_eps": config.get("layer_norm_epsilon", 1e-5), "clip_qkv": attention.get("clip_qkv"),
+                 "softmax_scale": attention.get("softmax_scale"),
+                 "alibi_max": float(attention.get("alibi_bias_max", 8)) if attention["alibi"] else 0.0}
     if kind == "gpt_neox":
         more["num_key_value_heads"] = config["num_attention_heads"]
         if "rotary_pct" in config:

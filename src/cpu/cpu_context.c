@@ -106,7 +106,7 @@ static nb_status layout(nb_carver *c, const layout_input *in, nb_context *x, nb_
         return nb_fail(err, NB_ERR_UNSUPPORTED,
                        "cache type %s: use f32, f16 or bf16, or q8_0 where heads are multiples of 32 (here %d)",
                        nb_type_get(p->kv_type)->name, x->kv.k_dim);
-    if (in->model->arch->traits & NB_ARCH_POSITIONS && p->max_positions > in->model->h.context)
+    if (nb_model_weight(in->model, -1, NB_POSITION_EMBD) >= 0 && p->max_positions > in->model->h.context)
         return nb_fail(err, NB_ERR_LIMIT, "a context of %zu positions: this model has vectors for %zu",
                        p->max_positions, in->model->h.context);
     nb_cache_groups(in->model, x->group_layers);

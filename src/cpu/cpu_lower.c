@@ -203,6 +203,7 @@ static nb_split natural_split(const lowering *l, const nb_op *op)
     switch (op->kind) {
     case NB_OP_GATED:
     case NB_OP_SOFTCAP:
+    case NB_OP_CLAMP:
     case NB_OP_SCALE: return (nb_split){NB_SPLIT_COLUMNS, l->plan->buffers[op->out].width};
     case NB_OP_ATTENTION:
     case NB_OP_EXPERTS: return (nb_split){NB_SPLIT_OWN, 0};

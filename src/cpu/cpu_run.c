@@ -59,8 +59,8 @@ static void run_layernorm(const part *p)
     size_t n = width(p, op->in);
     for (size_t i = p->begin; i < p->end; i++)
         for (size_t g = 0; g < n; g += op->group)
-            nb_vec_layernorm(row(p, op->in, i) + g, w + (op->each ? g : 0), b ? b + (op->each ? g : 0) : NULL, op->group,
-                             op->scale, row(p, op->out, i) + g);
+            nb_vec_layernorm(row(p, op->in, i) + g, w ? w + (op->each ? g : 0) : NULL,
+                             b ? b + (op->each ? g : 0) : NULL, op->group, op->scale, row(p, op->out, i) + g);
 }
 
 static void run_matmul(const part *p)
@@ -189,6 +189,17 @@ static void run_temperature(const part *p)
     }
 }
 
+static void run_clamp(const part *p)
+{
+    const nb_op *op = p->step->op;
+    for (size_t i = 0; i < p->rows; i++) {
+        const float *in = row(p, op->in, i);
+        float *out = row(p, op->out, i);
+        for (size_t c = p->begin; c < p->end; c++)
+            out[c] = in[c] < -op->scale ? -op->scale : in[c] > op->scale ? op->scale : in[c];
+    }
+}
+
 static void run_panels(const part *p)
 {
     const nb_panels *panels = &p->x->weights->program.panels[p->step->panels];
@@ -208,11 +219,22 @@ static void run_panels(const part *p)
 typedef void run_fn(const part *p);
 
 static run_fn *const run_op[NB_OP_KINDS] = {
-    [NB_OP_EMBED] = run_embed,         [NB_OP_RMSNORM] = run_rmsnorm, [NB_OP_LAYERNORM] = run_layernorm,
-    [NB_OP_MATMUL] = run_matmul,       [NB_OP_ROPE] = run_rope,       [NB_OP_KV_STORE] = run_kv_store,
-    [NB_OP_ATTENTION] = run_attention, [NB_OP_GATED] = run_gated,     [NB_OP_ADD] = run_add,
-    [NB_OP_GATHER] = run_gather,       [NB_OP_SOFTCAP] = run_softcap, [NB_OP_SCALE] = run_scale,
-    [NB_OP_EXPERTS] = run_experts,     [NB_OP_ROW_GATE] = run_row_gate, [NB_OP_TEMPERATURE] = run_temperature,
+    [NB_OP_EMBED] = run_embed,
+    [NB_OP_RMSNORM] = run_rmsnorm,
+    [NB_OP_LAYERNORM] = run_layernorm,
+    [NB_OP_MATMUL] = run_matmul,
+    [NB_OP_ROPE] = run_rope,
+    [NB_OP_KV_STORE] = run_kv_store,
+    [NB_OP_ATTENTION] = run_attention,
+    [NB_OP_GATED] = run_gated,
+    [NB_OP_ADD] = run_add,
+    [NB_OP_GATHER] = run_gather,
+    [NB_OP_SOFTCAP] = run_softcap,
+    [NB_OP_SCALE] = run_scale,
+    [NB_OP_CLAMP] = run_clamp,
+    [NB_OP_EXPERTS] = run_experts,
+    [NB_OP_ROW_GATE] = run_row_gate,
+    [NB_OP_TEMPERATURE] = run_temperature,
 };
 
 /* ---- a step ---- */

@@ -25,7 +25,7 @@ static nb_status check_context(const nb_model *m, size_t context, bool allowed, 
     size_t most = m->def->h.context;
     if (context <= most)
         return NB_OK;
-    if (m->def->arch->traits & NB_ARCH_POSITIONS)
+    if (nb_model_weight(m->def, -1, NB_POSITION_EMBD) >= 0)
         return nb_fail(err, NB_ERR_LIMIT,
                        "a context of %zu is more than the %zu positions this model has; use at most that", context,
                        most);

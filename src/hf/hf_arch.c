@@ -42,7 +42,7 @@ void nb_hf_arch_classes(nb_buf *out)
 nb_status nb_hf_head_dim(const nb_hf *h, uint64_t *dim, nb_error *err)
 {
     uint64_t width = 0, heads = 1;
-    NB_TRY(nb_hf_config_u64(h, "hidden_size|n_embd|dim", 1, 1 << 20, &width, err));
+    NB_TRY(nb_hf_config_u64(h, "hidden_size|n_embd|n_embed|d_model|dim", 1, 1 << 20, &width, err));
     NB_TRY(nb_hf_config_u64(h, "num_attention_heads|n_head|n_heads", 1, 1 << 16, &heads, err));
     *dim = width / heads;
     NB_TRY(nb_hf_config_u64(h, "head_dim", 1, 1 << 16, dim, err));

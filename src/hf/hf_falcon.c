@@ -1,4 +1,4 @@
-/* falcon: FalconForCausalLM (7B, 40B, 180B, 11B). Falcon-RW, with ALiBi and one branch after the other, is another model. */
+/* falcon: FalconForCausalLM (7B, 40B, 180B, 11B, and Falcon-RW, which has ALiBi and one branch after the other). */
 #include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
@@ -10,6 +10,7 @@ static const nb_hf_tensor_row tensors[] = {
     {"blk.%d.attn_norm", "~h.%d.input_layernorm", NB_HF_AS_IS, NB_HF_OPTIONAL | NB_HF_BIAS},
     {"blk.%d.attn_norm", "~h.%d.ln_mlp", NB_HF_AS_IS, NB_HF_OPTIONAL | NB_HF_BIAS},
     {"blk.%d.attn_norm_2", "~h.%d.ln_attn", NB_HF_AS_IS, NB_HF_OPTIONAL | NB_HF_BIAS},
+    {"blk.%d.ffn_norm", "~h.%d.post_attention_layernorm", NB_HF_AS_IS, NB_HF_OPTIONAL | NB_HF_BIAS},
     {"blk.%d.attn_qkv", "~h.%d.self_attention.query_key_value", NB_HF_GROUPED, NB_HF_BIAS_OPTIONAL},
     {"blk.%d.attn_output", "~h.%d.self_attention.dense", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
     {"blk.%d.ffn_up", "~h.%d.mlp.dense_h_to_4h", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
@@ -27,26 +28,17 @@ static const nb_hf_key_row keys[] = {
     {0},
 };
 
-/* what only Falcon-RW has */
-static nb_status refuse(const nb_hf *h, const char *key, nb_error *err)
-{
-    return nb_tree_bad(
-        &h->config, nb_hf_config(h, key), err, NB_ERR_UNSUPPORTED,
-        "is %s: Falcon-RW, whose scores fall with the distance (ALiBi) and whose MLP reads what attention "
-        "gives, is not supported; Falcon 7B, 40B, 180B and 11B are",
-        nb_hf_config_flag(h, key, false) ? "true" : "false");
-}
-
 static nb_status configure(nb_hf *h, nb_error *err)
 {
     uint64_t heads = 0, dim = 0, width = 0;
     bool older = nb_hf_config(h, "n_head_kv") != NULL; /* RWForCausalLM's config.json of the 40B */
     bool grouped = nb_hf_config_flag(h, "new_decoder_architecture", older);
+    bool alibi = nb_hf_config_flag(h, "alibi", false);
     NB_TRY(nb_hf_expect(h, "activation", NB_HF_ACTIVATIONS, err));
-    if (nb_hf_config_flag(h, "alibi", false))
-        return refuse(h, "alibi", err);
+    if (alibi)
+        nb_hf_put_f32(h, nb_hf_key(h, "attention.max_alibi_bias"), 8);
     if (!nb_hf_config_flag(h, "parallel_attn", true) && !grouped)
-        return refuse(h, "parallel_attn", err);
+        nb_hf_put_bool(h, nb_hf_key(h, "use_parallel_residual"), false);
     NB_TRY(nb_hf_config_u64(h, "hidden_size|n_embd", 1, 1 << 20, &width, err));
     NB_TRY(nb_hf_config_u64(h, "num_attention_heads|n_head", 1, UINT32_MAX, &heads, err));
     if (grouped)
@@ -58,7 +50,7 @@ static nb_status configure(nb_hf *h, nb_error *err)
     NB_TRY(nb_hf_config_u64(h, "ffn_hidden_size", 1, UINT32_MAX, &width, err));
     nb_hf_put_u32(h, nb_hf_key(h, "feed_forward_length"), (uint32_t)width);
     NB_TRY(nb_hf_head_dim(h, &dim, err));
-    return nb_hf_rope(h, dim, 10000, err);
+    return alibi ? NB_OK : nb_hf_rope(h, dim, 10000, err);
 }
 
 /* 40B's blocks have a norm for each branch; in 11B's, of the same kind, both read one */
@@ -73,6 +65,7 @@ static void put(nb_hf_exporter *x, nb_json *j)
     bool two = nb_hf_export_tensor(x, "blk.%d.attn_norm_2", 0) != NULL,
          grouped = two || (x->kv_heads > 1 && x->kv_heads < x->heads);
     uint64_t inner = 4 * x->width;
+    double alibi = 0;
     nb_hf_export_u64(x, ".feed_forward_length", &inner);
     nb_json_put_uint(j, "ffn_hidden_size", inner);
     nb_json_put_uint(j, "num_kv_heads", x->kv_heads);
@@ -80,8 +73,8 @@ static void put(nb_hf_exporter *x, nb_json *j)
     if (grouped)
         nb_json_put_uint(j, "num_ln_in_parallel_attn", two ? 2 : 1);
     nb_hf_put_flag(j, "multi_query", x->kv_heads == 1);
-    nb_hf_put_flag(j, "parallel_attn", true);
-    nb_hf_put_flag(j, "alibi", false);
+    nb_hf_put_flag(j, "parallel_attn", nb_hf_export_flag(x, ".use_parallel_residual", true));
+    nb_hf_put_flag(j, "alibi", nb_hf_export_f64(x, ".attention.max_alibi_bias", &alibi) && alibi > 0);
     nb_hf_put_flag(j, "bias", x->attention_bias || x->mlp_bias);
 }
 

@@ -1,6 +1,6 @@
 /* falcon: Falcon (Almazrouei et al. 2023). Attention and MLP are added together. In the 7B and the 11B both read one norm's
  * result; the 40B and the 180B have two, and there attn_norm is the MLP's. No biases as a rule, exact GELU, a single key head
- * (7B) or a few. */
+ * (7B) or a few. Falcon-RW has ALiBi instead of rotary positions, one branch after the other, biases and all heads. */
 #include "model/plan.h"
 
 static const nb_tensor_row tensors[] = {
@@ -12,6 +12,8 @@ static const nb_tensor_row tensors[] = {
     NB_LAYER_OPTIONAL(NB_ATTN_NORM_BIAS, "attn_norm_2.bias", NB_DIM_EMBD, NB_DIM_NONE),
     NB_LAYER(NB_ATTN_NORM, "attn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
     NB_LAYER(NB_ATTN_NORM_BIAS, "attn_norm.bias", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_LAYER_OPTIONAL(NB_FFN_NORM, "ffn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
+    NB_LAYER_OPTIONAL(NB_FFN_NORM_BIAS, "ffn_norm.bias", NB_DIM_EMBD, NB_DIM_NONE),
     NB_LAYER(NB_FFN_NORM, "attn_norm.weight", NB_DIM_EMBD, NB_DIM_NONE),
     NB_LAYER(NB_FFN_NORM_BIAS, "attn_norm.bias", NB_DIM_EMBD, NB_DIM_NONE),
     NB_FUSED_QKV,
@@ -26,6 +28,11 @@ static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
     h->activation = NB_GELU_ERF;
     h->parallel = true;
     h->rope.neox = true;
+    h->alibi_rounded = true;
+    NB_TRY(nb_arch_get_bool(g, "use_parallel_residual", &h->parallel, err));
+    NB_TRY(nb_arch_get_alibi(g, h, err));
+    if (h->alibi > 0)
+        h->rope.dim = h->rope_local.dim = 0;
     return nb_arch_get_activation(g, &h->activation, err);
 }
 

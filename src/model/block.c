@@ -18,6 +18,11 @@ typedef struct transformer {
 
 static bool has(const transformer *t, int layer, nb_role role) { return nb_model_weight(t->m, layer, role) >= 0; }
 
+static bool has_norm(const transformer *t, int layer, nb_role role)
+{
+    return t->m->h.bare_norms || has(t, layer, role);
+}
+
 static nb_op op_of(nb_op_kind kind, int layer, int in, int in2, int out) /* without weights */
 {
     return (nb_op){.kind = kind, .layer = layer, .in = in, .in2 = in2, .out = out, .weight = -1, .bias = -1};
@@ -50,6 +55,16 @@ static void emit_temperature(transformer *t, int layer)
     nb_emit_op(t->p, op);
 }
 
+static void emit_clamps(transformer *t, int layer)
+{
+    const int buffers[] = {t->q, t->k, t->v};
+    for (int i = 0; t->m->h.qkv_clamp > 0 && i < 3; i++) {
+        nb_op clamp = op_of(NB_OP_CLAMP, layer, buffers[i], -1, buffers[i]);
+        clamp.scale = t->m->h.qkv_clamp;
+        nb_emit_op(t->p, clamp);
+    }
+}
+
 /* t->all.heads = attention of `in` */
 static void emit_attention(transformer *t, int layer, int in)
 {
@@ -57,8 +72,12 @@ static void emit_attention(transformer *t, int layer, int in)
     nb_emit_matmul(t->p, t->m, layer, NB_ATTN_Q, NB_ATTN_Q_BIAS, in, t->q, false);
     nb_emit_matmul(t->p, t->m, layer, NB_ATTN_K, NB_ATTN_K_BIAS, in, t->k, false);
     nb_emit_matmul(t->p, t->m, layer, NB_ATTN_V, NB_ATTN_V_BIAS, in, t->v, false);
+    if (!t->m->h.clamp_normed)
+        emit_clamps(t, layer);
     if (!t->m->h.rope_first)
         emit_head_norms(t, layer);
+    if (t->m->h.clamp_normed)
+        emit_clamps(t, layer);
     if (nb_model_layer_rotates(t->m, layer)) {
         nb_emit_rope(t->p, t->m, layer, t->q, head);
         nb_emit_rope(t->p, t->m, layer, t->k, head);
@@ -181,7 +200,7 @@ static void emit_gather(transformer *t, int in, int out) { nb_emit_op(t->p, op_o
 /* the buffer that a branch reads: the norm of x, or x itself where there is none before the branch */
 static int emit_branch_norm(transformer *t, int layer, nb_role weight, nb_role bias, const rows *r)
 {
-    if (!t->m->h.norm_first || !has(t, layer, weight))
+    if (!t->m->h.norm_first || !has_norm(t, layer, weight))
         return r->x;
     emit_norm(t, layer, weight, bias, r->x, r->normed);
     return r->normed;
@@ -247,7 +266,7 @@ static void emit_end(transformer *t)
 {
     nb_plan *p = t->p;
     p->hidden = t->wanted.x;
-    if (has(t, -1, NB_OUTPUT_NORM)) {
+    if (has_norm(t, -1, NB_OUTPUT_NORM)) {
         emit_norm(t, -1, NB_OUTPUT_NORM, NB_OUTPUT_NORM_BIAS, t->wanted.x, t->wanted.normed);
         p->hidden = t->wanted.normed;
     }

@@ -123,6 +123,27 @@ nb_status nb_arch_get_window_pattern(const nb_gguf *g, int usual, nb_hparams *h,
     return NB_OK;
 }
 
+nb_status nb_arch_get_alibi(const nb_gguf *g, nb_hparams *h, nb_error *err)
+{
+    double most = (double)h->alibi;
+    NB_TRY(nb_arch_get_f64(g, "attention.max_alibi_bias", false, &most, err));
+    if (most < 0 || most > 64)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: attention.max_alibi_bias is %g; it must be 0 to 64", nb_gguf_path(g),
+                       most);
+    h->alibi = (float)most;
+    return NB_OK;
+}
+
+nb_status nb_arch_get_clamp(const nb_gguf *g, nb_hparams *h, nb_error *err)
+{
+    double most = 0;
+    NB_TRY(nb_arch_get_f64(g, "attention.clamp_kqv", false, &most, err));
+    if (most < 0)
+        return nb_fail(err, NB_ERR_FORMAT, "%s: attention.clamp_kqv is %g; it must be above 0", nb_gguf_path(g), most);
+    h->qkv_clamp = (float)most;
+    return NB_OK;
+}
+
 static nb_status read_int(const nb_gguf *g, const char *name, bool required, int64_t least, int64_t most, int *out,
                           nb_error *err)
 {

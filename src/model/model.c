@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "model/hparams.h"
+#include "num/half.h"
 
 #define NB_ARCH(name, known) extern const nb_arch nb_arch_##name;
 #include "model/arch.def"
@@ -254,6 +255,36 @@ static nb_status check_shared(const nb_model_def *m, nb_error *err)
     return NB_OK;
 }
 
+/* One branch after the other, but the second's norm is the first's: the file lacks it. */
+static nb_status check_norms(const nb_model_def *m, nb_error *err)
+{
+    for (int layer = 0; !m->h.parallel && layer < m->h.layers; layer++) {
+        int first = nb_model_weight(m, layer, NB_ATTN_NORM), second = nb_model_weight(m, layer, NB_FFN_NORM);
+        if (first >= 0 && second >= 0 && m->weights[first].tensor == m->weights[second].tensor)
+            return nb_fail(err, NB_ERR_FORMAT,
+                           "%s: tensor blk.%d.ffn_norm.weight is missing; use_parallel_residual is false",
+                           nb_gguf_path(m->gguf), layer);
+    }
+    return NB_OK;
+}
+
+/* the slopes of ALiBi */
+static nb_status make_slopes(nb_model_def *m, nb_error *err)
+{
+    nb_hparams *h = &m->h;
+    if (h->alibi == 0)
+        return NB_OK;
+    float *slopes = NB_ARRAY(&m->arena, float, (size_t)h->heads);
+    if (!slopes)
+        return nb_fail(err, NB_ERR_MEMORY, "%s: out of memory", nb_gguf_path(m->gguf));
+    nb_attention_slopes(h->heads, (double)h->alibi, slopes);
+    for (int i = 0; h->alibi_rounded && i < h->heads; i++)
+        slopes[i] = nb_bf16_to_f32(nb_f32_to_bf16(slopes[i]));
+    h->bias.slopes = slopes;
+    h->bias.rounded = h->alibi_rounded ? h->attention_scale : 0;
+    return NB_OK;
+}
+
 static nb_status model_fill(nb_model_def *m, nb_error *err)
 {
     NB_TRY(find_arch(m->gguf, &m->arch, err));
@@ -266,7 +297,9 @@ static nb_status model_fill(nb_model_def *m, nb_error *err)
     NB_TRY(bind_all(m, err));
     NB_TRY(check_projections(m, err));
     NB_TRY(check_shared(m, err));
+    NB_TRY(check_norms(m, err));
     NB_TRY(load_rope_factors(m, err));
+    NB_TRY(make_slopes(m, err));
     for (size_t i = 0; i < nb_gguf_tensor_count(m->gguf); i++) {
         const nb_gguf_tensor *t = nb_gguf_tensor_at(m->gguf, i);
         m->parameters += t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];
@@ -331,5 +364,6 @@ nb_attention_spec nb_model_attention(const nb_model_def *m, int layer)
                                .scale = h->attention_scale,
                                .softcap = h->attention_softcap,
                                .window = nb_model_layer_is_local(m, layer) ? h->window : 0,
-                               .causal = m->h.causal};
+                               .causal = m->h.causal,
+                               .bias = h->bias};
 }

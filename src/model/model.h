@@ -64,6 +64,7 @@ typedef enum nb_role {
     NB_ATTN_K_NORM,
     NB_ATTN_Q_NORM_BIAS,
     NB_ATTN_K_NORM_BIAS,
+    NB_ATTN_RELATIVE, /* of the whole model: what each head adds for a range of distances between key and query */
     NB_ATTN_POST_NORM,
     NB_ATTN_SINKS, /* a logit for each head that joins the softmax without a value */
     NB_FFN_NORM,
@@ -218,6 +219,12 @@ typedef struct nb_hparams {
     float logit_scale;                       /* of the logits; 1 */
     float attention_scale;                   /* of q.k */
     float attention_softcap, output_softcap; /* 0: none */
+    float alibi;            /* scores fall with the distance (ALiBi), the last slope being 2^-this; 0: none */
+    bool alibi_rounded;     /* as Falcon computes it: in BF16, and scaled as scores are */
+    nb_attention_bias bias; /* made of these two, or of NB_ATTN_RELATIVE */
+    float qkv_clamp;        /* queries, keys and values are cut to -this .. this; 0: not */
+    bool clamp_normed;      /* queries and keys once they are normed */
+    bool bare_norms;        /* norms have no weights */
     bool causal;                             /* false: every token sees the whole text, in one step */
     nb_pooling_type pooling;                 /* NONE: the file does not say */
     bool normalize;                          /* embeddings are scaled to length 1 */
@@ -245,7 +252,7 @@ struct nb_plan;
 /* What sets families apart before their tensors are looked at. */
 enum {
     NB_ARCH_LAYER_NORM = 1,   /* norms take the mean out and may have biases; else RMSNorm */
-    NB_ARCH_POSITIONS = 2,    /* a learned vector for each position is added to the embedding; else rotary positions */
+    NB_ARCH_POSITIONS = 2,    /* positions are no rotary ones: a vector for each, or ALiBi */
     NB_ARCH_EXPERTS = 8,      /* layers may have experts */
     NB_ARCH_BIDIRECTIONAL = 4 /* every token sees the whole text, unless the file says otherwise */
 };
@@ -314,6 +321,9 @@ nb_status nb_arch_get_str(const nb_gguf *g, const char *name, nb_str *out, nb_er
 nb_status nb_arch_read_granite(const nb_gguf *g, nb_hparams *h, nb_error *err);
 /* hidden_activation, by transformers' names: gelu (exact), gelu_new, gelu_fast, gelu_pytorch_tanh, relu, silu, swish. */
 nb_status nb_arch_get_activation(const nb_gguf *g, nb_activation *out, nb_error *err);
+/* attention.max_alibi_bias, and attention.clamp_kqv; 0: none. Without the first h->alibi stays. */
+nb_status nb_arch_get_alibi(const nb_gguf *g, nb_hparams *h, nb_error *err);
+nb_status nb_arch_get_clamp(const nb_gguf *g, nb_hparams *h, nb_error *err);
 /* Which layers have the window: attention.sliding_window_pattern, a number (each so many'th layer is global) or a list of
  * bool, one a layer (true: it has the window). usual: what holds without the key. */
 nb_status nb_arch_get_window_pattern(const nb_gguf *g, int usual, nb_hparams *h, nb_error *err);

@@ -56,7 +56,8 @@ void nb_emit_norm(nb_plan *p, const nb_model_def *m, int layer, nb_role weight, 
     op.weight = nb_model_weight(m, layer, weight);
     op.bias = weight_or_none(m, layer, bias);
     op.group = group;
-    op.each = m->weights[op.weight].tensor->dims[0] * m->weights[op.weight].tensor->dims[1] > group;
+    if (op.weight >= 0)
+        op.each = m->weights[op.weight].tensor->dims[0] * m->weights[op.weight].tensor->dims[1] > group;
     op.scale = m->h.norm_eps;
     nb_emit_op(p, op);
 }

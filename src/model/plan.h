@@ -8,8 +8,8 @@
 #include "model/model.h"
 
 typedef enum nb_op_kind {
-    NB_OP_EMBED,     /* out = scale * row of weight, one a token: the row of its id, of its position, or the first */
-    NB_OP_RMSNORM,   /* out = rmsnorm(in) * weight, over groups of `group` values, which have one weight or each its own */
+    NB_OP_EMBED,   /* out = scale * row of weight, one a token: the row of its id, of its position, or the first */
+    NB_OP_RMSNORM, /* out = rmsnorm(in) * weight, over groups of `group` values, which have one weight or each its own */
     NB_OP_LAYERNORM, /* out = layernorm(in) * weight + bias, likewise */
     NB_OP_MATMUL,    /* out (+)= in weight^T + bias */
     NB_OP_ROPE,      /* rotates in = out in place, heads of `group` values; local: the local frequencies */
@@ -20,10 +20,11 @@ typedef enum nb_op_kind {
     NB_OP_GATHER,    /* out = the rows of in whose outputs are wanted */
     NB_OP_SOFTCAP,   /* out = scale * tanh(in / scale) */
     NB_OP_SCALE,     /* out = scale * in */
+    NB_OP_CLAMP,     /* out = in, but not below -scale nor above scale */
     NB_OP_EXPERTS,   /* out = sum of weight * down(activation(gate in) * up in) over the experts that in2, the router's
                         logits, chooses for a token, in the order of their numbers */
     NB_OP_TEMPERATURE, /* out = (1 + scale * ln(1 + floor(position / group))) * in */
-    NB_OP_ROW_GATE,  /* out = in * sigmoid(in2), in2 one value a row */
+    NB_OP_ROW_GATE,    /* out = in * sigmoid(in2), in2 one value a row */
     NB_OP_KINDS
 } nb_op_kind;
 
@@ -39,7 +40,7 @@ typedef struct nb_op {
     nb_op_kind kind;
     int layer;        /* -1: none */
     int in, in2, out; /* buffers; -1: none */
-    int weight, bias; /* weights of the model; -1: none */
+    int weight, bias; /* weights of the model; -1: none (LAYERNORM: then it is 1, and 0) */
     bool add;         /* MATMUL: out += */
     bool local;       /* ROPE: of a window layer */
     bool each;        /* RMSNORM, LAYERNORM: each group has weights of its own */
@@ -48,7 +49,7 @@ typedef struct nb_op {
     nb_embed_row row;
     size_t group;
     nb_op_experts experts; /* EXPERTS */
-    float scale; /* EMBED, ADD, SOFTCAP, SCALE, TEMPERATURE; RMSNORM, LAYERNORM: epsilon */
+    float scale;           /* EMBED, ADD, SOFTCAP, SCALE, CLAMP, TEMPERATURE; RMSNORM, LAYERNORM: epsilon */
 } nb_op;
 
 typedef struct nb_plan_buffer {

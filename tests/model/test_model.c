@@ -95,8 +95,10 @@ static const key keys[] = {
     {"expert_weights_scale", F32, 2, .with = NB_ARCH_EXPERTS, .refuses = NEGATIVE},
     {"norm_first", BOOL, 1, .only = "opt", .refuses = ANY_NUMBER},
     {"activation", STRING, 0, "gelu", .only = "opt"},
-    {"hidden_activation", STRING, 0, "gelu_new", .only = "bert falcon gptneox starcoder starcoder2"},
-    {"use_parallel_residual", BOOL, 1, .only = "gptneox", .refuses = ANY_NUMBER},
+    {"hidden_activation", STRING, 0, "gelu_new", .only = "bert falcon gptneox mpt starcoder starcoder2"},
+    {"use_parallel_residual", BOOL, 1, .only = "gptneox falcon", .refuses = ANY_NUMBER},
+    {"attention.max_alibi_bias", F32, 8, .only = "mpt falcon", .refuses = MOST | NEGATIVE},
+    {"attention.clamp_kqv", F32, 2, .only = "mpt olmo olmoe", .refuses = NEGATIVE},
 };
 enum { KEYS = sizeof keys / sizeof *keys };
 
@@ -389,6 +391,19 @@ static bool has_role(const nb_arch *arch, nb_role role)
     return row->name;
 }
 
+/* all that a tensor could be, others that are there are already (falcon's attn_norm) */
+static bool is_replaced(const nb_arch *arch, const nb_tensor_row *row)
+{
+    for (const nb_tensor_row *r = arch->tensors; r->name; r++) {
+        const nb_tensor_row *first = arch->tensors;
+        while (first->role != r->role || first->whole)
+            first++;
+        if (strcmp(r->name, row->name) == 0 && strcmp(first->name, r->name) == 0)
+            return false;
+    }
+    return true;
+}
+
 static void check_tensor(const nb_arch *arch, const nb_tensor_row *row, int layer, damage d)
 {
     char name[96];
@@ -402,8 +417,9 @@ static void check_tensor(const nb_arch *arch, const nb_tensor_row *row, int laye
     bool counts = row->rows == NB_DIM_ANY || (row->role == NB_TOKEN_EMBD && !has_role(arch, NB_OUTPUT));
     bool router = row->role == NB_FFN_ROUTER; /* without one the layer lacks what others have */
     bool shared = row->role == NB_FFN_GATE_SHARED || row->role == NB_FFN_UP_SHARED || row->role == NB_FFN_DOWN_SHARED;
-    bool may_pass = (d == NO_TENSOR && row->flags & NB_TENSOR_OPTIONAL && !projects && !router && !shared && !(row->whole && matrix)) ||
-                    (d == ROWS && counts) ||
+    bool may_pass = (d == NO_TENSOR && row->flags & NB_TENSOR_OPTIONAL && !projects && !router && !shared &&
+                     !(row->whole && matrix)) ||
+                    (!row->whole && is_replaced(arch, row)) || (d == ROWS && counts) ||
                     (d == THIRD && row->rows == NB_DIM_ANY) || /* the tensor says how many there are */
                     (d >= TYPE_I32 && d <= TYPE_Q8_0 && row->rows != NB_DIM_NONE) || (d == ZEROS && !factors) ||
                     d == WHOLE;
