@@ -5,7 +5,7 @@
 #include "base/cpu.h"
 #include "num/half.h"
 
-static const nb_linear4_kernel *kernel_now(void)
+const nb_linear4_kernel *nb_linear4_now(void)
 {
     static const nb_linear4_kernel *const levels[NB_CPU_LEVELS] = {
         [NB_CPU_REF] = &nb_linear4_ref,
@@ -40,7 +40,7 @@ float nb_linear4_most(const float *map) { return nb_f32_of_bits(nb_bnb_loops_now
 static bool group16(const float *x, size_t n, float most_of_map, int16_t *prepared, float *scale)
 {
     float most = nb_f32_of_bits(nb_bnb_loops_now()->largest(x, n)), factor = most > 0 ? NB_LINEAR4_X / most : 0.0f;
-    if (most > 0 && !(most > 1e-30f && most < 1e30f))
+    if (most != 0 && !(most > 1e-30f && most < 1e30f)) /* true of what is not a number, too */
         return false;
     *scale = most / NB_LINEAR4_X * (most_of_map / NB_LINEAR4_MAP);
     for (size_t k = 0; k < 4; k++)
@@ -107,7 +107,7 @@ nb_status nb_linear_4bit(const nb_weight_4bit *w, const void *x, const void *bia
     float *room = malloc(bytes);
     if (!room)
         return nb_fail_memory(err, "a token's values", bytes);
-    job j = {.w = w, .kernel = kernel_now(), .loops = nb_bnb_loops_now(), .bias = bias, .y = y, .type = type};
+    job j = {.w = w, .kernel = nb_linear4_now(), .loops = nb_bnb_loops_now(), .bias = bias, .y = y, .type = type};
     j.sums = type == NB_FLOAT_F32 ? y : room + 2 * padded;
     if (w->columns % w->block != 0) /* blocks cross rows: only plain C follows them */
         j.kernel = &nb_linear4_ref;

@@ -1,4 +1,4 @@
-/* y = W x in 4 bits at every level: against bitsandbytes' dequantized weights times x in float64 (made by
+/* y = W x in 4 bits at every level, packed and not: against bitsandbytes' dequantized weights times x in float64 (made by
  * tools/make_bnb_vectors.py), and on many shapes against a sum in double of our own dequantized weights. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +16,26 @@
 #include "support/safetensors.h"
 
 static nb_team *team;
+static const bool both[] = {false, true};
+
+/* y = W x + bias by one of the two ways. Where a packed weight cannot be, that is what must be said. */
+static bool linear(bool packed, const nb_weight_4bit *w, const void *x, const void *bias, void *y, nb_float type,
+                   nb_team *use)
+{
+    nb_packed_4bit *p;
+    if (!packed) {
+        assert_int_equal(nb_linear_4bit(w, x, bias, y, type, use, NULL), NB_OK);
+        return true;
+    }
+    nb_status status = nb_pack_4bit(w, use, &p, NULL);
+    assert_int_equal(status, w->columns % w->block ? NB_ERR_ARGUMENT : NB_OK);
+    if (status == NB_OK)
+        assert_int_equal(nb_linear_packed_4bit(p, x, bias, y, type, use, NULL), NB_OK);
+    else
+        assert_null(p);
+    nb_packed_4bit_free(p);
+    return status == NB_OK;
+}
 
 /* y against sums in double, within a few roundings of the sum of magnitudes */
 static void check_sums(const nb_weight_4bit *w, const float *dense, const float *x, const float *bias, const float *y)
@@ -43,11 +63,14 @@ static void check_bitsandbytes(const nb_vectors *v, const char *stem)
     nb_weight_4bit w = {packed.p, absmax.p, nb_bnb_map4(code), want.n, x.n, strtoul(stem + 4, NULL, 10)};
     float y[64];
     assert_true(want.n <= 64);
-    assert_int_equal(nb_linear_4bit(&w, x.p, NULL, y, NB_FLOAT_F32, team, NULL), NB_OK);
-    for (size_t r = 0; r < want.n; r++) {
-        float exact = ((const float *)want.p)[r], magnitude = ((const float *)size.p)[r];
-        if (!(fabsf(y[r] - exact) <= 1e-6f * magnitude))
-            fail_msg("%s: row %zu is %g instead of %g", stem, r, (double)y[r], (double)exact);
+    for (size_t way = 0; way < 2; way++) {
+        if (!linear(both[way], &w, x.p, NULL, y, NB_FLOAT_F32, team))
+            continue;
+        for (size_t r = 0; r < want.n; r++) {
+            float exact = ((const float *)want.p)[r], magnitude = ((const float *)size.p)[r];
+            if (!(fabsf(y[r] - exact) <= 1e-6f * magnitude))
+                fail_msg("%s: row %zu is %g instead of %g", stem, r, (double)y[r], (double)exact);
+        }
     }
 }
 
@@ -116,32 +139,36 @@ static void layer_make(layer *l, size_t rows, size_t columns, size_t block, nb_c
 static void test_shapes(void **state)
 {
     (void)state;
-    static const size_t shapes[][3] = {{1, 32, 32},    {3, 64, 32},    {4, 96, 32},     {5, 160, 32},  {9, 224, 32},
-                                       {7, 64, 64},    {4, 192, 64},   {6, 320, 64},    {33, 448, 64}, {8, 128, 128},
-                                       {5, 384, 128},  {2, 4096, 256}, {4, 8192, 4096}, {3, 100, 64},  {5, 33, 32},
-                                       {6, 4000, 128}, {2, 1, 64},     {70, 1024, 64}};
+    static const size_t shapes[][3] = {
+        {1, 32, 32},  {3, 64, 32},    {4, 96, 32},   {5, 160, 32},   {9, 224, 32},   {7, 64, 64},     {4, 192, 64},
+        {6, 320, 64}, {33, 448, 64},  {8, 128, 128}, {5, 384, 128},  {2, 4096, 256}, {4, 8192, 4096}, {3, 100, 64},
+        {5, 33, 32},  {6, 4000, 128}, {2, 1, 64},    {70, 1024, 64}, {64, 96, 32},   {65, 64, 64},    {129, 256, 128}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         layer l;
         layer_make(&l, shapes[i][0], shapes[i][1], shapes[i][2], i % 2 ? NB_CODE_FP4 : NB_CODE_NF4, i + 1);
-        assert_int_equal(nb_linear_4bit(&l.w, l.x, NULL, l.y, NB_FLOAT_F32, team, NULL), NB_OK);
-        check_sums(&l.w, l.dense, l.x, NULL, l.y);
-        assert_int_equal(nb_linear_4bit(&l.w, l.x, l.bias, l.y, NB_FLOAT_F32, NULL, NULL), NB_OK);
-        check_sums(&l.w, l.dense, l.x, l.bias, l.y);
+        for (size_t way = 0; way < 2; way++) {
+            if (linear(both[way], &l.w, l.x, NULL, l.y, NB_FLOAT_F32, team))
+                check_sums(&l.w, l.dense, l.x, NULL, l.y);
+            if (linear(both[way], &l.w, l.x, l.bias, l.y, NB_FLOAT_F32, NULL))
+                check_sums(&l.w, l.dense, l.x, l.bias, l.y);
+        }
         layer_free(&l);
     }
 }
 
 /* 16-bit x, bias and y: within half a step of the exact sum, and what 15-bit integers for x and the map may be off by */
-static void check_half(layer *l, nb_float type, float size)
+static void check_half(layer *l, nb_float type, float size, bool packed)
 {
     size_t n = l->w.columns, rows = l->w.rows;
+    if (packed && n % l->w.block != 0)
+        return;
     uint16_t *x = calloc(n, 2), *bias = calloc(rows, 2), *y = calloc(rows, 2);
     assert_true(x && bias && y);
     for (size_t i = 0; i < n; i++)
         x[i] = type == NB_FLOAT_BF16 ? nb_f32_to_bf16(l->x[i] * size) : nb_f32_to_f16(l->x[i] * size);
     for (size_t i = 0; i < rows; i++)
         bias[i] = type == NB_FLOAT_BF16 ? nb_f32_to_bf16(l->bias[i]) : nb_f32_to_f16(l->bias[i]);
-    assert_int_equal(nb_linear_4bit(&l->w, x, bias, y, type, team, NULL), NB_OK);
+    assert_true(linear(packed, &l->w, x, bias, y, type, team));
     for (size_t r = 0; r < rows; r++) {
         double sum = (double)(type == NB_FLOAT_BF16 ? nb_bf16_to_f32(bias[r]) : nb_f16_to_f32(bias[r])),
                magnitude = fabs(sum);
@@ -164,16 +191,69 @@ static void check_half(layer *l, nb_float type, float size)
 static void test_half_types(void **state)
 {
     (void)state;
-    static const size_t shapes[][3] = {{33, 448, 64}, {5, 160, 32}, {9, 384, 128}, {4, 4096, 4096}, {3, 100, 64}};
+    static const size_t shapes[][3] = {{33, 448, 64},   {5, 160, 32}, {9, 384, 128},
+                                       {4, 4096, 4096}, {3, 100, 64}, {130, 256, 64}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         layer l;
         layer_make(&l, shapes[i][0], shapes[i][1], shapes[i][2], i % 2 ? NB_CODE_FP4 : NB_CODE_NF4, i + 50);
         memset(l.x, 0, 3 * sizeof *l.x);
-        check_half(&l, NB_FLOAT_F16, 1);
-        check_half(&l, NB_FLOAT_BF16, 1);
-        check_half(&l, NB_FLOAT_BF16, 1e-33f); /* too small for integers: in floats */
+        for (size_t way = 0; way < 2; way++) {
+            check_half(&l, NB_FLOAT_F16, 1, both[way]);
+            check_half(&l, NB_FLOAT_BF16, 1, both[way]);
+            check_half(&l, NB_FLOAT_BF16, 1e-18f, both[way]);
+            check_half(&l, NB_FLOAT_BF16, 1e-33f, both[way]); /* too small for integers: in floats */
+        }
         layer_free(&l);
     }
+}
+
+/* The largest sums there are, and x of which a few values hide the others: every code the largest magnitude, every x the
+ * same or a few of them a thousand times the rest. 512 values: sums of BF16 are off by half a step. */
+static void test_extremes(void **state)
+{
+    (void)state;
+    enum { N = 512 };
+    uint8_t codes[N / 2];
+    float absmax[N / 32];
+    uint16_t x[N], y;
+    for (size_t i = 0; i < N / 32; i++)
+        absmax[i] = 3;
+    for (size_t block = 32; block <= 256; block *= 2)
+        for (int sign = 0; sign < 2; sign++)
+            for (size_t every = 1; every <= 97; every += 16) {
+                double sum = 0;
+                memset(codes, sign ? 0 : 0xff, sizeof codes); /* -1 or 1 */
+                for (size_t i = 0; i < N; i++) {
+                    x[i] = nb_f32_to_bf16(i % every ? 0.0009765625f : 1.9921875f);
+                    sum += 3 * (sign ? -1 : 1) * (double)nb_bf16_to_f32(x[i]);
+                }
+                nb_weight_4bit w = {codes, absmax, nb_bnb_map4(NB_CODE_NF4), 1, N, block};
+                for (size_t way = 0; way < 2; way++) {
+                    linear(both[way], &w, x, NULL, &y, NB_FLOAT_BF16, NULL);
+                    if (!(fabs((double)nb_bf16_to_f32(y) - sum) <= (0x1p-8 + 1e-4) * fabs(sum)))
+                        fail_msg("%s: %g instead of %g", nb_cpu_level_name(nb_cpu_current()), (double)nb_bf16_to_f32(y),
+                                 sum);
+                }
+            }
+}
+
+/* x that is not a number or infinite makes all of y so, in any place */
+static void test_not_finite(void **state)
+{
+    (void)state;
+    layer l;
+    uint16_t x[192], y[70];
+    layer_make(&l, 70, 192, 64, NB_CODE_FP4, 77);
+    for (size_t at = 0; at < 192; at += 13)
+        for (int nan = 0; nan < 2; nan++)
+            for (size_t way = 0; way < 2; way++) {
+                for (size_t i = 0; i < 192; i++)
+                    x[i] = nb_f32_to_bf16(i != at ? l.x[i] : nan ? NAN : INFINITY);
+                linear(both[way], &l.w, x, NULL, y, NB_FLOAT_BF16, team);
+                for (size_t r = 0; r < 70; r++)
+                    assert_false(isfinite(nb_bf16_to_f32(y[r])));
+            }
+    layer_free(&l);
 }
 
 /* one bad scale spoils its own row only, and the number of threads changes nothing */
@@ -181,13 +261,15 @@ static void test_rows_are_apart(void **state)
 {
     (void)state;
     layer l;
-    float one[33];
-    layer_make(&l, 33, 96, 32, NB_CODE_NF4, 9);
+    float one[133];
+    layer_make(&l, 133, 96, 32, NB_CODE_NF4, 9);
     l.absmax[3 * 7] = NAN;
-    assert_int_equal(nb_linear_4bit(&l.w, l.x, NULL, one, NB_FLOAT_F32, NULL, NULL), NB_OK);
-    assert_int_equal(nb_linear_4bit(&l.w, l.x, NULL, l.y, NB_FLOAT_F32, team, NULL), NB_OK);
-    for (size_t i = 0; i < 33; i++)
-        assert_true(isnan(one[i]) ? i == 7 && isnan(l.y[i]) : i != 7 && one[i] == l.y[i]);
+    for (size_t way = 0; way < 2; way++) {
+        linear(both[way], &l.w, l.x, NULL, one, NB_FLOAT_F32, NULL);
+        linear(both[way], &l.w, l.x, NULL, l.y, NB_FLOAT_F32, team);
+        for (size_t i = 0; i < 133; i++)
+            assert_true(isnan(one[i]) ? i == 7 && isnan(l.y[i]) : i != 7 && one[i] == l.y[i]);
+    }
     layer_free(&l);
 }
 
@@ -200,6 +282,8 @@ static void test_every_level(void **state)
         test_bitsandbytes(state);
         test_shapes(state);
         test_half_types(state);
+        test_extremes(state);
+        test_not_finite(state);
         test_rows_are_apart(state);
     }
     nb_cpu_set_level(best);
@@ -213,11 +297,21 @@ static void test_refusals(void **state)
     float x[64] = {0};
     nb_weight_4bit w = {(const uint8_t *)x, x, nb_bnb_map4(NB_CODE_NF4), 1, 64, 48};
     assert_int_equal(nb_linear_4bit(&w, x, NULL, x, NB_FLOAT_F32, NULL, &err), NB_ERR_ARGUMENT);
+    nb_packed_4bit *packed;
+    assert_int_equal(nb_pack_4bit(&w, NULL, &packed, &err), NB_ERR_ARGUMENT);
+    assert_null(packed);
+    nb_packed_4bit_free(packed);
     w.block = 64;
     w.rows = SIZE_MAX / 32;
+    assert_int_equal(nb_pack_4bit(&w, NULL, &packed, &err), NB_ERR_ARGUMENT);
     assert_int_equal(nb_linear_4bit(&w, x, NULL, x, NB_FLOAT_F32, NULL, &err), NB_ERR_ARGUMENT);
     w.rows = 1;
     assert_int_equal(nb_linear_4bit(&w, x, NULL, x, (nb_float)9, NULL, &err), NB_ERR_ARGUMENT);
+    w.rows = 0; /* nothing is no error */
+    assert_int_equal(nb_pack_4bit(&w, NULL, &packed, &err), NB_OK);
+    assert_int_equal(nb_linear_packed_4bit(packed, x, NULL, NULL, NB_FLOAT_F32, NULL, &err), NB_OK);
+    assert_int_equal(nb_linear_packed_4bit(packed, x, NULL, NULL, (nb_float)9, NULL, &err), NB_ERR_ARGUMENT);
+    nb_packed_4bit_free(packed);
 }
 
 int main(void)

@@ -208,4 +208,99 @@ static void rows16(const nb_weight_4bit *w, const int16_t *x, const float *scale
 #define ROWS16 NULL
 #endif
 
-const nb_linear4_kernel LINEAR4 = {LANES, rows, ROWS16};
+/* ---- packed ---- */
+
+/* 4 LANES rows of a packed weight, the first of which `tile` and y begin with */
+LANES_INLINE void packed_rows(const nb_packed_4bit *w, const uint8_t *tile, const float *x, float *y)
+{
+    size_t step = nb_linear4_step(w->block);
+    table t = table_of(w->map);
+    lanes total[ROWS];
+    for (int r = 0; r < ROWS; r++)
+        total[r] = lanes_set(0);
+    for (const float *end = x + w->columns; x < end; tile += NB_LINEAR4_LINE) {
+        const float *scale = (const float *)(const void *)tile;
+        for (size_t done = 0; done < w->block; done += step) {
+            lanes part[ROWS];
+            for (int r = 0; r < ROWS; r++)
+                part[r] = lanes_set(0);
+            for (const float *stop = x + step; x < stop; x += 8) {
+                tile += NB_LINEAR4_LINE;
+                words q[ROWS];
+                memcpy(q, tile, sizeof q);
+                LANES_UNROLL
+                for (int k = 0; k < 8; k++) {
+                    lanes v = lanes_set(x[k < 4 ? 2 * k : 2 * k - 7]);
+                    LANES_UNROLL
+                    for (int r = 0; r < ROWS; r++)
+                        part[r] = lanes_fma(look_up(t, q[r], k), v, part[r]);
+                }
+            }
+            for (int r = 0; r < ROWS; r++)
+                total[r] = lanes_fma(part[r], lanes_load(scale + r * LANES), total[r]);
+        }
+    }
+    for (int r = 0; r < ROWS; r++)
+        lanes_store(y + r * LANES, total[r]);
+}
+
+static void packed(const nb_packed_4bit *w, const float *x, float *y, size_t row)
+{
+    for (size_t r = 0; r < NB_LINEAR4_TILE; r += ROWS * LANES)
+        packed_rows(w, nb_linear4_tile(w, row) + 4 * r, x, y + r);
+}
+
+#if LANES == 16
+
+/* One line of words of a tile: word for word two of x, the same for all rows, meet their values, four times. */
+LANES_INLINE void add_line16(__m512i t, const uint8_t *line, const int16_t *x, __m512i *sum)
+{
+    __m512i q[ROWS];
+    for (int r = 0; r < ROWS; r++)
+        q[r] = _mm512_load_si512(line + r * 64);
+    LANES_UNROLL
+    for (int k = 0; k < 4; k++) {
+        int32_t two;
+        memcpy(&two, x + 2 * k, sizeof two);
+        LANES_UNROLL
+        for (int r = 0; r < ROWS; r++) {
+            __m512i index = _mm512_srli_epi16(q[r], (unsigned)(4 * k));
+            sum[r] = _mm512_dpwssd_epi32(sum[r], _mm512_permutexvar_epi16(index, t), _mm512_set1_epi32(two));
+        }
+    }
+}
+
+static void packed16(const nb_packed_4bit *w, const int16_t *x, const float *scale, float *y, size_t row)
+{
+    const uint8_t *tile = nb_linear4_tile(w, row);
+    size_t step = nb_linear4_step(w->block);
+    __m512i t = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)w->map16));
+    lanes total[ROWS];
+    for (int r = 0; r < ROWS; r++)
+        total[r] = lanes_set(0);
+    for (const int16_t *end = x + w->columns; x < end; tile += NB_LINEAR4_LINE) {
+        const float *absmax = (const float *)(const void *)tile;
+        for (size_t done = 0; done < w->block; done += step, scale++) {
+            __m512i even[ROWS], odd[ROWS];
+            for (int r = 0; r < ROWS; r++)
+                even[r] = odd[r] = _mm512_setzero_si512();
+            for (const int16_t *stop = x + step; x < stop; x += 16) {
+                add_line16(t, tile += NB_LINEAR4_LINE, x, even);
+                add_line16(t, tile += NB_LINEAR4_LINE, x + 8, odd);
+            }
+            for (int r = 0; r < ROWS; r++) {
+                lanes sum = _mm512_cvtepi32_ps(even[r]) + _mm512_cvtepi32_ps(odd[r]);
+                total[r] = lanes_fma(sum * (*scale * w->unit), lanes_load(absmax + r * LANES), total[r]);
+            }
+        }
+    }
+    for (int r = 0; r < ROWS; r++)
+        lanes_store(y + r * LANES, total[r]);
+}
+
+#define PACKED16 packed16
+#else
+#define PACKED16 NULL
+#endif
+
+const nb_linear4_kernel LINEAR4 = {LANES, rows, ROWS16, packed, PACKED16};
