@@ -49,6 +49,21 @@ static nb_status check_activation(const nb_hf *h, nb_error *err)
                    h->config.path, alpha, limit);
 }
 
+/* What transformers takes where config.json has nothing; and readers of gpt-oss take yarn_truncate for false. */
+static nb_status configure_rope(nb_hf *h, uint64_t dim, nb_error *err)
+{
+    const nb_node *params = nb_hf_config(h, "rope_parameters|rope_scaling");
+    NB_TRY(nb_hf_rope(h, dim, 150000, err));
+    if (!params) {
+        nb_hf_put_str(h, nb_hf_key(h, "rope.scaling.type"), NB_STR("yarn"));
+        nb_hf_put_f32(h, nb_hf_key(h, "rope.scaling.factor"), 32);
+        nb_hf_put_u32(h, nb_hf_key(h, "rope.scaling.original_context_length"), 4096);
+    }
+    if (params && !nb_hf_has(h, nb_hf_key(h, "rope.scaling.yarn_truncate")))
+        nb_hf_put_bool(h, nb_hf_key(h, "rope.scaling.yarn_truncate"), true);
+    return NB_OK;
+}
+
 static nb_status configure(nb_hf *h, nb_error *err)
 {
     uint64_t dim = 64, window = 128;
@@ -61,7 +76,7 @@ static nb_status configure(nb_hf *h, nb_error *err)
         nb_hf_put_u32(h, nb_hf_key(h, "attention.sliding_window"), (uint32_t)window);
         NB_TRY(nb_hf_window_layers(h, 2, err));
     }
-    return nb_hf_rope(h, dim, 150000, err);
+    return configure_rope(h, dim, err);
 }
 
 const nb_hf_arch nb_hf_arch_gpt_oss = {
