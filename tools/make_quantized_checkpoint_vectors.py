@@ -2,13 +2,13 @@
 """Tiny checkpoints quantized as the hub has them, and the logits of transformers with the weights dequantized in float32.
 
 usage: make_quantized_checkpoint_vectors.py GPTQMODEL tests/data/hfquant [NAME...]
-(needs torch, transformers 5, tokenizers, safetensors, compressed-tensors 0.20; CPU. GPTQMODEL: the unpacked sources of
+(needs torch, transformers 5, tokenizers, safetensors, compressed-tensors 0.20, bitsandbytes; CPU. GPTQMODEL: the unpacked sources of
 gptqmodel 7.7, of which only the linear layers are imported, without what the whole package needs)
 
 NAME/config.json, tokenizer.json, model.safetensors, expected.safetensors {input_ids [tokens], logits [tokens, vocabulary]}
 
 Who packs and who dequantizes: gptq-* GPTQModel's TorchLinear; awq-* GPTQModel's AwqTorchLinear and dequantize_gemm; ct-*
-compressed-tensors' compressors; fp8-* torch's float8 casts and transformers' Fp8Dequantize (partial blocks and rows: the
+compressed-tensors' compressors; moe-bnb-* bitsandbytes; fp8-* torch's float8 casts and transformers' Fp8Dequantize (partial blocks and rows: the
 scale repeated over its block). Scales go into the dequantizers as float32, so that nothing else is rounded. Codes and scales are
 rounded to nearest here: which ones they are does not matter.
 mxfp4.safetensors: blocks and scales with what transformers' convert_moe_packed_tensors makes of them.
@@ -22,7 +22,8 @@ import types
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM, Qwen2Config, Qwen2ForCausalLM,
+                          Qwen3MoeConfig, Qwen3MoeForCausalLM)
 
 SOURCE, OUT, *ONLY = sys.argv[1:]
 torch.set_num_threads(1)
@@ -42,6 +43,13 @@ from transformers.integrations.finegrained_fp8 import Fp8Dequantize
 VOCABULARY, TOKENS = 270, 10
 
 
+CLASSES = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+           "mixtral": (MixtralConfig, MixtralForCausalLM), "qwen3-moe": (Qwen3MoeConfig, Qwen3MoeForCausalLM)}
+MIXTRAL = {"num_local_experts": 3, "num_experts_per_tok": 2, "num_hidden_layers": 1, "intermediate_size": 64}
+QWEN3_MOE = {"num_experts": 3, "num_experts_per_tok": 2, "num_hidden_layers": 1, "moe_intermediate_size": 64, "head_dim": 16,
+             "norm_topk_prob": True}
+
+
 def write_tokenizer(path):
     t = Tokenizer(models.BPE())
     t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -58,8 +66,9 @@ def make_model(kind, seed, **changes):
                 num_key_value_heads=2, max_position_embeddings=128, bos_token_id=0, eos_token_id=1, pad_token_id=None,
                 tie_word_embeddings=kind == "qwen2") | changes
     torch.manual_seed(seed)
-    config = (Qwen2Config if kind == "qwen2" else LlamaConfig)(**size)
-    model = (Qwen2ForCausalLM if kind == "qwen2" else LlamaForCausalLM)._from_config(config, attn_implementation="eager")
+    config_class, model_class = CLASSES[kind]
+    config = config_class(**size)
+    model = model_class._from_config(config, attn_implementation="eager")
     model = model.float().eval()
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -235,7 +244,60 @@ def compressed(schemes, form, skip=(), scale_dtype=torch.bfloat16, order=False, 
     return quantize, config, list(skip) + ["lm_head"]
 
 
-def make(name, kind, seed, way, **changes):
+def nf4():
+    """As bitsandbytes saved experts while transformers had a linear layer for each matrix."""
+    from bitsandbytes import functional
+
+    def quantize(name, linear):
+        codes, state = functional.quantize_4bit(linear.weight.data.clone(), blocksize=64, quant_type="nf4")
+        parts = {"weight": codes} | {f"weight.{k}": v for k, v in state.as_dict(packed=True).items()}
+        return parts, functional.dequantize_4bit(codes, state).float()
+
+    return quantize, {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, []
+
+
+def quantize_experts(model, kind, quantize, tensors):
+    """transformers has gate and up of all experts in one; the hub each matrix of each expert."""
+    names = ("w1", "w3", "w2") if kind == "mixtral" else ("gate_proj", "up_proj", "down_proj")
+    for module_name, module in model.named_modules():
+        if not hasattr(module, "gate_up_proj"):
+            continue
+        half = module.gate_up_proj.shape[1] // 2
+        for e in range(module.gate_up_proj.shape[0]):
+            places = (module.gate_up_proj[e][:half], module.gate_up_proj[e][half:], module.down_proj[e])
+            for name, place in zip(names, places):
+                linear = torch.nn.Linear(place.shape[1], place.shape[0], bias=False)
+                linear.weight.data = place.clone()
+                full = f"{module_name}.{e}.{name}"
+                parts, dense = quantize(full, linear)
+                tensors |= {f"{full}.{k}": v for k, v in parts.items()}
+                place.copy_(dense)
+        tensors[module_name] = None
+
+
+def stack_experts(tensors):
+    """As transformers has them in memory: EXPERTS.gate_up_proj and EXPERTS.gate_up_proj_scale_inv of all experts."""
+    stacked, stacks = {}, {}
+    for name, x in tensors.items():
+        before, experts, behind = name.partition(".experts.")
+        if experts:
+            number, part, end = behind.split(".")
+            stacks.setdefault((before + experts, end), {}).setdefault(int(number), {})[part] = x
+        else:
+            stacked[name] = x
+    for (prefix, end), experts in stacks.items():
+        end = end.removeprefix("weight")
+        rows = [experts[e] for e in sorted(experts)]
+        stacked[f"{prefix}gate_up_proj{end}"] = torch.stack([torch.cat([x["gate_proj"], x["up_proj"]]) for x in rows])
+        stacked[f"{prefix}down_proj{end}"] = torch.stack([x["down_proj"] for x in rows])
+    return stacked
+
+
+def hub_name(name, kind):
+    return name.replace(".mlp.", ".block_sparse_moe.") if kind == "mixtral" else name
+
+
+def make(name, kind, seed, way, stacked=False, **changes):
     quantize, quantization, skip = way
     if ONLY and name not in ONLY:
         return
@@ -249,13 +311,15 @@ def make(name, kind, seed, way, **changes):
             tensors |= {f"{module_name}.{k}": v for k, v in parts.items()}
             module.weight.copy_(dense)
             tensors[module_name] = None
+        quantize_experts(model, kind, quantize, tensors)
         for k, v in model.state_dict().items():
             module_name, _, end = k.rpartition(".")
-            if not (module_name in tensors and end == "weight") and not (k == "lm_head.weight" and config.tie_word_embeddings):
+            if not (module_name in tensors and end in ("weight", "gate_up_proj", "down_proj")) and not (k == "lm_head.weight" and config.tie_word_embeddings):
                 tensors.setdefault(k, v.half())
         ids = torch.arange(3, 3 + TOKENS * 23, 23) % VOCABULARY
         logits = model(input_ids=ids[None]).logits[0].contiguous()
-    tensors = {k: v.contiguous().clone() for k, v in tensors.items() if v is not None}
+    tensors = {hub_name(k, kind): v.contiguous().clone() for k, v in tensors.items() if v is not None}
+    tensors = stack_experts(tensors) if stacked else tensors
     path = os.path.join(OUT, name)
     os.makedirs(path, exist_ok=True)
     save_file(tensors, os.path.join(path, "model.safetensors"), metadata={"format": "pt"})
@@ -318,5 +382,16 @@ make("ct-fp8-channel", "qwen2", 24, compressed([("Linear", dict(FLOAT, strategy=
      num_hidden_layers=1)
 make("ct-fp8-block", "llama", 25, compressed([("Linear", dict(FLOAT, strategy="block", block_structure=[32, 16]))],
                                              "float-quantized"), num_hidden_layers=1)
+make("moe-gptq", "mixtral", 26, gptq(4, 32, True, False, False), **MIXTRAL)
+make("moe-gptq-order", "qwen3-moe", 27, gptq(4, 32, False, True, True), **QWEN3_MOE)
+make("moe-awq", "qwen3-moe", 28, awq(32, ["gate"]), **QWEN3_MOE)
+make("moe-fp8", "qwen3-moe", 29, fp8("block"), **QWEN3_MOE)
+make("moe-fp8-stacked", "qwen3-moe", 33, fp8("block"), stacked=True, **QWEN3_MOE)
+make("moe-ct-int4", "qwen3-moe", 30, compressed([("Linear", dict(G32, symmetric=False))], "pack-quantized"), **QWEN3_MOE)
+make("moe-ct-mixed", "mixtral", 31, compressed([
+    ("Linear", dict(G32, symmetric=True)), ("re:.*experts.1.w1", dict(G32, symmetric=False)),
+    ("re:.*experts.[02].w2", dict(INT, num_bits=8, strategy="channel", symmetric=True))], "pack-quantized"), **MIXTRAL)
+make("moe-ct-fp8", "mixtral", 32, compressed([("Linear", dict(FLOAT, strategy="channel"))], "float-quantized"), **MIXTRAL)
+make("moe-bnb-nf4", "mixtral", 34, nf4(), **MIXTRAL)
 mxfp4()
 os.remove(os.path.join(OUT, "tokenizer.json"))

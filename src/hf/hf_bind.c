@@ -184,9 +184,9 @@ static nb_status add_tensor(nb_hf *h, nb_str name, const nb_checkpoint_tensor *t
             "convert the one it was made from",
             t->file, NB_STR_ARG(t->name), nb_dtype_name(t->dtype));
     NB_TRY(set_shape(&made, &out, err));
-    if (made.linear && (f32 || change == NB_HF_ADD_1 || change == NB_HF_SKIP_2))
+    if (made.linear && (change == NB_HF_ADD_1 || change == NB_HF_SKIP_2))
         return bad_shape(t, err, "is quantized");
-    if (f32 || out.n_dims < 2 || ends_in(name, NB_STR("_norm.weight")) || !ends_in(name, NB_STR(".weight")))
+    if ((f32 && (!made.linear || made.linear->codes)) || out.n_dims < 2 || ends_in(name, NB_STR("_norm.weight")) || !ends_in(name, NB_STR(".weight")))
         out.type = nb_type_get(NB_TYPE_F32);
     if (change == NB_HF_PERMUTE_Q || change == NB_HF_PERMUTE_K)
         NB_TRY(head_rows(h, t, change, out.n_dims < 2 ? out.dims[0] : out.dims[1], &made.head, err));

@@ -97,13 +97,16 @@ static nb_status bad_shape(const nb_checkpoint_tensor *t, nb_error *err, const c
 
 /* ---- stacks: from a tensor for each expert ---- */
 
-/* The quantized matrices that `count` tensors are part of: none, when the first is of floats. */
-static nb_status find_linears(nb_hf *h, const nb_checkpoint_tensor *const *from, uint64_t count, nb_hf_stack *s,
-                              nb_error *err)
+/* The quantized matrices that `count` tensors are part of: none, when the first is of floats. load: they are linear layers,
+ * which may be quantized on the way. */
+static nb_status find_linears(nb_hf *h, const nb_checkpoint_tensor *const *from, uint64_t count, bool load,
+                              nb_hf_stack *s, nb_error *err)
 {
     const nb_hf_linear *first = NULL;
     if (h->quant)
         NB_TRY(h->quant->find(h, from[0], &first, err));
+    if (!first && load)
+        NB_TRY(nb_hf_load_find(h, "", from[0], &first, err));
     if (!first)
         return NB_OK;
     const nb_hf_linear **linear = NB_ARRAY(&h->arena, const nb_hf_linear *, count);
@@ -148,7 +151,7 @@ static nb_status take_each(nb_hf *h, const char *name, int block, uint32_t n_dim
     }
     s->each = each;
     if (n_dims == 2)
-        NB_TRY(find_linears(h, each, s->experts, s, err));
+        NB_TRY(find_linears(h, each, s->experts, false, s, err));
     return s->linear ? NB_OK : check_each(n_dims, s, err);
 }
 
@@ -171,7 +174,8 @@ static bool take_half(nb_hf_change change, uint64_t all, nb_hf_stack *s)
 static nb_status take_quantized(nb_hf_change change, const nb_checkpoint_tensor *t, nb_hf_stack *s, nb_error *err)
 {
     uint64_t all = s->linear[0]->rows;
-    if (all % s->experts != 0 || !take_half(change, all / s->experts, s))
+    bool other = t->n_dims > 2 && t->dims[0] != s->experts;
+    if (other || all % s->experts != 0 || !take_half(change, all / s->experts, s))
         return bad_shape(t, err, "does not have a matrix for each expert");
     return NB_OK;
 }
@@ -182,7 +186,7 @@ static nb_status take_all(nb_hf *h, const nb_checkpoint_tensor *t, nb_hf_change 
     uint32_t row = turned ? t->n_dims - 1 : t->n_dims - 2, column = turned ? t->n_dims - 2 : t->n_dims - 1;
     if (single)
         s->experts = 1;
-    NB_TRY(find_linears(h, &t, 1, s, err));
+    NB_TRY(find_linears(h, &t, 1, single, s, err));
     if (s->linear)
         return take_quantized(change, t, s, err);
     if ((!single && (t->n_dims != 3 || t->dims[0] != s->experts)) || !take_half(change, t->dims[row], s))

@@ -30,7 +30,7 @@ static const nb_hf_key_row keys[] = {
     {"feed_forward_length", "intermediate_size", NB_HF_U32, NULL},
     NB_HF_HEAD_KEYS,
     {"attention.layer_norm_rms_epsilon", "rms_norm_eps", NB_HF_F32, "1e-6"},
-    {"expert_count", "num_local_experts", NB_HF_U32, "8"},
+    {"expert_count", "num_local_experts|num_experts", NB_HF_U32, "8"},
     {"expert_used_count", "num_experts_per_tok", NB_HF_U32, "2"},
     {"expert_shared_feed_forward_length", "shared_intermediate_size", NB_HF_U32, ""},
     {"embedding_scale", "embedding_multiplier", NB_HF_F32, "1"},

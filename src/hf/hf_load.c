@@ -3,7 +3,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
-#include "hf/hf_internal.h"
+#include "hf/hf_quant.h"
 
 enum { MATCH_LIMIT = 100000, MATCH_HEAP = 1 << 16 /* KiB */ };
 
@@ -56,9 +56,13 @@ static nb_status is_skipped(const nb_load_params *p, nb_str module, bool *is, nb
     return NB_OK;
 }
 
-/* What has no linear layer behind it: a table in which rows are looked up. */
-static bool is_table(const char *gguf)
+/* What has no linear layer behind it: a table in which rows are looked up, or the router of experts, which is a parameter of its
+ * own in transformers, as experts' matrices are. */
+static bool is_no_linear(const char *gguf)
 {
+    nb_str name = nb_str_of(gguf);
+    if (nb_hf_strip(&name, ".ffn_gate_inp.weight"))
+        return true;
     static const char *const tables[] = {"token_embd.weight", "position_embd.weight", "token_types.weight"};
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
         if (strcmp(gguf, tables[i]) == 0)
@@ -92,7 +96,7 @@ nb_status nb_hf_load_find(nb_hf *h, const char *gguf, const nb_checkpoint_tensor
     bool skipped = strcmp(gguf, "output.weight") == 0;
     nb_str module = {w->name.p, w->name.n - (sizeof end - 1)};
     *out = NULL;
-    if (!p || w->n_dims != 2 || w->values == 0 || w->name.n < sizeof end || is_table(gguf) || !is_float(w->dtype) ||
+    if (!p || w->n_dims != 2 || w->values == 0 || w->name.n < sizeof end || is_no_linear(gguf) || !is_float(w->dtype) ||
         memcmp(module.p + module.n, end, sizeof end - 1) != 0)
         return NB_OK;
     if (p->skip_count)

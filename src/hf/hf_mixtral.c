@@ -24,7 +24,7 @@ static const nb_hf_key_row keys[] = {
     {"feed_forward_length", "intermediate_size", NB_HF_U32, NULL},
     NB_HF_HEAD_KEYS,
     {"attention.layer_norm_rms_epsilon", "rms_norm_eps", NB_HF_F32, "1e-5"},
-    {"expert_count", "num_local_experts", NB_HF_U32, "8"},
+    {"expert_count", "num_local_experts|num_experts", NB_HF_U32, "8"},
     {"expert_used_count", "num_experts_per_tok", NB_HF_U32, "2"},
     {"attention.sliding_window", "sliding_window", NB_HF_U32, ""},
     {"vocab_size", "vocab_size", NB_HF_U32, ""},

@@ -28,7 +28,7 @@ static const nb_hf_key_row keys[] = {
     {"feed_forward_length", "intermediate_size", NB_HF_U32, NULL},
     NB_HF_HEAD_KEYS,
     {"attention.layer_norm_rms_epsilon", "rms_norm_eps", NB_HF_F32, "1e-6"},
-    {"expert_count", "num_experts", NB_HF_U32, NULL},
+    {"expert_count", "num_experts|num_local_experts", NB_HF_U32, NULL},
     {"expert_used_count", "num_experts_per_tok", NB_HF_U32, "8"},
     {"expert_feed_forward_length", "moe_intermediate_size", NB_HF_U32, "768"},
     {"expert_weights_norm", "norm_topk_prob", NB_HF_BOOL, "false"},

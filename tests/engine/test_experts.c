@@ -18,7 +18,8 @@
 
 enum { TOKENS = 70, FEW = 3, MOST_WEIGHTS = 64, MOST_EXPERTS = 16 };
 
-static const char *const models[] = {"mixtral", "mixtral-five", "qwen2-moe", "qwen2-moe-steps", "qwen3-moe-five"};
+static const char *const models[] = {"mixtral", "mixtral-five", "qwen2-moe", "qwen2-moe-steps", "qwen3-moe-five",
+                                     "gpt-oss"};
 enum { MODELS = sizeof models / sizeof *models };
 
 static nb_error err;
@@ -167,8 +168,13 @@ static void test_only_chosen_are_read(void **state)
 
 /* ---- quantized ---- */
 
+/* type NULL: as the file is */
 static void open_as(runner *r, const char *name, const char *type, runner_options o)
 {
+    if (!type) {
+        runner_open(r, path_of(name), o);
+        return;
+    }
     nb_source *s;
     nb_gguf *g;
     nb_quantize_params p = nb_quantize_defaults();
@@ -197,24 +203,32 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static const char *const types[] = {"Q8_0", "Q4_0", "Q5_1", "MXFP4_MOE"};
-enum { TYPES = sizeof types / sizeof *types };
+static const struct {
+    const char *model, *type;
+} quantized[] = {{"mixtral", "Q8_0"},
+                 {"mixtral", "Q4_0"},
+                 {"gpt-oss-mxfp4", NULL},
+                 {"mixtral", "Q5_1"},
+                 {"mixtral", "MXFP4_MOE"},
+                 {"gpt-oss", "MXFP4_MOE"}};
+enum { QUANTIZED = sizeof quantized / sizeof *quantized };
 
 /* The fast mode rounds activations: with 32 columns of random weights a few tokens then have another expert. */
 static void test_quantized(void **state)
 {
     (void)state;
-    for (int i = 0; i < TYPES; i++) {
+    for (int i = 0; i < QUANTIZED; i++) {
+        const char *model = quantized[i].model, *type = quantized[i].type;
         runner exact, fast;
         double kl[TOKENS], mean = 0;
-        open_as(&exact, "mixtral", types[i], (runner_options){.exact = true, .threads = 2, .kv = NB_TYPE_F32});
-        open_as(&fast, "mixtral", types[i], (runner_options){.repack = true, .threads = 2, .kv = NB_TYPE_F16});
+        open_as(&exact, model, type, (runner_options){.exact = true, .threads = 2, .kv = NB_TYPE_F32});
+        open_as(&fast, model, type, (runner_options){.repack = true, .threads = 2, .kv = NB_TYPE_F16});
         float *a = logits_of(&exact, TOKENS, TOKENS), *b = logits_of(&fast, TOKENS, TOKENS);
         for (size_t t = 0; t < TOKENS; t++)
             mean += (kl[t] = divergence(a + t * exact.width, b + t * fast.width, exact.width)) / TOKENS;
         qsort(kl, TOKENS, sizeof *kl, by_value);
-        printf("mixtral as %-9s fast from exact: KL %.1e, of half the tokens up to %.1e\n", types[i], mean,
-               kl[TOKENS / 2]);
+        printf("%-13s as %-9s fast from exact: KL %.1e, of half the tokens up to %.1e\n", model, type ? type : "it is",
+               mean, kl[TOKENS / 2]);
         assert_true(mean < 0.1 && kl[TOKENS / 2] < 5e-3);
         free(a);
         free(b);
@@ -223,13 +237,13 @@ static void test_quantized(void **state)
     }
 }
 
-static void expect_equal(const char *type, const float *want, runner_options o, size_t chunk)
+static void expect_equal(const char *model, const char *type, const float *want, runner_options o, size_t chunk)
 {
     runner r;
-    open_as(&r, "mixtral", type, o);
+    open_as(&r, model, type, o);
     float *got = logits_of(&r, TOKENS, chunk);
     if (memcmp(got, want, TOKENS * r.width * sizeof *got) != 0)
-        fail_msg("%s, level %s, chunks of %zu: logits differ", type, nb_cpu_level_name(nb_cpu_current()), chunk);
+        fail_msg("%s, level %s, chunks of %zu: logits differ", model, nb_cpu_level_name(nb_cpu_current()), chunk);
     free(got);
     runner_close(&r);
 }
@@ -240,18 +254,19 @@ static void test_invariance(void **state)
     (void)state;
     for (int level = 0; level <= (int)nb_cpu_best(); level++) {
         nb_cpu_set_level((nb_cpu_level)level);
-        for (int i = 0; i < (level == (int)nb_cpu_best() ? TYPES : 2); i++) {
+        for (int i = 0; i < (level == (int)nb_cpu_best() ? QUANTIZED : 3); i++) {
+            const char *model = quantized[i].model, *type = quantized[i].type;
             runner r;
             runner_options one = {.repack = true, .threads = 1, .kv = NB_TYPE_F16}, two = one, file = one;
             two.threads = 2;
             file.repack = false;
-            open_as(&r, "mixtral", types[i], one);
+            open_as(&r, model, type, one);
             float *want = logits_of(&r, TOKENS, TOKENS);
             runner_close(&r);
-            expect_equal(types[i], want, i % 2 ? one : two, 1);
-            expect_equal(types[i], want, two, 7);
-            expect_equal(types[i], want, two, 33);
-            expect_equal(types[i], want, file, 9);
+            expect_equal(model, type, want, i % 2 ? one : two, 1);
+            expect_equal(model, type, want, two, 7);
+            expect_equal(model, type, want, two, 33);
+            expect_equal(model, type, want, file, 9);
             free(want);
         }
     }

@@ -1,5 +1,5 @@
-/* Checkpoints that GPTQ, AWQ, compressed-tensors and FP8 made, run as they are and as the files made of them, against the logits
- * of transformers with the weights that those libraries dequantize to. */
+/* Checkpoints that GPTQ, AWQ, compressed-tensors, FP8 and bitsandbytes made, run as they are and as the files made of them, against
+ * the logits of transformers with the weights that those libraries dequantize to. */
 #include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -45,19 +45,19 @@ static double compare(nb_session *s, const nb_checkpoint_tensor *want)
     return difference / power;
 }
 
-static double nmse_of(const char *name, const char *path, bool exact)
+/* `key` of `expected`, a file, against what is made of path */
+static double nmse_from(const char *expected, const char *key, const char *path, bool exact, const nb_load_params *load)
 {
-    char file[512];
     nb_checkpoint *want;
     nb_model *m;
     nb_session *s;
     nb_model_params p = nb_model_defaults();
     p.threads = 2;
     p.exact = exact;
-    snprintf(file, sizeof file, DATA "%s/expected.safetensors", name);
-    must(nb_checkpoint_open(file, &want, &err));
+    p.load = load;
+    must(nb_checkpoint_open(expected, &want, &err));
     const nb_checkpoint_tensor *ids = nb_checkpoint_find(want, NB_STR("input_ids"));
-    const nb_checkpoint_tensor *logits = nb_checkpoint_find(want, NB_STR("logits"));
+    const nb_checkpoint_tensor *logits = nb_checkpoint_find(want, nb_str_of(key));
     size_t tokens = (size_t)logits->dims[0];
     nb_session_params sp = {.context = tokens, .batch = tokens, .outputs = tokens, .kv_type = "f32"};
     must(nb_model_open(path, &p, &m, &err));
@@ -68,6 +68,13 @@ static double nmse_of(const char *name, const char *path, bool exact)
     nb_model_close(m);
     nb_checkpoint_close(want);
     return nmse;
+}
+
+static double nmse_of(const char *name, const char *path, bool exact)
+{
+    char file[512];
+    snprintf(file, sizeof file, DATA "%s/expected.safetensors", name);
+    return nmse_from(file, "logits", path, exact, NULL);
 }
 
 /* Converted in the types that hold the same numbers. */
@@ -110,7 +117,27 @@ static void test_logits(void **state)
         checked++;
     }
     closedir(folder);
-    assert_int_equal(checked, 25);
+    assert_int_equal(checked, 34);
+}
+
+/* ---- experts, and bitsandbytes on the way ---- */
+
+/* The linear layers alone are quantized: experts' matrices and routers are none in transformers. */
+static void test_load(void **state)
+{
+    static const char *const names[] = {"moe-qwen2", "moe-granite"};
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        char folder[512], expected[512];
+        bool eight = i % 2;
+        nb_load_params load = nb_load_defaults(eight ? NB_LOAD_INT8 : NB_LOAD_NF4);
+        snprintf(folder, sizeof folder, NB_TEST_DATA "/bitsandbytes/%s", names[i / 2]);
+        snprintf(expected, sizeof expected, NB_TEST_DATA "/bitsandbytes/%s/expected.safetensors", names[i / 2]);
+        double exact = nmse_from(expected, eight ? "int8" : "nf4", folder, true, &load);
+        double fast = nmse_from(expected, eight ? "int8" : "nf4", folder, false, &load);
+        if (!(exact <= 1e-10) || !(fast <= 5e-3))
+            fail_msg("%s, %d bits: NMSE %g, %g in the fast mode", names[i / 2], eight ? 8 : 4, exact, fast);
+    }
 }
 
 /* ---- which types ---- */
@@ -146,6 +173,13 @@ static void test_types(void **state)
     type_is("ct-int4-sym", "blk.0.ffn_up.weight", "F32", "Q4_0", "Q4_0");
     type_is("ct-mixed", "blk.0.ffn_down.weight", "F32", "Q8_0", "Q8_0");
     type_is("ct-mixed", "blk.0.ffn_up.weight", "F32", "F32", "BF16");
+    type_is("moe-gptq", "blk.0.ffn_gate_exps.weight", "F32", "Q4_0", "Q4_0");
+    type_is("moe-bnb-nf4", "blk.0.ffn_gate_exps.weight", "F32", "F32", "NF4");
+    type_is("moe-awq", "blk.0.ffn_down_exps.weight", "F32", "Q8_0", "Q4_1");
+    type_is("moe-fp8-stacked", "blk.0.ffn_up_exps.weight", "F32", "F32", "BF16");
+    type_is("moe-ct-mixed", "blk.0.ffn_gate_exps.weight", "F32", "Q8_0", "Q4_1"); /* one that is not centered */
+    type_is("moe-ct-mixed", "blk.0.ffn_up_exps.weight", "F32", "Q4_0", "Q4_0");
+    type_is("moe-ct-mixed", "blk.0.ffn_down_exps.weight", "F32", "Q8_0", "Q8_0"); /* two of 8 bits */
     type_is("ct-int8-packed", "blk.0.ffn_up.weight", "F32", "Q8_0", "Q8_0");
 }
 
@@ -153,6 +187,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_logits, nb_folder_make, nb_folder_remove),
+        cmocka_unit_test(test_load),
         cmocka_unit_test(test_types),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -283,6 +283,34 @@ static void test_compressed(void **state)
     config("ct-fp8-block", "\"block_structure\"", "\"blocks\"", "has no block_structure");
 }
 
+#define EXPERT(n) "model.layers.0.block_sparse_moe.experts." n
+#define STACK "model.layers.0.mlp.experts."
+
+static void test_experts(void **state)
+{
+    const char *oss = "../hf/gpt-oss-mxfp4";
+    (void)state;
+    drop("moe-gptq", EXPERT("2.w1.qweight"), "has no tensor 'model.layers.0.block_sparse_moe.experts.2.w1");
+    drop("moe-gptq", EXPERT("2.w1.qzeros"), "experts.2.w1.qzeros' is missing");
+    reshape("moe-gptq", EXPERT("1.w2.scales"), -1, 2, 2, 63, "experts.1.w2.scales' is not a matrix of 2 x 64 scales");
+    reshape("moe-ct-fp8", EXPERT("1.w1.weight"), NB_DTYPE_F16, 0, 0, 0, "is unlike that of the first expert");
+    reshape("moe-ct-fp8", EXPERT("0.w1.weight"), NB_DTYPE_F16, 0, 0, 0, "is unlike that of the first expert");
+    drop("moe-fp8-stacked", STACK "gate_up_proj_scale_inv", "gate_up_proj_scale_inv' is missing");
+    reshape("moe-fp8-stacked", STACK "down_proj", -1, 1, 64, 0, "down_proj' is not a matrix for each expert");
+    reshape("moe-fp8-stacked", STACK "down_proj", -1, 2, 192, 64, "down_proj' is not a matrix for each expert");
+    config("moe-fp8-stacked", "\"weight_block_size\": [\n   32,", "\"weight_block_size\": [\n   48,",
+           "are not whole blocks of 48");
+    config("moe-fp8-stacked", "\"num_local_experts\": 3", "\"num_local_experts\": 5",
+           "does not have a matrix for each expert");
+    drop(oss, STACK "gate_up_proj_scales", "gate_up_proj_scales' is missing");
+    drop(oss, STACK "gate_up_proj_bias", NULL); /* some lack them */
+    reshape(oss, STACK "down_proj_bias", -1, 1, 160, 0, "does not have a vector for each expert");
+    reshape(oss, STACK "gate_up_proj_bias", -1, 2, 5, 127, "does not have a vector for each expert");
+    reshape(oss, STACK "down_proj_blocks", -1, 2, 5, 16, "is not bytes in blocks of 16");
+    config(oss, "\"num_local_experts\": 5", "\"num_local_experts\": 4", "does not have a matrix for each expert");
+    config(oss, "\"swiglu_limit\": 7.0", "\"swiglu_limit\": 8.0", "swiglu_limit 8");
+}
+
 /* by name, with what is read */
 static void test_others(void **state)
 {
@@ -365,6 +393,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_awq, nb_folder_make, nb_folder_remove),
         cmocka_unit_test_setup_teardown(test_fp8, nb_folder_make, nb_folder_remove),
         cmocka_unit_test_setup_teardown(test_compressed, nb_folder_make, nb_folder_remove),
+        cmocka_unit_test_setup_teardown(test_experts, nb_folder_make, nb_folder_remove),
         cmocka_unit_test_setup_teardown(test_mxfp4, nb_folder_make, nb_folder_remove),
         cmocka_unit_test_setup_teardown(test_others, nb_folder_make, nb_folder_remove),
     };
