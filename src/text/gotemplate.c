@@ -20,8 +20,7 @@ nb_status nb_gotemplate_compile(nb_str source, nb_gotemplate **out, nb_error *er
         return nb_fail_memory(err, "template", sizeof *t);
     t->arena.limit = NB_GO_MEMORY;
     char *copy = nb_arena_strdup(&t->arena, source);
-    nb_status status = copy ? nb_go_parse(t, (nb_str){copy, source.n}, err)
-                            : nb_fail_memory(err, "template", source.n);
+    nb_status status = copy ? nb_go_parse(t, (nb_str){copy, source.n}, err) : nb_fail_memory(err, "template", source.n);
     if (status == NB_OK)
         status = nb_go_infer(t, err);
     if (status != NB_OK) {
@@ -167,8 +166,8 @@ static void render_messages(nb_go *g, const nb_gotemplate_input *in, const conve
     data d = common_data(in, NB_STR(""));
     put(&d, "System", nb_go_str(c->system));
     put(&d, "Messages", messages_value(g, c));
-    put(&d, "Tools", in->tools.n ? nb_go_read_json(g, in->tools, &nb_go_tools_type, "the tools")
-                                 : nb_go_zero(&nb_go_tools_type));
+    put(&d, "Tools",
+        in->tools.n ? nb_go_read_json(g, in->tools, &nb_go_tools_type, "the tools") : nb_go_zero(&nb_go_tools_type));
     run(g, g->template->root, &d);
 }
 

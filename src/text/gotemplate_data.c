@@ -2,8 +2,14 @@
  * their JSON. */
 #include "text/gotemplate_text.h"
 
-#define FIELD(name, json, key, type) {name, json, key, &(type), false}
-#define FIELD_OMITTED(name, json, type) {name, json, json, &(type), true} /* in JSON when it is empty */
+#define FIELD(name, json, key, type)                                                                                   \
+    {                                                                                                                  \
+        name, json, key, &(type), false                                                                                \
+    }
+#define FIELD_OMITTED(name, json, type)                                                                                \
+    {                                                                                                                  \
+        name, json, json, &(type), true                                                                                \
+    } /* in JSON when it is empty */
 #define FIELDS(list) .fields = list, .field_count = sizeof(list) / sizeof *(list)
 
 static const nb_go_type string_list = {.kind = NB_GO_SLICE, .name = "[]string", .elem = &nb_go_string_type};

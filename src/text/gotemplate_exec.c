@@ -92,9 +92,9 @@ static bool eval_member(nb_go *g, nb_go_value v, nb_str name, bool arguments, nb
     if (nb_go_kind_of(v) == NB_GO_STRUCT)
         for (size_t i = 0; i < v.type->field_count; i++)
             if (nb_str_eqz(name, v.type->fields[i].name)) {
-                *out = arguments ? nb_go_fail(g, NB_ERR_ARGUMENT, "%.*s has arguments but is no function",
-                                              NB_STR_ARG(name))
-                                 : v.u.fields[i];
+                *out = arguments
+                           ? nb_go_fail(g, NB_ERR_ARGUMENT, "%.*s has arguments but is no function", NB_STR_ARG(name))
+                           : v.u.fields[i];
                 return true;
             }
     if (nb_go_kind_of(v) != NB_GO_MAP)
@@ -157,7 +157,8 @@ static nb_go_value eval_chain(nb_go *g, nb_go_value dot, const nb_go_node *n, bo
 static void check_count(nb_go *g, const nb_go_function *f, size_t count)
 {
     if (f->most < 0 && count < (size_t)f->least)
-        nb_go_fail(g, NB_ERR_ARGUMENT, "wrong number of args for %s: want at least %d got %zu", f->name, f->least, count);
+        nb_go_fail(g, NB_ERR_ARGUMENT, "wrong number of args for %s: want at least %d got %zu", f->name, f->least,
+                   count);
     else if (f->most >= 0 && count != (size_t)f->most)
         nb_go_fail(g, NB_ERR_ARGUMENT, "wrong number of args for %s: want %d got %zu", f->name, f->most, count);
 }
@@ -238,8 +239,7 @@ static nb_go_value eval_command(nb_go *g, nb_go_value dot, const nb_go_node *com
     case NB_GO_FIELD: return eval_fields(g, dot, first, 0, arguments);
     case NB_GO_CHAIN: return eval_chain(g, dot, first, arguments);
     case NB_GO_VARIABLE: return eval_variable(g, first, arguments);
-    case NB_GO_CALL:
-        return eval_call(g, dot, first, command->items + 1, command->item_count - 1, final);
+    case NB_GO_CALL: return eval_call(g, dot, first, command->items + 1, command->item_count - 1, final);
     default: break;
     }
     no_arguments(g, first, arguments);

@@ -8,9 +8,9 @@ typedef enum nb_go_arguments { NB_GO_ARGS_ANY, NB_GO_ARGS_TEXT_FIRST, NB_GO_ARGS
 
 struct nb_go_function {
     const char *name;
-    int least, most;          /* arguments; most -1: any number */
-    nb_go_arguments accepts;  /* which of them must be strings */
-    char stops_at;            /* and, or: 'f' or 't', the truth at which evaluation ends; else 0 */
+    int least, most;         /* arguments; most -1: any number */
+    nb_go_arguments accepts; /* which of them must be strings */
+    char stops_at;           /* and, or: 'f' or 't', the truth at which evaluation ends; else 0 */
     nb_go_value (*run)(nb_go *g, const nb_go_value *args, size_t count);
 };
 

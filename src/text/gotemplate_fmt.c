@@ -26,10 +26,7 @@ static void put_char(printer *p, uint32_t c)
     put_z(p, ""); /* looks at the limits */
 }
 
-static void clear_flags(printer *p)
-{
-    *p = (printer){.g = p->g, .b = p->b, .failing = p->failing};
-}
+static void clear_flags(printer *p) { *p = (printer){.g = p->g, .b = p->b, .failing = p->failing}; }
 
 /* ---- padding ---- */
 

@@ -192,7 +192,8 @@ static bool less(nb_go *g, nb_go_value a, nb_go_value b)
 {
     nb_go_kind ka = basic_kind(a), kb = basic_kind(b);
     if (ka == NB_GO_INVALID || kb == NB_GO_INVALID || (ka == kb && ka == NB_GO_BOOL)) {
-        nb_go_fail(g, NB_ERR_ARGUMENT, "invalid type for comparison: %s and %s", nb_go_type_name(a), nb_go_type_name(b));
+        nb_go_fail(g, NB_ERR_ARGUMENT, "invalid type for comparison: %s and %s", nb_go_type_name(a),
+                   nb_go_type_name(b));
         return false;
     }
     if (ka != kb) {

@@ -280,10 +280,8 @@ static nb_go_value read_kind(reader *r, const json_t *json, const nb_go_type *ty
     case NB_GO_BOOL: return json_is_boolean(json) ? nb_go_bool(json_is_true(json)) : wrong(r, "true or false");
     case NB_GO_INT: return read_int(r, json);
     case NB_GO_STRING: return read_string(r, json);
-    case NB_GO_SLICE:
-        return type->trait == NB_GO_PROPERTY_TYPE ? read_names(r, json, type) : read_list(r, json, type);
-    case NB_GO_MAP:
-        return type == &nb_go_arguments_type ? read_arguments(r, json, type) : read_map(r, json, type);
+    case NB_GO_SLICE: return type->trait == NB_GO_PROPERTY_TYPE ? read_names(r, json, type) : read_list(r, json, type);
+    case NB_GO_MAP: return type == &nb_go_arguments_type ? read_arguments(r, json, type) : read_map(r, json, type);
     case NB_GO_STRUCT: return read_struct(r, json, type);
     case NB_GO_POINTER: return read_pointer(r, json, type);
     default: return nb_go_none();
@@ -314,8 +312,8 @@ nb_go_value nb_go_read_json(nb_go *g, nb_str text, const nb_go_type *type, const
     if (!json && (!error.text[0] || json_error_code(&error) == json_error_out_of_memory))
         return nb_go_fail(g, NB_ERR_MEMORY, "out of memory for %s", what);
     if (!json)
-        return nb_go_fail(g, NB_ERR_ARGUMENT, "%s: not valid JSON: %s (line %d, column %d)", what, error.text, error.line,
-                          error.column);
+        return nb_go_fail(g, NB_ERR_ARGUMENT, "%s: not valid JSON: %s (line %d, column %d)", what, error.text,
+                          error.line, error.column);
     nb_go_value v = read_value(&r, json, type);
     json_decref(json);
     return v;

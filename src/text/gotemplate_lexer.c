@@ -17,10 +17,7 @@ static nb_str rest(const nb_go_lexer *l, size_t at)
 static bool is_space(int c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 
 /* the byte at `at`, -1 at the end */
-static int byte_at(const nb_go_lexer *l, size_t at)
-{
-    return at < l->source.n ? (unsigned char)l->source.p[at] : -1;
-}
+static int byte_at(const nb_go_lexer *l, size_t at) { return at < l->source.n ? (unsigned char)l->source.p[at] : -1; }
 
 /* Moves to `at`, counting lines. */
 static void move_to(nb_go_lexer *l, size_t at)
@@ -154,10 +151,18 @@ static nb_go_token_kind keyword(nb_str word)
     static const struct {
         const char *name;
         nb_go_token_kind kind;
-    } words[] = {{"block", NB_GO_T_BLOCK},   {"break", NB_GO_T_BREAK}, {"continue", NB_GO_T_CONTINUE},
-                 {"define", NB_GO_T_DEFINE}, {"else", NB_GO_T_ELSE},   {"end", NB_GO_T_END},
-                 {"if", NB_GO_T_IF},         {"nil", NB_GO_T_NIL},     {"range", NB_GO_T_RANGE},
-                 {"with", NB_GO_T_WITH},     {"true", NB_GO_T_BOOL},   {"false", NB_GO_T_BOOL},
+    } words[] = {{"block", NB_GO_T_BLOCK},
+                 {"break", NB_GO_T_BREAK},
+                 {"continue", NB_GO_T_CONTINUE},
+                 {"define", NB_GO_T_DEFINE},
+                 {"else", NB_GO_T_ELSE},
+                 {"end", NB_GO_T_END},
+                 {"if", NB_GO_T_IF},
+                 {"nil", NB_GO_T_NIL},
+                 {"range", NB_GO_T_RANGE},
+                 {"with", NB_GO_T_WITH},
+                 {"true", NB_GO_T_BOOL},
+                 {"false", NB_GO_T_BOOL},
                  {"template", NB_GO_T_TEMPLATE}};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (nb_str_eqz(word, words[i].name))

@@ -7,24 +7,24 @@
 #include "text/gotemplate_value.h"
 
 typedef enum nb_go_node_kind {
-    NB_GO_LIST,    /* items */
-    NB_GO_TEXT,    /* text */
-    NB_GO_ACTION,  /* pipe */
-    NB_GO_IF,      /* pipe, list, else_list (may be NULL); NB_GO_WITH and NB_GO_RANGE too */
+    NB_GO_LIST,   /* items */
+    NB_GO_TEXT,   /* text */
+    NB_GO_ACTION, /* pipe */
+    NB_GO_IF,     /* pipe, list, else_list (may be NULL); NB_GO_WITH and NB_GO_RANGE too */
     NB_GO_WITH,
     NB_GO_RANGE,
-    NB_GO_INVOKE,  /* {{template}}: text is the name, pipe may be NULL */
+    NB_GO_INVOKE, /* {{template}}: text is the name, pipe may be NULL */
     NB_GO_BREAK,
     NB_GO_CONTINUE,
-    NB_GO_PIPE,    /* names are declared or, with `assign`, set to what items, commands, make */
-    NB_GO_COMMAND, /* items: operands */
-    NB_GO_FIELD,   /* names: .A.B */
-    NB_GO_CHAIN,   /* pipe: an operand; names: its fields */
+    NB_GO_PIPE,     /* names are declared or, with `assign`, set to what items, commands, make */
+    NB_GO_COMMAND,  /* items: operands */
+    NB_GO_FIELD,    /* names: .A.B */
+    NB_GO_CHAIN,    /* pipe: an operand; names: its fields */
     NB_GO_VARIABLE, /* names: $x, then fields */
-    NB_GO_CALL,    /* function, named text */
+    NB_GO_CALL,     /* function, named text */
     NB_GO_DOT,
     NB_GO_NULL,
-    NB_GO_LITERAL  /* value: a bool, int, float or string; no value: an integer beyond 64 bits with a sign */
+    NB_GO_LITERAL /* value: a bool, int, float or string; no value: an integer beyond 64 bits with a sign */
 } nb_go_node_kind;
 
 typedef struct nb_go_node nb_go_node;

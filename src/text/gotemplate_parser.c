@@ -7,7 +7,7 @@
 #include "text/gotemplate_text.h"
 
 enum {
-    LOOKAHEAD = 8,  /* tokens kept; the parser goes back three at most */
+    LOOKAHEAD = 8,   /* tokens kept; the parser goes back three at most */
     MAX_NAMES = 1000 /* variables in scope, and templates */
 };
 
@@ -198,19 +198,27 @@ static bool is_declared(const parser *p, nb_str name)
 
 static nb_go_node *pipeline(parser *p, const char *context, nb_go_token_kind end);
 
+static nb_str unquoted(parser *p, nb_go_token t)
+{
+    nb_str s = {0};
+    nb_status status = nb_go_unquote(&p->t->arena, t.text, &s);
+    if (status == NB_ERR_MEMORY)
+        fail_memory(p);
+    else if (status != NB_OK)
+        fail(p, NB_ERR_FORMAT, "invalid string %.*s", NB_STR_ARG(t.text));
+    return s;
+}
+
 static nb_go_node *literal(parser *p, nb_go_token t)
 {
     nb_go_node *n = make(p, NB_GO_LITERAL, t);
-    nb_str s;
     int64_t c;
     if (!n)
         return NULL;
     if (t.kind == NB_GO_T_BOOL) {
         n->value = nb_go_bool(nb_str_eqz(t.text, "true"));
     } else if (t.kind == NB_GO_T_STRING) {
-        if (!nb_go_unquote(&p->t->arena, t.text, &s))
-            return fail(p, NB_ERR_FORMAT, "invalid string %.*s", NB_STR_ARG(t.text));
-        n->value = nb_go_str(s);
+        n->value = nb_go_str(unquoted(p, t));
     } else if (t.kind == NB_GO_T_CHAR) {
         if (!nb_go_unquote_char(t.text, &c))
             return fail(p, NB_ERR_FORMAT, "malformed character constant: %.*s", NB_STR_ARG(t.text));
@@ -220,7 +228,7 @@ static nb_go_node *literal(parser *p, nb_go_token t)
         if (wrong)
             return fail(p, NB_ERR_FORMAT, "%s: \"%.*s\"", wrong, NB_STR_ARG(t.text));
     }
-    return n;
+    return ok(p) ? n : NULL;
 }
 
 static nb_go_node *call(parser *p, nb_go_token t)
@@ -461,12 +469,10 @@ static nb_go_node *loop_word(parser *p, nb_go_node_kind kind, nb_go_token t)
 
 static nb_str template_name(parser *p, nb_go_token t, const char *context)
 {
-    nb_str name = {0};
-    if (t.kind != NB_GO_T_STRING)
-        unexpected(p, t, context);
-    else if (!nb_go_unquote(&p->t->arena, t.text, &name))
-        fail(p, NB_ERR_FORMAT, "invalid string %.*s", NB_STR_ARG(t.text));
-    return name;
+    if (t.kind == NB_GO_T_STRING)
+        return unquoted(p, t);
+    unexpected(p, t, context);
+    return (nb_str){0};
 }
 
 static bool is_blank(nb_str s)

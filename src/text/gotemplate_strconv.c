@@ -79,30 +79,30 @@ static bool unescape(nb_str s, size_t *at, char quote, uint32_t *out, bool *byte
     return *out = (unsigned char)c, c && c == quote;
 }
 
-static bool unquote_raw(nb_arena *a, nb_str s, nb_str *out)
+static nb_status unquote_raw(nb_arena *a, nb_str s, nb_str *out)
 {
     *out = s;
     if (!s.n || !memchr(s.p, '\r', s.n))
-        return true;
+        return NB_OK;
     char *to = nb_arena_strdup(a, s);
     if (!to)
-        return false;
+        return NB_ERR_MEMORY;
     size_t n = 0;
     for (size_t i = 0; i < s.n; i++)
         if (s.p[i] != '\r')
             to[n++] = s.p[i];
     *out = (nb_str){to, n};
-    return true;
+    return NB_OK;
 }
 
-bool nb_go_unquote(nb_arena *a, nb_str literal, nb_str *out)
+nb_status nb_go_unquote(nb_arena *a, nb_str literal, nb_str *out)
 {
     nb_str s = {literal.p + 1, literal.n - 2};
     if (literal.p[0] == '`')
         return unquote_raw(a, s, out);
     *out = s;
     if (!s.n || !memchr(s.p, '\\', s.n))
-        return true;
+        return NB_OK;
     nb_buf b = {0};
     bool ok = true, byte;
     for (size_t at = 0; ok && at < s.n;) {
@@ -118,10 +118,10 @@ bool nb_go_unquote(nb_arena *a, nb_str literal, nb_str *out)
         else if (ok)
             nb_buf_utf8(&b, c);
     }
-    ok = ok && !b.failed && (out->p = nb_arena_strdup(a, nb_buf_view(&b))) != NULL;
+    out->p = ok && !b.failed ? nb_arena_strdup(a, nb_buf_view(&b)) : NULL;
     out->n = b.len;
     nb_buf_free(&b);
-    return ok;
+    return !ok ? NB_ERR_FORMAT : out->p ? NB_OK : NB_ERR_MEMORY;
 }
 
 bool nb_go_unquote_char(nb_str literal, int64_t *out)
@@ -216,9 +216,8 @@ const char *nb_go_parse_number(nb_str s, nb_go_value *out)
         return real(text, out);
     if (wide || (unsigned_text != text && magnitude > (uint64_t)INT64_MAX + negative))
         return "integer overflow";
-    *out = magnitude <= (uint64_t)INT64_MAX + negative
-               ? nb_go_int((int64_t)(negative ? 0 - magnitude : magnitude))
-               : nb_go_none();
+    *out = magnitude <= (uint64_t)INT64_MAX + negative ? nb_go_int((int64_t)(negative ? 0 - magnitude : magnitude))
+                                                       : nb_go_none();
     return NULL;
 }
 

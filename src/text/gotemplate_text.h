@@ -12,14 +12,14 @@ uint32_t nb_go_next_char(nb_str s, size_t *at, bool *valid);
 size_t nb_go_char_count(nb_str s);
 
 /* ---- literals, as strconv reads them ---- */
-/* The value of "..." or `...`; false: not one. The result is in the arena, or part of the literal. */
-bool nb_go_unquote(nb_arena *a, nb_str literal, nb_str *out);
+/* The value of "..." or `...`, in the arena or part of the literal; NB_ERR_FORMAT, NB_ERR_MEMORY without a message. */
+nb_status nb_go_unquote(nb_arena *a, nb_str literal, nb_str *out);
 bool nb_go_unquote_char(nb_str literal, int64_t *out); /* '...' */
 /* The value of a number: an int, a float or no value (an integer that only fits without sign); else what is wrong with it. */
 const char *nb_go_parse_number(nb_str text, nb_go_value *out);
 
 /* ---- writing ---- */
-void nb_go_quote(nb_buf *b, nb_str s, bool ascii);       /* "..." with escapes */
+void nb_go_quote(nb_buf *b, nb_str s, bool ascii);        /* "..." with escapes */
 void nb_go_quote_char(nb_buf *b, uint32_t c, bool ascii); /* '...' */
 /* strconv.AppendFloat: form is one of e E f g G b x X; precision -1: as many digits as read back equal. */
 void nb_go_format_float(nb_buf *b, double f, char form, int precision);

@@ -12,8 +12,7 @@ const nb_go_type nb_go_int_type = {.kind = NB_GO_INT, .name = "int"};
 const nb_go_type nb_go_uint8_type = {.kind = NB_GO_UINT8, .name = "uint8"};
 const nb_go_type nb_go_float_type = {.kind = NB_GO_FLOAT, .name = "float64"};
 const nb_go_type nb_go_string_type = {.kind = NB_GO_STRING, .name = "string"};
-const nb_go_type nb_go_any_list_type = {
-    .kind = NB_GO_SLICE, .name = "[]interface {}", .elem = &nb_go_interface_type};
+const nb_go_type nb_go_any_list_type = {.kind = NB_GO_SLICE, .name = "[]interface {}", .elem = &nb_go_interface_type};
 const nb_go_type nb_go_any_map_type = {
     .kind = NB_GO_MAP, .name = "map[string]interface {}", .elem = &nb_go_interface_type};
 
@@ -279,8 +278,13 @@ bool nb_go_text_of(nb_go *g, nb_go_value v, nb_str *text)
 static const char *typescript_name(nb_str type)
 {
     static const char *const names[][2] = {
-        {"string", "string"}, {"number", "number"}, {"integer", "number"},             {"boolean", "boolean"},
-        {"array", "any[]"},   {"null", "null"},     {"object", "Record<string, any>"},
+        {"string", "string"},
+        {"number", "number"},
+        {"integer", "number"},
+        {"boolean", "boolean"},
+        {"array", "any[]"},
+        {"null", "null"},
+        {"object", "Record<string, any>"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (nb_str_eqz(type, names[i][0]))

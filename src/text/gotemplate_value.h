@@ -130,11 +130,11 @@ static inline nb_go_value nb_go_bool(bool b) { return (nb_go_value){.type = &nb_
 static inline nb_go_value nb_go_int(int64_t i) { return (nb_go_value){.type = &nb_go_int_type, .u.i = i}; }
 static inline nb_go_value nb_go_float(double f) { return (nb_go_value){.type = &nb_go_float_type, .u.f = f}; }
 static inline nb_go_value nb_go_str(nb_str s) { return (nb_go_value){.type = &nb_go_string_type, .u.s = s}; }
-nb_go_value nb_go_str_take(nb_go *g, nb_buf *b);                 /* copies b into the arena and frees it */
-nb_go_value nb_go_zero(const nb_go_type *type);                  /* of a struct: its fields are missing */
-nb_go_value nb_go_struct(nb_go *g, const nb_go_type *type);      /* all fields zero */
-nb_go_value *nb_go_fields(nb_go_value v);                        /* of a struct that is being made */
-void *nb_go_memory(nb_go *g, size_t count, size_t size);         /* from the arena; NULL and an error when it is used up */
+nb_go_value nb_go_str_take(nb_go *g, nb_buf *b);            /* copies b into the arena and frees it */
+nb_go_value nb_go_zero(const nb_go_type *type);             /* of a struct: its fields are missing */
+nb_go_value nb_go_struct(nb_go *g, const nb_go_type *type); /* all fields zero */
+nb_go_value *nb_go_fields(nb_go_value v);                   /* of a struct that is being made */
+void *nb_go_memory(nb_go *g, size_t count, size_t size);    /* from the arena; NULL and an error when it is used up */
 nb_go_value nb_go_map_of(nb_go *g, const nb_go_type *type, nb_go_entry *entries, size_t count); /* sorts the entries */
 
 /* ---- asking ---- */

@@ -84,10 +84,7 @@ static void language(void **state)
     (void)state;
     json_t *file = load(DATA "gotemplate_language.json"), *row;
     size_t i, wrong = 0;
-    json_array_foreach(key(file, "cases"), i, row)
-    {
-        wrong += (size_t)case_differs(row, str_of(key(file, "data")));
-    }
+    json_array_foreach(key(file, "cases"), i, row) { wrong += (size_t)case_differs(row, str_of(key(file, "data"))); }
     assert_int_equal(wrong, 0);
     assert_true(i >= 500);
     json_decref(file);
@@ -188,8 +185,9 @@ static size_t tags_differ(const nb_gotemplate *t, const char *name, const json_t
     bool wrong = !nb_str_eq(prefix, wanted) || !nb_str_eq(open, first) || !nb_str_eq(close, last) ||
                  both != (first.n && last.n);
     if (wrong)
-        print_error("%s: wanted prefix '%.*s', tags '%.*s' '%.*s', got '%.*s', '%.*s' '%.*s'\n", name, NB_STR_ARG(wanted),
-                    NB_STR_ARG(first), NB_STR_ARG(last), NB_STR_ARG(prefix), NB_STR_ARG(open), NB_STR_ARG(close));
+        print_error("%s: wanted prefix '%.*s', tags '%.*s' '%.*s', got '%.*s', '%.*s' '%.*s'\n", name,
+                    NB_STR_ARG(wanted), NB_STR_ARG(first), NB_STR_ARG(last), NB_STR_ARG(prefix), NB_STR_ARG(open),
+                    NB_STR_ARG(close));
     return wrong;
 }
 
