@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "hf/hf.h"
+#include "hf/hf_missing.h"
 #include "store/digest.h"
 #include "text/reply.h"
 #include "text/template_probe.h"
@@ -199,7 +200,9 @@ nb_status nb_entry_new_loose(const char *path, nb_entry **out, nb_error *err)
         return nb_fail(err, errno == ENOENT ? NB_ERR_NOT_FOUND : NB_ERR_IO, "%s: cannot open: %s; check the path", path,
                        strerror(errno));
     bool directory = S_ISDIR(st.st_mode);
-    if (!(directory ? nb_hf_is_model(path) : S_ISREG(st.st_mode)))
+    if (directory && !nb_hf_holds(path, "config.json"))
+        return nb_hf_no_config(path, err);
+    if (!directory && !S_ISREG(st.st_mode))
         return nb_fail(err, NB_ERR_ARGUMENT, "%s: is no model; give a GGUF file or a directory with a config.json",
                        path);
     nb_stamp_take(path, &stamp);
