@@ -376,6 +376,23 @@ static void test_8bit_maps(void **state)
     nb_vectors_close(&v);
 }
 
+/* every code in every place of a vector, blocks of every size, a partial last one: the map's value times the scale */
+static void test_8bit_values(void **state)
+{
+    (void)state;
+    enum { N = 3 * 4096 + 1077 };
+    const float *map = nb_bnb_map8(true);
+    for (size_t i = 0; i < N; i++)
+        codes[i] = (uint8_t)(i + i / 256);
+    for (size_t block = 64; block <= 4096; block *= 2) {
+        for (size_t b = 0; b < nb_bnb_blocks(N, block); b++)
+            absmax[b] = 1.0f + (float)b / 7;
+        nb_bnb_dequantize_8bit(codes, absmax, map, block, N, y, NB_FLOAT_F32, team, NULL);
+        for (size_t i = 0; i < N; i++)
+            assert_true(y[i] == map[codes[i]] * absmax[i / block]);
+    }
+}
+
 /* any ascending map: equal to a search through all 256 */
 static void test_any_map(void **state)
 {
@@ -591,6 +608,7 @@ static void (*const everywhere[])(void **) = {test_functional_4bit,
                                               test_zeros,
                                               test_8bit,
                                               test_8bit_maps,
+                                              test_8bit_values,
                                               test_any_map,
                                               test_int8_rows,
                                               test_int8_layers};
