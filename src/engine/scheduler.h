@@ -15,10 +15,11 @@ typedef struct nb_scheduler nb_scheduler;
 typedef struct nb_reply_task nb_reply_task;
 
 typedef struct nb_scheduler_params {
-    size_t replies;      /* computed at once, at most; 0: 16 */
-    size_t step_tokens;  /* of a step; 0: 512 */
-    size_t context;      /* positions of one sequence, at most; 0: the model's own, at most what cache_bytes hold */
-    size_t cache_bytes;  /* of all pages, rounded down to whole ones, enough for one context at least; 0: `replies` contexts */
+    size_t replies;     /* computed at once, at most; 0: 16 */
+    size_t step_tokens; /* of a step; 0: 512 */
+    size_t context;     /* positions of one sequence, at most; 0: the model's own, at most what cache_bytes hold */
+    size_t
+        cache_bytes; /* of all pages, rounded down to whole ones, enough for one context at least; 0: `replies` contexts */
     const char *kv_type; /* as nb_session_params */
     bool no_reuse;       /* every prompt is computed whole */
     bool allow_long;
@@ -29,7 +30,8 @@ nb_status nb_scheduler_new(nb_model *model, const nb_scheduler_params *params, n
 void nb_scheduler_free(nb_scheduler *s);
 
 /* To the byte, before anything is taken (weights_* are the model's own). */
-nb_status nb_scheduler_memory(const nb_model *model, const nb_scheduler_params *params, nb_memory *memory, nb_error *err);
+nb_status nb_scheduler_memory(const nb_model *model, const nb_scheduler_params *params, nb_memory *memory,
+                              nb_error *err);
 size_t nb_scheduler_context(const nb_scheduler *s); /* positions of one sequence */
 
 /* ---- replies ---- */
@@ -51,25 +53,25 @@ typedef struct nb_token_event {
 } nb_token_event;
 
 typedef enum nb_task_end {
-    NB_TASK_STOP,      /* the model's own end, or the grammar's */
-    NB_TASK_STRING,    /* a stop string: `which` */
-    NB_TASK_LENGTH,    /* max_tokens */
-    NB_TASK_CONTEXT,   /* the context is full */
+    NB_TASK_STOP,    /* the model's own end, or the grammar's */
+    NB_TASK_STRING,  /* a stop string: `which` */
+    NB_TASK_LENGTH,  /* max_tokens */
+    NB_TASK_CONTEXT, /* the context is full */
     NB_TASK_CANCELLED,
-    NB_TASK_FAILED     /* `error` */
+    NB_TASK_FAILED /* `error` */
 } nb_task_end;
 
 typedef struct nb_task_stats {
     nb_task_end end;
-    int which;              /* stop string */
-    size_t prompt_tokens;   /* the whole prompt */
-    size_t reused_tokens;   /* of it, found in the cache */
-    size_t tokens;          /* of the reply, the ending one not counted */
-    size_t shifted_tokens;  /* forgotten from the middle (shift) */
-    double queued_seconds;  /* from nb_scheduler_add to its first step */
-    double prompt_seconds;  /* from then to the first token */
-    double seconds;         /* from the first token to the end */
-    uint64_t seed;          /* as used */
+    int which;             /* stop string */
+    size_t prompt_tokens;  /* the whole prompt */
+    size_t reused_tokens;  /* of it, found in the cache */
+    size_t tokens;         /* of the reply, the ending one not counted */
+    size_t shifted_tokens; /* forgotten from the middle (shift) */
+    double queued_seconds; /* from nb_scheduler_add to its first step */
+    double prompt_seconds; /* from then to the first token */
+    double seconds;        /* from the first token to the end */
+    uint64_t seed;         /* as used */
     nb_error error;
 } nb_task_stats;
 
@@ -80,18 +82,18 @@ typedef void nb_task_end_fn(void *user, nb_str last_text, const nb_task_stats *s
 
 typedef struct nb_task_params { /* all is copied, the grammar cache excepted */
     const int32_t *prompt;
-    size_t prompt_count;        /* at least 1, fewer than the context */
+    size_t prompt_count; /* at least 1, fewer than the context */
     nb_sampler_params sampling;
-    int64_t max_tokens;         /* < 0: until the end or a full context */
+    int64_t max_tokens; /* < 0: until the end or a full context */
     const char *const *stops;
     size_t stop_count;
     bool special;               /* write control tokens out, too */
     const char *const *markers; /* control tokens whose text is written out in any case (nb_reply_markers) */
     size_t marker_count;
     bool ignore_end;
-    int logprobs;               /* < 0: none; else with that many alternatives, at most 20 */
-    nb_grammar_cache *grammar;  /* NULL: none; used by the scheduler's thread, outlives the task */
-    bool shift;                 /* a full context forgets half of what is after the first `keep` tokens and goes on */
+    int logprobs;              /* < 0: none; else with that many alternatives, at most 20 */
+    nb_grammar_cache *grammar; /* NULL: none; used by the scheduler's thread, outlives the task */
+    bool shift;                /* a full context forgets half of what is after the first `keep` tokens and goes on */
     size_t keep;
     uint64_t user_key;          /* prompts of different users take turns; those of one wait for each other */
     nb_task_token_fn *on_token; /* may be NULL */
