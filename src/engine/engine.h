@@ -46,6 +46,9 @@ struct nb_session {
 /* Opens a model without packing its weights: enough for its tokenizer, its plan and its memory. */
 nb_status nb_model_look(const char *path, const nb_model_params *params, nb_model **model, nb_error *err);
 
+/* Packs the weights of a model that was opened for a look: then it is as nb_model_open gives it. */
+nb_status nb_model_fill(nb_model *model, nb_error *err);
+
 /* The same as nb_model_open of a file that is open, or made in memory. Takes g (closes it on failure too). */
 nb_status nb_model_open_gguf(nb_gguf *g, const nb_model_params *params, nb_model **model, nb_error *err);
 

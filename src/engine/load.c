@@ -108,13 +108,18 @@ nb_status nb_model_look(const char *path, const nb_model_params *params, nb_mode
     return look_new(NULL, path, params, out, err);
 }
 
+nb_status nb_model_fill(nb_model *m, nb_error *err)
+{
+    return m->backend->weights_new(m->def, &m->plan, &m->weights_params, &m->weights, err);
+}
+
 static nb_status open_new(nb_gguf *g, const char *path, const nb_model_params *params, nb_model **out, nb_error *err)
 {
     nb_model_params defaults = nb_model_defaults();
     nb_model *m;
     *out = NULL;
     NB_TRY(look_new(g, path, params ? params : &defaults, &m, err));
-    nb_status status = m->backend->weights_new(m->def, &m->plan, &m->weights_params, &m->weights, err);
+    nb_status status = nb_model_fill(m, err);
     if (status != NB_OK) {
         nb_model_close(m);
         return status;

@@ -10,9 +10,9 @@ typedef struct nb_http nb_http;
 typedef struct nb_http_request nb_http_request;
 
 typedef struct nb_http_params {
-    const char *host; /* "127.0.0.1", "0.0.0.0", "::1", a name */
-    int port;         /* 0: any; nb_http_port tells it */
-    const char *certificate, *key; /* PEM files for TLS; both or none */
+    const char *host;                    /* "127.0.0.1", "0.0.0.0", "::1", a name */
+    int port;                            /* 0: any; nb_http_port tells it */
+    const char *certificate, *key;       /* PEM files for TLS; both or none */
     const char *api_keys, *api_key_file; /* keys separated by commas; a file of one a line; NULL: none are asked for */
     const char *origins, *allowed_hosts; /* further ones, separated by commas */
     size_t max_body, max_connections;    /* 0: 64 MiB, 1024 */
@@ -21,10 +21,15 @@ typedef struct nb_http_params {
 } nb_http_params;
 
 /* What a route is: a row of routes.def. */
-typedef enum nb_http_flavor { NB_FLAVOR_OLLAMA, NB_FLAVOR_OPENAI, NB_FLAVOR_ANTHROPIC } nb_http_flavor; /* shape of errors */
+typedef enum nb_http_flavor {
+    NB_FLAVOR_OLLAMA,
+    NB_FLAVOR_OPENAI,
+    NB_FLAVOR_ANTHROPIC
+} nb_http_flavor; /* shape of errors */
 typedef void nb_route_fn(nb_http_request *r);
 
-nb_status nb_http_start(nb_service *service, nb_library *library, const nb_http_params *params, nb_http **out, nb_error *err);
+nb_status nb_http_start(nb_service *service, nb_library *library, const nb_http_params *params, nb_http **out,
+                        nb_error *err);
 int nb_http_port(const nb_http *h);
 void nb_http_stop(nb_http *h); /* no more connections; waits for those that there are */
 
@@ -32,9 +37,9 @@ void nb_http_stop(nb_http *h); /* no more connections; waits for those that ther
 nb_service *nb_http_service(const nb_http_request *r);
 nb_library *nb_http_library(const nb_http_request *r);
 nb_str nb_http_body(const nb_http_request *r);
-nb_str nb_http_rest(const nb_http_request *r); /* what the route's '*' stands for, decoded */
+nb_str nb_http_rest(const nb_http_request *r);                          /* what the route's '*' stands for, decoded */
 const char *nb_http_header(const nb_http_request *r, const char *name); /* NULL: absent */
-bool nb_http_gone(void *request);              /* the client has left: for nb_job_params.gone */
+bool nb_http_gone(void *request);                /* the client has left: for nb_job_params.gone */
 uint64_t nb_http_user(const nb_http_request *r); /* of the key, or the address: for fairness */
 
 /* Exactly one of these is called, then perhaps chunks. */

@@ -8,8 +8,8 @@
 
 typedef enum nb_tool_choice { NB_TOOL_AUTO, NB_TOOL_NONE, NB_TOOL_REQUIRED, NB_TOOL_NAMED } nb_tool_choice;
 typedef enum nb_overflow {
-    NB_OVERFLOW_ERROR,    /* a prompt that does not fit is NB_ERR_LIMIT, with the counts: OpenAI, Anthropic, strict */
-    NB_OVERFLOW_TRUNCATE  /* oldest messages (or the prompt's beginning, after num_keep) go; `truncated` says how many tokens */
+    NB_OVERFLOW_ERROR, /* a prompt that does not fit is NB_ERR_LIMIT, with the counts: OpenAI, Anthropic, strict */
+    NB_OVERFLOW_TRUNCATE /* oldest messages (or the prompt's beginning, after num_keep) go; `truncated` says how many tokens */
 } nb_overflow;
 
 typedef struct nb_job_params {
@@ -23,23 +23,24 @@ typedef struct nb_job_params {
     bool parallel_calls; /* false: the reply ends after one call */
     /* ... or a prompt */
     bool is_prompt;
-    nb_str prompt, suffix; /* suffix: fill in the middle */
-    bool raw;              /* no template */
+    nb_str prompt, suffix;      /* suffix: fill in the middle */
+    bool raw;                   /* no template */
     nb_str system, go_template; /* instead of the model's, where has_* */
     bool has_system, has_template;
     const int32_t *context; /* ids that come before the prompt (Ollama's context) */
     size_t context_count;
     /* both */
-    int think;           /* -1: unsaid; 0, 1 */
-    nb_str think_level;  /* "low", "medium", "high", or empty */
-    bool keep_thinking;  /* thinking stays in the content */
+    int think;          /* -1: unsaid; 0, 1 */
+    nb_str think_level; /* "low", "medium", "high", or empty */
+    bool keep_thinking; /* thinking stays in the content */
     bool stream_arguments;
     nb_str template_kwargs; /* JSON object for the template, or empty */
     nb_str schema, grammar; /* JSON schema (or {"type":"object"} for plain JSON); GBNF; at most one of both */
     nb_overflow overflow;
     nb_load_options load;
     int64_t keep_alive_ns; /* INT64_MIN: the model's */
-    nb_task_params task;   /* sampling, limits, stops, logprobs, shift, user_key; prompt, grammar and callbacks are the job's */
+    nb_task_params
+        task; /* sampling, limits, stops, logprobs, shift, user_key; prompt, grammar and callbacks are the job's */
     bool (*gone)(void *user); /* the client has left: looked at while waiting */
     void *gone_user;
 } nb_job_params;

@@ -14,11 +14,11 @@ typedef struct nb_service nb_service;
 typedef struct nb_served nb_served; /* a model that is loaded, or being loaded; counted */
 
 typedef struct nb_service_params {
-    uint64_t memory;      /* bytes of all loaded models; 0: 90 % of what the machine has */
-    size_t max_models;    /* loaded at once; 0: as memory allows */
-    size_t replies;       /* at once of one model (OLLAMA_NUM_PARALLEL); 0: 16 */
-    size_t queue;         /* requests that wait, at most; 0: 512 */
-    size_t context;       /* default for models (OLLAMA_CONTEXT_LENGTH); 0: trained length or what memory holds */
+    uint64_t memory;       /* bytes of all loaded models; 0: 90 % of what the machine has */
+    size_t max_models;     /* loaded at once; 0: as memory allows */
+    size_t replies;        /* at once of one model (OLLAMA_NUM_PARALLEL); 0: 16 */
+    size_t queue;          /* requests that wait, at most; 0: 512 */
+    size_t context;        /* default for models (OLLAMA_CONTEXT_LENGTH); 0: trained length or what memory holds */
     int64_t keep_alive_ns; /* default; < 0: for ever */
     int64_t load_timeout_ns;
     int threads;
@@ -34,25 +34,25 @@ void nb_service_free(nb_service *s); /* stops first */
 
 /* ---- models ---- */
 
-typedef struct nb_load_options { /* what a request asks for at load time; another value than the loaded one's loads anew */
-    size_t context;             /* 0: the default */
-    int threads;                /* 0: the service's */
-    bool embed;                 /* for embeddings only: no cache is taken */
+typedef struct
+    nb_load_options { /* what a request asks for at load time; another value than the loaded one's loads anew */
+    size_t context;   /* 0: the default */
+    int threads;      /* 0: the service's */
+    bool embed;       /* for embeddings only: no cache is taken */
 } nb_load_options;
 
 /* Waits (at most the load timeout) until the model is loaded, loading it when needed; counts as a use until released.
  * NB_ERR_NOT_FOUND: no such model; NB_ERR_LIMIT: it does not fit the memory (the message says what would);
  * NB_ERR_CANCELLED: gone() said that the caller's client has left. */
-nb_status nb_service_acquire(nb_service *s, nb_str name, const nb_load_options *options, bool (*gone)(void *), void *user,
-                             nb_served **out, nb_error *err);
+nb_status nb_service_acquire(nb_service *s, nb_str name, const nb_load_options *options, bool (*gone)(void *),
+                             void *user, nb_served **out, nb_error *err);
 /* keep_alive_ns: from now on, for this model; 0 unloads it when its last request ends; INT64_MIN: as it is. */
 void nb_service_release(nb_service *s, nb_served *m, int64_t keep_alive_ns);
 
 nb_model *nb_served_model(const nb_served *m);
 nb_entry *nb_served_entry(const nb_served *m);
 size_t nb_served_context(const nb_served *m);
-int64_t nb_served_load_ns(const nb_served *m);     /* what loading took; 0 when it was loaded already at acquire */
-const nb_grammar_vocab *nb_served_words(nb_served *m, nb_error *err); /* made once, when first asked for */
+int64_t nb_served_load_ns(const nb_served *m); /* what loading took; 0 when it was loaded already at acquire */
 
 typedef struct nb_served_info { /* of /api/ps */
     char name[NB_NAME_TEXT], digest[NB_DIGEST_TEXT];
@@ -67,17 +67,25 @@ size_t nb_service_list(nb_service *s, nb_served_info *out, size_t room);
 
 /* ---- requests ---- */
 
-/* As nb_scheduler_add, on the engine thread; callbacks come from there. NB_ERR_LIMIT with *busy: the queue is full. The grammar
- * is compiled text; its cache is the engine's. */
-nb_status nb_service_submit(nb_service *s, nb_served *m, const nb_task_params *params, const nb_grammar *grammar,
+/* A grammar of the model's replies: a JSON schema, or GBNF. Compiled once for the same text; what masks learn is kept with it.
+ * Errors are those of nb_grammar_from_*. Release it when the request has been submitted. */
+typedef struct nb_served_grammar nb_served_grammar;
+nb_status nb_service_grammar(nb_served *m, bool is_gbnf, nb_str text, nb_served_grammar **out, nb_error *err);
+void nb_service_grammar_release(nb_served_grammar *g); /* NULL is fine */
+
+/* As nb_scheduler_add, on the engine thread; callbacks come from there. Waits until it is in line (a step at most).
+ * params->grammar is not looked at. NB_ERR_LIMIT with *busy: the queue is full. The model is in use until the task's on_end
+ * has returned. */
+nb_status nb_service_submit(nb_service *s, nb_served *m, const nb_task_params *params, nb_served_grammar *grammar,
                             uint64_t *ticket, bool *busy, nb_error *err);
 void nb_service_cancel(nb_service *s, uint64_t ticket); /* ends within one step; unknown tickets are passed over */
 
-/* Embeddings and rankings run on the engine thread between steps, in slices of the step's tokens. Blocks the caller. */
-nb_status nb_service_embed(nb_service *s, nb_served *m, const nb_embed_input *inputs, size_t count, const nb_embed_params *params,
-                           float *out, size_t *tokens, nb_error *err);
-nb_status nb_service_rank(nb_service *s, nb_served *m, const char *query, size_t query_bytes, const nb_embed_input *texts,
-                          size_t count, const nb_embed_params *params, float *scores, size_t *tokens, nb_error *err);
+/* As nb_embed and nb_rank, on the caller's thread, one call a model at a time, between the steps of replies. */
+nb_status nb_service_embed(nb_service *s, nb_served *m, const nb_embed_input *inputs, size_t count,
+                           const nb_embed_params *params, float *out, size_t *tokens, nb_error *err);
+nb_status nb_service_rank(nb_service *s, nb_served *m, const char *query, size_t query_bytes,
+                          const nb_embed_input *texts, size_t count, const nb_embed_params *params, float *scores,
+                          size_t *tokens, nb_error *err);
 
 typedef struct nb_service_load { /* for metrics */
     size_t models, running, waiting;
