@@ -59,6 +59,14 @@ CASES = {
         "a": dict(r=8, lora_alpha=16, target_modules=["c_attn", "c_proj", "c_fc"], fan_in_fan_out=True, dtype=torch.float16),
         "b": dict(r=3, lora_alpha=6, target_modules=["c_attn"], fan_in_fan_out=True),
     },
+    "phi-2-grouped": {
+        "a": dict(r=4, lora_alpha=6, target_modules=["q_proj", "k_proj", "v_proj"], dtype=torch.float16),
+        "b": dict(r=3, lora_alpha=8, target_modules=["k_proj", "dense", "fc1"], dtype=torch.float16),
+    },
+    "granite-moe-shared": {
+        "a": dict(r=3, lora_alpha=9, target_modules=r".*shared_mlp\.(in|out)put_linear", dtype=torch.float16),
+        "b": dict(r=4, lora_alpha=4, target_modules=r".*(q_proj|shared_mlp\.input_linear)", dtype=torch.float16),
+    },
 }
 
 

@@ -1,6 +1,7 @@
 #include "convert/merge.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "convert/open.h"
@@ -8,6 +9,7 @@
 typedef struct addend { /* a pair on a tensor */
     const nb_adapter_pair *pair;
     float scale;
+    uint64_t first;      /* the row of the tensor that B's first is added to: queries, keys and values may be in one */
     struct addend *next; /* of the same tensor */
 } addend;
 
@@ -25,14 +27,22 @@ typedef struct merged {
 
 /* ---- rows ---- */
 
-/* y += scale * B A, rows of B from `row` on; coefficients: [rank]; line: [columns] */
+/* y += scale * B A in rows [row, row + count) of the tensor; coefficients: [count][rank]; line: [columns] */
 static void add_product(const addend *a, uint64_t row, uint64_t count, size_t columns, float *coefficients, float *line,
                         float *delta)
 {
     const nb_gguf_tensor *A = a->pair->a, *B = a->pair->b;
     size_t rank = (size_t)A->dims[1], a_row = A->bytes / rank, b_row = B->bytes / (size_t)B->dims[1];
+    uint64_t end = row + count < a->first + B->dims[1] ? row + count : a->first + B->dims[1];
+    if (row < a->first) { /* other rows' */
+        delta += (size_t)(a->first - row) * columns;
+        row = a->first;
+    }
+    if (row >= end)
+        return;
+    count = end - row;
     for (uint64_t r = 0; r < count; r++)
-        B->type->dequantize((const char *)B->data + (row + r) * b_row, coefficients + r * rank, rank);
+        B->type->dequantize((const char *)B->data + (row - a->first + r) * b_row, coefficients + r * rank, rank);
     for (size_t k = 0; k < rank; k++) {
         A->type->dequantize((const char *)A->data + k * a_row, line, columns);
         for (uint64_t r = 0; r < count; r++) {
@@ -165,11 +175,39 @@ static size_t find_or_untie(merged *m, nb_str name)
     return n;
 }
 
-static nb_status add_pair(merged *m, const nb_adapter *a, const nb_adapter_pair *pair, float scale, nb_error *err)
+/* Of a file that has queries, keys and values in one: the tensor, and which of its rows the pair's are. The count of tensors: it
+ * has none. */
+static size_t find_fused(const merged *m, const nb_adapter_pair *pair, const nb_adapter_base *base, uint64_t *first,
+                         uint64_t *rows)
+{
+    static const char *const ends[] = {".attn_q.weight", ".attn_k.weight", ".attn_v.weight"};
+    char name[128];
+    uint64_t heads = base->heads, kv_heads = base->kv_heads, all = heads + 2 * kv_heads;
+    for (int i = 0; i < 3; i++) {
+        size_t n = strlen(ends[i]);
+        if (pair->name.n <= n || pair->name.n >= 100 || memcmp(pair->name.p + pair->name.n - n, ends[i], n) != 0)
+            continue;
+        snprintf(name, sizeof name, "%.*s.attn_qkv.weight", (int)(pair->name.n - n), pair->name.p);
+        size_t k = find(m, nb_str_of(name));
+        if (k == m->source.tensor_count || heads == 0 || kv_heads == 0 || m->tensors[k].dims[1] % all != 0)
+            break;
+        uint64_t head = m->tensors[k].dims[1] / all;
+        *first = i == 0 ? 0 : (heads + (i == 2 ? kv_heads : 0)) * head;
+        *rows = (i == 0 ? heads : kv_heads) * head;
+        return k;
+    }
+    return m->source.tensor_count;
+}
+
+static nb_status add_pair(merged *m, const nb_adapter *a, const nb_adapter_pair *pair, const nb_adapter_base *base,
+                          float scale, nb_error *err)
 {
     if (nb_str_eqz(pair->name, "token_embd.weight") || nb_str_eqz(pair->name, "position_embd.weight"))
         return refuse(a, pair, err, "adapters of embeddings are not supported; merge it where it was trained");
+    uint64_t first = 0, rows = 0;
     size_t i = find_or_untie(m, pair->name);
+    if (i == m->source.tensor_count)
+        i = find_fused(m, pair, base, &first, &rows);
     if (i == m->source.tensor_count)
         return nb_fail(
             err, NB_ERR_ARGUMENT,
@@ -179,7 +217,8 @@ static nb_status add_pair(merged *m, const nb_adapter *a, const nb_adapter_pair 
     nb_source_tensor *t = &m->tensors[i];
     if (t->n_dims != 2)
         return refuse(a, pair, err, "adapters of experts and vectors are not supported; merge it where it was trained");
-    if (t->dims[0] != pair->a->dims[0] || t->dims[1] != pair->b->dims[1])
+    rows = rows ? rows : t->dims[1];
+    if (t->dims[0] != pair->a->dims[0] || rows != pair->b->dims[1])
         return wrong_shape(m, a, pair, i, err);
     addend *add = NB_NEW(&m->arena, addend), **last = &m->addends[i];
     if (!add)
@@ -187,7 +226,7 @@ static nb_status add_pair(merged *m, const nb_adapter *a, const nb_adapter_pair 
     while (*last) /* in the order they were given */
         last = &(*last)->next;
     *last = add;
-    *add = (addend){.pair = pair, .scale = scale * pair->scale};
+    *add = (addend){.pair = pair, .scale = scale * pair->scale, .first = first};
     t->data = NULL;
     if (!m->keep || !t->type->quantize)
         t->type = nb_type_get(NB_TYPE_F32);
@@ -204,7 +243,7 @@ static nb_status add_adapters(merged *m, const nb_model_adapter *adapters, size_
         NB_TRY(nb_adapter_open(adapters[i].path, &base, &m->adapters[i], err));
         m->adapter_count++;
         for (size_t k = 0; k < m->adapters[i]->count && adapters[i].scale != 0; k++)
-            NB_TRY(add_pair(m, m->adapters[i], &m->adapters[i]->pairs[k], adapters[i].scale, err));
+            NB_TRY(add_pair(m, m->adapters[i], &m->adapters[i]->pairs[k], &base, adapters[i].scale, err));
     }
     return NB_OK;
 }

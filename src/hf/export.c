@@ -118,6 +118,12 @@ static nb_dtype choose_dtype(const nb_source *s)
     return values[0] >= values[2] ? NB_DTYPE_F32 : NB_DTYPE_F16;
 }
 
+const nb_type_info *nb_hf_export_type(const nb_source *s)
+{
+    nb_dtype dtype = choose_dtype(s);
+    return nb_type_get(dtype == NB_DTYPE_F32 ? NB_TYPE_F32 : dtype == NB_DTYPE_F16 ? NB_TYPE_F16 : NB_TYPE_BF16);
+}
+
 static nb_status missing(const nb_hf_exporter *x, const char *key, nb_error *err)
 {
     return nb_fail(err, NB_ERR_FORMAT, "%s: has no %s%s of a size that can be; convert the model again", x->s->path,

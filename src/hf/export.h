@@ -26,6 +26,9 @@ typedef int nb_hf_export_progress_fn(void *user, nb_str tensor, uint64_t done, u
 /* True when a model of this architecture can be written. */
 bool nb_hf_exports(nb_str architecture);
 
+/* The type of the parameters' NULL. */
+const nb_type_info *nb_hf_export_type(const nb_source *s);
+
 /* Makes dir when it is not there. config.json appears last: a directory without it is no model. A value that does not fit the type
  * is NB_ERR_UNSUPPORTED and names tensor and remedy. */
 nb_status nb_hf_export(const nb_source *s, const char *dir, const nb_hf_export_params *params,

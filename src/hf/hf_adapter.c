@@ -74,23 +74,30 @@ static bool is_named(nb_str module, const char *name, const char *prefix, int *b
     return !*name && at == module.n;
 }
 
-static const nb_hf_tensor_row *find_in(const nb_hf_arch *arch, nb_str module, int *block)
+static bool names(const nb_hf_arch *arch, const nb_hf_tensor_row *row, nb_str module, int *block)
 {
-    for (const nb_hf_tensor_row *row = arch->tensors; row->gguf; row++)
-        for (const char *const *p = arch->prefixes; *p; p++)
-            if (is_named(module, row->hf, *p, block))
-                return row;
-    return NULL;
+    for (const char *const *p = arch->prefixes; *p; p++)
+        if (is_named(module, row->hf, *p, block))
+            return true;
+    return false;
 }
 
-/* The row of the tables of this architecture that names the module; NULL: none does. */
-static const nb_hf_tensor_row *find_row(const reader *r, nb_str module, int *block)
+/* The row of the tables of this architecture that names the module, behind `last` (NULL: the first); NULL: none does. */
+static const nb_hf_tensor_row *find_row(const reader *r, nb_str module, const nb_hf_tensor_row *last, int *block)
 {
-    const nb_hf_tensor_row *row = NULL;
-    for (size_t i = 0; !row && nb_hf_arch_at(i); i++)
-        if (nb_str_eqz(r->base->architecture, nb_hf_arch_at(i)->gguf))
-            row = find_in(nb_hf_arch_at(i), module, block);
-    return row;
+    bool passed = last == NULL;
+    for (size_t i = 0; nb_hf_arch_at(i); i++) {
+        const nb_hf_arch *arch = nb_hf_arch_at(i);
+        bool here = nb_str_eqz(r->base->architecture, arch->gguf);
+        for (const nb_hf_tensor_row *row = arch->tensors; here && row->gguf; row++) {
+            if (passed && names(arch, row, module, block))
+                return row;
+            passed = passed || row == last;
+        }
+        if (here && last && passed) /* rows of one module are in one table */
+            return NULL;
+    }
+    return NULL;
 }
 
 static bool spell(reader *r, const nb_hf_tensor_row *row, int block, nb_str *name)
@@ -128,19 +135,20 @@ static const nb_type_info *type_of(const nb_checkpoint_tensor *t)
 typedef struct order {   /* of rows in the model's files, which follow from its heads */
     nb_hf_change change; /* NB_HF_AS_IS: the checkpoint's */
     uint64_t head, queries, groups;
+    uint64_t first, rows; /* those of B that are meant: gate and up may be in one */
 } order;
 
 static uint64_t origin(const order *o, uint64_t r)
 {
     return o->change == NB_HF_GROUPED ? nb_hf_ungrouped(r, o->head, o->queries, o->groups)
-           : o->change == NB_HF_AS_IS ? r
+           : o->change == NB_HF_AS_IS ? o->first + r
                                       : nb_hf_permuted(r, o->head);
 }
 
 static void read_ordered(const nb_checkpoint_tensor *t, const order *o, float *out)
 {
-    uint64_t rows = t->dims[0], columns = t->dims[1];
-    for (uint64_t r = 0; r < rows; r++)
+    uint64_t columns = t->dims[1];
+    for (uint64_t r = 0; r < o->rows; r++)
         nb_checkpoint_read_f32(t, origin(o, r) * columns, columns, out + r * columns);
 }
 
@@ -155,28 +163,42 @@ static nb_status take_matrix(reader *r, const nb_checkpoint_tensor *t, const ord
         return refuse(t, err, "is no matrix: adapters of convolutions and experts are not supported");
     if (!type_of(t))
         return refuse(t, err, "does not hold floating-point numbers; save the adapter as float32, float16 or bfloat16");
-    *m = (nb_gguf_tensor){.name = t->name, .type = type_of(t), .n_dims = 2, .dims = {t->dims[1], t->dims[0], 1, 1}};
+    *m = (nb_gguf_tensor){.name = t->name, .type = type_of(t), .n_dims = 2, .dims = {t->dims[1], o->rows, 1, 1}};
     *out = m;
-    if (o->change == NB_HF_AS_IS && t->contiguous && nb_dtype_bytes(t->dtype) == m->type->block_bytes) {
+    if (o->rows == t->dims[0] && o->change == NB_HF_AS_IS && t->contiguous &&
+        nb_dtype_bytes(t->dtype) == m->type->block_bytes) {
         m->data = t->data;
     } else {
-        float *values = NB_ARRAY(&r->adapter->arena, float, t->values);
+        float *values = NB_ARRAY(&r->adapter->arena, float, o->rows * t->dims[1]);
         if (!values)
             return nb_fail_memory(err, t->file, (size_t)t->values * sizeof *values);
         read_ordered(t, o, values);
         m->data = values;
         m->type = nb_type_get(NB_TYPE_F32);
     }
-    m->bytes = (size_t)t->values * m->type->block_bytes;
+    m->bytes = (size_t)(o->rows * t->dims[1]) * m->type->block_bytes;
     return NB_OK;
 }
+
+#define OTHER_FORM                                                                                                     \
+    "is of a tensor that is stored in another form in GGUF files; merge it with peft's merge_and_unload and convert "  \
+    "the "                                                                                                             \
+    "model"
 
 static nb_status find_order(const reader *r, const nb_hf_tensor_row *row, const nb_checkpoint_tensor *b, order *o,
                             nb_error *err)
 {
     uint64_t heads = r->base->heads, kv_heads = r->base->kv_heads, rows = b->n_dims ? b->dims[0] : 0, all = 0;
-    *o = (order){.change = row->change};
+    *o = (order){.change = row->change, .rows = rows};
     switch (row->change) {
+    case NB_HF_EXPERTS_GATE: /* a pair of halves; of experts they are no matrix */
+    case NB_HF_EXPERTS_UP:
+        if (b->n_dims != 2 || rows % 2 != 0 || !strstr(row->gguf, "_shexp"))
+            return refuse(b, err, OTHER_FORM);
+        o->rows = rows / 2;
+        o->first = row->change == NB_HF_EXPERTS_UP ? o->rows : 0;
+        o->change = NB_HF_AS_IS;
+        return NB_OK;
     case NB_HF_AS_IS: return NB_OK;
     case NB_HF_TRANSPOSE: /* the weights alone: PEFT has A and B of a Conv1D (fan_in_fan_out) as of a linear layer */
         o->change = NB_HF_AS_IS;
@@ -188,10 +210,7 @@ static nb_status find_order(const reader *r, const nb_hf_tensor_row *row, const 
         o->groups = kv_heads;
         o->queries = kv_heads ? heads / kv_heads : 0;
         break;
-    default:
-        return refuse(b, err,
-                      "is of a tensor that is stored in another form in GGUF files; merge it with peft's "
-                      "merge_and_unload and convert the model");
+    default: return refuse(b, err, OTHER_FORM);
     }
     bool pairs = row->change != NB_HF_GROUPED; /* of rows in a head */
     if (all == 0 || rows == 0 || rows % (pairs ? 2 * all : all) != 0)
@@ -223,22 +242,32 @@ static nb_status unknown(const reader *r, const nb_checkpoint_tensor *t, nb_erro
         t->file, NB_STR_ARG(t->name), NB_STR_ARG(r->base->architecture));
 }
 
-static nb_status add_pair(reader *r, const nb_checkpoint_tensor *a, const nb_checkpoint_tensor *b, nb_error *err)
+static nb_status add_row(reader *r, const nb_hf_tensor_row *row, int block, const nb_checkpoint_tensor *a,
+                         const nb_checkpoint_tensor *b, nb_error *err)
 {
-    nb_str module = module_of(a->name, a_end);
     nb_adapter_pair pair = {0};
-    int block;
-    order rows, as_is = {NB_HF_AS_IS, 0, 0, 0};
-    const nb_hf_tensor_row *row = find_row(r, module, &block);
-    if (!row)
-        return unknown(r, a, err);
+    order rows, as_is = {.change = NB_HF_AS_IS, .rows = a->n_dims ? a->dims[0] : 0};
     NB_TRY(find_order(r, row, b, &rows, err));
     if (!spell(r, row, block, &pair.name))
         return nb_fail_memory(err, a->file, a->name.n);
     NB_TRY(take_matrix(r, a, &as_is, &pair.a, err));
     NB_TRY(take_matrix(r, b, &rows, &pair.b, err));
-    NB_TRY(nb_hf_adapter_scale(&r->config, module, pair.a->dims[1], &pair.scale, err));
+    NB_TRY(nb_hf_adapter_scale(&r->config, module_of(a->name, a_end), pair.a->dims[1], &pair.scale, err));
     return nb_adapter_add(r->adapter, pair, err);
+}
+
+/* the tensor of the module, or those that its halves became */
+static nb_status add_pair(reader *r, const nb_checkpoint_tensor *a, const nb_checkpoint_tensor *b, nb_error *err)
+{
+    nb_str module = module_of(a->name, a_end);
+    int block;
+    const nb_hf_tensor_row *row = find_row(r, module, NULL, &block);
+    if (!row)
+        return unknown(r, a, err);
+    NB_TRY(add_row(r, row, block, a, b, err));
+    bool halves = row->change == NB_HF_EXPERTS_GATE;
+    row = halves ? find_row(r, module, row, &block) : NULL;
+    return row ? add_row(r, row, block, a, b, err) : NB_OK;
 }
 
 /* Of a head with an adapter PEFT saves the model's own matrix, too, unless told not to; it was not trained. */

@@ -89,11 +89,14 @@ static void test_merge(void **state)
     run(0, "run r.gguf --raw -n 2 hello");
     expect(run(2, "convert " MODEL " n.gguf --merge"), "go together");
     expect(run(2, "convert " MODEL " n.gguf --adapter " A), "go together");
-    expect(run(2, "convert " MODEL " folder --merge --adapter " A), "NAME.gguf");
+    expect(run(0, "convert " MODEL " folder --merge --adapter " A), "folder: ");
+    run(0, "run folder --raw -n 2 hello");
+    expect(run(2, "convert " MODEL " n.gguf --merge --to bitsandbytes-nf4 --adapter " A), "exclude each other");
     expect(run(1, "convert " MODEL " n.gguf --merge --adapter " NB_TEST_DATA "/lora/llama-3.2-rope-scaled-a"), "128");
-    static const char *const names[] = {"m.gguf", "q.gguf", "r.gguf"};
+    static const char *const names[] = {"m.gguf", "q.gguf", "r.gguf", "folder/config.json", "folder/model.safetensors",
+                                        "folder/tokenizer.json", "folder/tokenizer_config.json", "folder"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        assert_int_equal(unlink(nb_folder_path(names[i])), 0);
+        assert_int_equal(remove(nb_folder_path(names[i])), 0);
 }
 
 int main(void)

@@ -16,6 +16,7 @@
 #include "convert/open.h"
 #include "convert/quantize.h"
 #include "engine/engine.h"
+#include "hf/export.h"
 #include "support/allocations.h"
 #include "support/folder.h"
 #include "support/logits_file.h"
@@ -30,11 +31,13 @@ static const struct base {
     {"llama-3.2-rope-scaled", false}, /* permuted rows; patterns of ranks and alphas; a torch file */
     {"llama-mqa-wide-head", true},    /* one kv head; rank-stabilized; an adapter of the head */
     {"gemma-3", true},
-    {"qwen2", true},         /* biases; the head is tied to the embedding and has an adapter */
-    {"pythia", false},       /* queries, keys and values head by head */
-    {"falcon-40b", false},   /* group by group */
-    {"phi-3-sliding", true}, /* fused, gate and up too */
-    {"gpt2", false},         /* Conv1D */
+    {"qwen2", true},               /* biases; the head is tied to the embedding and has an adapter */
+    {"pythia", false},             /* queries, keys and values head by head */
+    {"falcon-40b", false},         /* group by group */
+    {"phi-3-sliding", true},       /* fused, gate and up too */
+    {"gpt2", false},               /* Conv1D */
+    {"phi-2-grouped", false},      /* three matrices in the directory, one in the file */
+    {"granite-moe-shared", false}, /* gate and up in one in the directory, two in the file */
 };
 enum { BASES = sizeof bases / sizeof *bases };
 
@@ -175,6 +178,28 @@ static void check_types(const char *base, const char *file)
     nb_gguf_close(b);
 }
 
+/* into a directory of float32 */
+static void check_merged_directory(const char *path, const nb_model_adapter ab[2], const nb_logits_file *f)
+{
+    static const char *const files[] = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"};
+    char dir[512], file[600];
+    nb_source *s;
+    nb_hf_export_params p = {.type = nb_type_get(NB_TYPE_F32)};
+    snprintf(dir, sizeof dir, "%s", nb_folder_path("directory"));
+    must(nb_source_open(path, &s, &err));
+    must(nb_source_merge(s, ab, 2, false, &s, &err));
+    must(nb_hf_export(s, dir, &p, NULL, NULL, NULL, &err));
+    nb_source_free(s);
+    double e = worst_nmse(&(run){.path = dir}, f);
+    printf("%-60s %-12s NMSE %.2e\n", path + strlen(NB_TEST_DATA), "a directory", e);
+    assert_true(e <= 1e-10);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(file, sizeof file, "%s/%s", dir, files[i]);
+        unlink(file);
+    }
+    assert_int_equal(rmdir(dir), 0);
+}
+
 static void check_merged(const struct base *b, const char *path)
 {
     char one[512], two[512], logits[512], file[512];
@@ -187,6 +212,7 @@ static void check_merged(const struct base *b, const char *path)
     printf("%-60s %-12s NMSE %.2e\n", path + strlen(NB_TEST_DATA), "merged", e);
     assert_true(e <= 1e-10);
     assert_int_equal(unlink(file), 0);
+    check_merged_directory(path, ab, &f);
     merge(path, ab, 2, "COPY", file);
     check_types(path, file);
     e = worst_nmse(&(run){.path = file}, &f);
