@@ -321,7 +321,7 @@ static nb_served *order(nb_service *s, nb_entry *e, const nb_load_options *o)
 
 static nb_status wait_loaded(nb_service *s, nb_served *m, bool (*gone)(void *), void *user, nb_error *err)
 {
-    double deadline = nb_seconds() + (double)s->p.load_timeout_ns * 1e-9;
+    double deadline = nb_seconds() + (double)s->p.load_timeout_ns * 1e-9 + 2; /* the loader itself knows more */
     while (m->state == NB_SERVED_LOADING && !s->stopping) {
         wait_a_while(&s->changed, &s->lock, 0.1);
         if (m->state != NB_SERVED_LOADING)
