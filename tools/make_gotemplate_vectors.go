@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"text/template"
@@ -358,17 +359,16 @@ func cutPipe(pipe *parse.PipeNode) (cut, empty bool) {
 	for _, command := range pipe.Cmds {
 		kept := []parse.Node{}
 		for _, arg := range command.Args {
-			if cut {
-				break
-			}
-			drop := false
+			drop := cut
 			switch n := arg.(type) {
 			case *parse.FieldNode:
-				for _, ident := range n.Ident {
-					cut = cut || ident == "Response"
+				if slices.Contains(n.Ident, "Response") {
+					cut, drop = true, false // further ones stay, empty as they are
 				}
 			case *parse.PipeNode:
-				cut, drop = cutPipe(n)
+				if !cut {
+					cut, drop = cutPipe(n)
+				}
 			}
 			if !drop {
 				kept = append(kept, arg)

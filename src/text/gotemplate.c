@@ -8,7 +8,7 @@
 #include "text/gotemplate_text.h"
 
 /* No Modelfile's template comes near it. */
-#define MAX_SOURCE ((size_t)1 << 20)
+#define MAX_SOURCE ((size_t)256 << 10)
 
 nb_status nb_gotemplate_compile(nb_str source, nb_gotemplate **out, nb_error *err)
 {

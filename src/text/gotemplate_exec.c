@@ -49,7 +49,7 @@ static nb_go_variable *find_variable(nb_go *g, nb_str name)
 {
     for (size_t i = g->variable_count; i-- > g->frame;)
         if (nb_str_eq(g->variables[i].name, name))
-            return nb_go_spend(g, (g->variable_count - i) / 16) ? &g->variables[i] : NULL;
+            return nb_go_spend(g, (g->variable_count - i) / 4) ? &g->variables[i] : NULL;
     nb_go_fail(g, NB_ERR_ARGUMENT, "undefined variable: %.*s", NB_STR_ARG(name));
     return NULL;
 }
@@ -193,6 +193,7 @@ static nb_go_value eval_call(nb_go *g, nb_go_value dot, const nb_go_node *n, nb_
     const nb_go_function *f = n->function;
     size_t total = count + final.given;
     g->node = n;
+    nb_go_spend(g, NB_GO_CALL_STEPS);
     check_count(g, f, total);
     if (f->stops_at)
         return eval_logic(g, dot, f, args, count, final);

@@ -128,7 +128,7 @@ static void print_quoted(printer *p, nb_str s)
 {
     nb_buf b = {0};
     s = truncated(p, s);
-    if (!nb_go_spend(p->g, s.n / 16))
+    if (!nb_go_spend(p->g, s.n / 8))
         return;
     if (p->sharp && fits_backquotes(s)) {
         nb_buf_char(&b, '`');
@@ -310,7 +310,7 @@ static void print_float(printer *p, nb_go_value v, uint32_t verb)
     char form = verb == 'v' ? 'g' : verb == 'F' ? 'f' : (char)verb;
     int precision = p->has_precision ? p->precision : strchr("feE", form) ? 6 : -1;
     nb_buf digits = {0}, b = {0};
-    if (!nb_go_spend(p->g, (size_t)(precision > 0 ? precision : 0) / 16))
+    if (!nb_go_spend(p->g, NB_GO_FLOAT_STEPS + (size_t)(precision > 0 ? precision : 0) / 16))
         return;
     nb_go_format_float(&digits, f, form, precision);
     nb_str s = nb_buf_view(&digits);

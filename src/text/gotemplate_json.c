@@ -29,7 +29,7 @@ static void write_string(nb_go *g, nb_buf *b, nb_str s)
             nb_buf_add(b, s.p + before, at - before);
     }
     nb_buf_char(b, '"');
-    if (nb_go_spend(g, s.n / 16))
+    if (nb_go_spend(g, s.n / 8))
         nb_go_write_z(g, b, "");
 }
 
@@ -39,6 +39,8 @@ static void write_number(nb_go *g, nb_buf *b, double f)
     double magnitude = fabs(f);
     bool exponent = magnitude != 0 && (magnitude < 1e-6 || magnitude >= 1e21);
     nb_buf text = {0};
+    if (!nb_go_spend(g, NB_GO_FLOAT_STEPS))
+        return;
     nb_go_format_float(&text, f, exponent ? 'e' : 'f', -1);
     nb_str s = nb_buf_view(&text);
     if (exponent && s.n > 4 && s.p[s.n - 4] == 'e' && s.p[s.n - 3] == '-' && s.p[s.n - 2] == '0') {

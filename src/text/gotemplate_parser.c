@@ -263,6 +263,7 @@ static nb_go_node *named(parser *p, nb_go_node_kind kind, nb_go_token t)
 /* NULL without a failure: what comes next is no operand. The names of fields and variables stay on the stack. */
 static nb_go_node *term(parser *p)
 {
+    const char *end = p->end;
     nb_go_token t = next_word(p);
     switch (t.kind) {
     case NB_GO_T_IDENTIFIER: return call(p, t);
@@ -275,8 +276,11 @@ static nb_go_node *term(parser *p)
     case NB_GO_T_NUMBER:
     case NB_GO_T_STRING: return literal(p, t);
     case NB_GO_T_OPEN: return parenthesized(p);
-    default: p->at--; return NULL;
+    default: break;
     }
+    p->at--;
+    p->end = end;
+    return NULL;
 }
 
 /* A term and the fields that follow it without a space. */
@@ -331,6 +335,8 @@ static nb_go_node *command(parser *p)
     if (!ok(p))
         return NULL;
     pop_nodes(p, mark, n);
+    if (ok(p) && n->item_count && n->items[0]->kind == NB_GO_CALL)
+        n->items[0]->source = n->source; /* messages show the arguments too */
     return n->item_count ? n : fail(p, NB_ERR_FORMAT, "empty command");
 }
 

@@ -270,15 +270,33 @@ typedef struct decimal { /* 0.DIGITS times 10 to the point */
     int count, point;
 } decimal;
 
+static bool reads_back(double f, int digits)
+{
+    char text[40];
+    snprintf(text, sizeof text, "%.*e", digits - 1, f);
+    return strtod(text, NULL) == f;
+}
+
+/* The fewest digits that read back equal: more of them come nearer, so that halving finds the number. */
+static int shortest_digits(double f)
+{
+    int low = 1, high = 17;
+    while (low < high) {
+        int middle = (low + high) / 2;
+        if (reads_back(f, middle))
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
 /* |f| to `wanted` significant digits, correctly rounded; 0: as many as read back equal. No zeros at the end. */
 static void decimal_of(double f, int wanted, decimal *d)
 {
     char text[MAX_DIGITS + 16];
-    for (int n = wanted ? wanted : 1;; n++) {
-        snprintf(text, sizeof text, "%.*e", (n > MAX_DIGITS ? MAX_DIGITS : n) - 1, f);
-        if (wanted || n == 17 || strtod(text, NULL) == f)
-            break;
-    }
+    int digits = wanted ? wanted : shortest_digits(f);
+    snprintf(text, sizeof text, "%.*e", (digits > MAX_DIGITS ? MAX_DIGITS : digits) - 1, f);
     d->count = 0;
     const char *p = text;
     for (; *p != 'e'; p++)
