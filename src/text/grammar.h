@@ -39,7 +39,8 @@ nb_status nb_grammar_from_gbnf(nb_str text, const nb_tokenizer *tokenizer, nb_gr
  * - after { [ and commas and before ] and }: nothing, a space, or a newline and at most 40 spaces or 10 tabs; after a colon
  *   nothing or a space; compact: nothing at all;
  * - numbers: no -0, integers without fraction or exponent, of at most 18 digits unless a minimum has more; fractions of at most
- *   17 digits; an exponent (two digits) only where there is no bound;
+ *   17 digits, beside a bound or multipleOf so many that 15 digits are there in all, so that every program that reads
+ *   doubles comes to the same answer; an exponent (two digits) only where there is no bound;
  * - strings with a pattern or format, and names: characters as they are, or the shortest escape where one is needed.
  * {} is any JSON value, {"type":"object"} any object. */
 nb_status nb_grammar_from_schema(nb_str json, bool compact, nb_grammar **out, nb_error *err);

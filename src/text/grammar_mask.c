@@ -382,10 +382,13 @@ static bool any(const uint32_t *bits, size_t words)
 
 /* ---- masks that are alike: how often something was repeated matters only near the bounds ---- */
 
+/* The finalizer of splitmix64 over a chain: keys are compared without what they were made of. */
 static uint64_t mix(uint64_t h, uint64_t value)
 {
-    h = (h ^ value) * 0xD6E8FEB86659FD93u;
-    return h ^ h >> 32;
+    h += value + 0x9E3779B97F4A7C15u;
+    h = (h ^ h >> 30) * 0xBF58476D1CE4E5B9u;
+    h = (h ^ h >> 27) * 0x94D049BB133111EBu;
+    return h ^ h >> 31;
 }
 
 /* A count, or what it is as long as one token is read: far from both bounds, or far below the lower one. */
@@ -403,11 +406,11 @@ static uint64_t key_of(const nb_grammar_cache *c, uint32_t set)
     const nb_ways *w = nb_grammar_set(c, set);
     const nb_way *way = nb_grammar_ways(c, set);
     const nb_stack *stacks = c->t.stacks.p;
-    uint64_t key = w->can_end + 1u;
+    uint64_t key = mix(w->count, w->can_end);
     for (uint32_t i = 0; i < w->count; i++) {
-        key = mix(key, way[i].state + 1ull);
+        key = mix(key, way[i].state);
         for (uint32_t k = way[i].stack; k; k = stacks[k].parent)
-            key = mix(mix(key, ~(uint64_t)stacks[k].call), count_class(c, &stacks[k]));
+            key = mix(key, (uint64_t)(stacks[k].call + 1u) << 32 | count_class(c, &stacks[k]));
     }
     return key;
 }

@@ -255,7 +255,8 @@ static uint32_t new_set(nb_grammar_cache *c, uint32_t hash)
     uint32_t set = t->set_count++;
     nb_ways *s = nb_grammar_set(c, set);
     *s = (nb_ways){.first = (uint32_t)t->way_count, .count = c->found_count, .hash = hash, .can_end = c->can_end};
-    memcpy((nb_way *)t->ways.p + t->way_count, c->found, c->found_count * sizeof *c->found);
+    if (c->found_count > 0)
+        memcpy((nb_way *)t->ways.p + t->way_count, c->found, c->found_count * sizeof *c->found);
     t->way_count += c->found_count;
     for (uint32_t i = 0; i < c->found_count; i++)
         s->has_tokens |= c->g->token_at[c->found[i].state] != c->g->token_at[c->found[i].state + 1];

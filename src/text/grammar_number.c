@@ -7,6 +7,7 @@
 enum {
     WHOLE_DIGITS = 18, /* that a number may have, where no bound has more: fits 64 bits */
     FRACTION_DIGITS = 17,
+    EXACT_DIGITS = 15, /* that any double tells apart: of fractions near a bound, and of multiples */
     BOUND_DIGITS = 400,
     MULTIPLE_STATES = 8192,
     MULTIPLE_FRACTION = 32
@@ -95,7 +96,7 @@ typedef struct sizes { /* numbers without a sign */
     nb_regular *r;
     uint32_t end;
     const nb_decimal *low, *high;
-    bool above, below, whole;
+    bool above, below, whole, exact;
     size_t length, most; /* digits before the point; in all */
     uint32_t *states;    /* [(most + 1) * 4] by digits read and which bounds still hold; UINT32_MAX: not made */
 } sizes;
@@ -171,12 +172,13 @@ static nb_status add_sizes(sizes z, uint32_t start, nb_arena *arena)
         return nb_fail_memory(z.r->err, "a number", BOUND_DIGITS);
     z.low = z.low ? &low : NULL;
     z.high = z.high ? &high : NULL;
-    size_t shortest = z.low ? low.whole : 1, longest = nb_max_size(WHOLE_DIGITS, shortest + 1);
+    size_t shortest = z.low ? low.whole : 1, longest = z.exact ? EXACT_DIGITS : WHOLE_DIGITS;
+    longest = nb_max_size(longest, shortest + 1);
     if (z.high)
         longest = nb_min_size(longest, high.whole);
     for (z.length = shortest; z.length <= longest && z.r->status == NB_OK; z.length++) {
         bool at_low = z.low && low.whole == z.length, at_high = z.high && high.whole == z.length;
-        size_t fraction = FRACTION_DIGITS;
+        size_t fraction = z.exact ? EXACT_DIGITS - nb_min_size(z.length, EXACT_DIGITS) : FRACTION_DIGITS;
         if (at_low && low.count > low.whole)
             fraction = nb_max_size(fraction, low.count - low.whole + 1);
         if (at_high && high.count > high.whole)
@@ -213,7 +215,7 @@ static nb_status add_range(const nb_number_range *n, nb_regular *r, uint32_t sta
     uint32_t sized = any ? nb_regular_state(r) : end;
     if (any)
         add_exponent(r, sized, end);
-    sizes z = {.r = r, .end = sized, .whole = n->whole};
+    sizes z = {.r = r, .end = sized, .whole = n->whole, .exact = n->exact || (!any && !n->whole)};
     if (!n->high || !n->high->negative) { /* zero and up */
         z.low = n->low && !n->low->negative ? n->low : &zero;
         z.above = n->low && !n->low->negative && n->above;

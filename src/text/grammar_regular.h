@@ -79,6 +79,7 @@ typedef struct nb_number_range {
     const nb_decimal *low, *high; /* NULL: no bound */
     bool above, below;            /* the bound itself does not count */
     bool whole;                   /* integers only */
+    bool exact;                   /* no more digits than a double holds, whatever the bounds */
 } nb_number_range;
 
 /* JSON's texts of the numbers in a range; as many digits as nb_grammar_from_schema says. */

@@ -278,7 +278,8 @@ static nb_status check_keywords(nb_schema *s, const json_t *node, bool closing)
 {
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         const json_t *v = json_object_get(node, refused[i]);
-        bool idle = refused[i][0] == 'u' ? json_is_true(v) : json_is_object(v) && json_object_size(v) == 0;
+        bool idle = refused[i][0] == 'u' ? json_is_true(v)
+                                         : refused[i][0] == 'd' && json_is_object(v) && json_object_size(v) == 0;
         if (v && !idle)
             return nb_schema_fail(s, node, refused[i], NB_ERR_UNSUPPORTED, "this keyword is not supported");
     }

@@ -205,7 +205,9 @@ nb_status nb_schema_write_string(nb_schema *s, const nb_shape *shape, uint32_t f
 static nb_status number_dfa(nb_schema *s, const nb_term *t, const nb_shape *shape, nb_dfa **out)
 {
     const json_t *node = t->count ? t->atoms[0] : NULL;
-    NB_TRY(nb_schema_at(s, nb_number_dfa(&shape->range, &s->arena, out, s->err), node, NULL));
+    nb_number_range range = shape->range;
+    range.exact = shape->multiple_count > 0;
+    NB_TRY(nb_schema_at(s, nb_number_dfa(&range, &s->arena, out, s->err), node, NULL));
     for (size_t i = 0; i < shape->multiple_count; i++) {
         nb_dfa *of;
         NB_TRY(nb_schema_at(s, nb_multiple_dfa(shape->multiples[i], &s->arena, &of, s->err), node, "multipleOf"));
