@@ -248,17 +248,17 @@ static nb_status set_strings(nb_options *o, const struct row *row, const nb_para
 {
     if (count == 1 && p->in_array && p->kind == NB_PARAM_NULL)
         count = 0;
-    nb_str *list = NB_ARRAY(arena, nb_str, count);
-    if (!list && count)
-        return nb_fail_memory(err, row->name, count * sizeof *list);
+    nb_str *stops = NB_ARRAY(arena, nb_str, count);
+    if (!stops && count)
+        return nb_fail_memory(err, row->name, count * sizeof *stops);
     for (size_t i = 0; i < count; i++) {
         if (!p[i].in_array)
             return wrong_type(row, err);
         if (p[i].kind != NB_PARAM_TEXT)
             return nb_fail(err, NB_ERR_ARGUMENT, "option \"%s\" must be of an array of strings", row->name);
-        list[i] = p[i].text;
+        stops[i] = p[i].text;
     }
-    o->stop = list; /* the one option of this kind */
+    o->stop = stops; /* the one option of this kind */
     o->stop_count = count;
     return NB_OK;
 }

@@ -192,6 +192,7 @@ static void read_members(nb_json_reader *r, const nb_tools *tools, nb_call *out,
         nb_str key = nb_json_read_key(r);
         char c = nb_json_read_peek(r);
         if (c == '"' && one_of(key, names)) {
+            *good &= out->tool == NULL; /* said once, too */
             out->tool = nb_tools_find(tools, nb_json_read_str(r));
             *good &= out->tool != NULL;
         } else if (c == '"' && one_of(key, ids)) {

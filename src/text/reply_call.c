@@ -49,6 +49,25 @@ static nb_step complete(nb_reply *r, const nb_tool *tool, nb_str id, nb_str argu
 
 static bool name_start(char c) { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_'; }
 
+/* Hands out the arguments up to where they are read. The call is announced as soon as its name and where its arguments
+ * begin are known, and what is read of a broken one is handed out before it is given up: so pieces make no difference. */
+static void stream_arguments(nb_reply *r)
+{
+    nb_call_reading *c = &r->call;
+    size_t to = c->whole && c->args_end ? c->args_end : c->at;
+    if (!r->stream || (!c->announced && (!c->seen || (c->whole && !c->args_at))))
+        return;
+    if (!c->announced) {
+        nb_reply_announce(r, c->seen, (nb_str){r->text + c->id_at, c->id_n});
+        c->announced = true;
+        c->tool = c->seen;
+        c->sent = c->args_at;
+    }
+    if (to > c->sent)
+        nb_reply_arguments(r, (nb_str){r->text + c->sent, to - c->sent});
+    c->sent = nb_max_size(c->sent, to);
+}
+
 static nb_step begin_object(nb_reply *r, bool whole)
 {
     nb_call_reading *c = &r->call;
@@ -60,6 +79,7 @@ static nb_step begin_object(nb_reply *r, bool whole)
     c->key_n = 0;
     c->args_at = c->args_end = whole ? 0 : c->begin;
     c->seen = whole ? NULL : c->tool;
+    stream_arguments(r);
     return NB_ON;
 }
 
@@ -95,9 +115,16 @@ static bool end_of_string(nb_reply *r)
     }
     if ((key_is(r, "name") || key_is(r, "tool_name")) && !memchr(s.p, '\\', s.n)) {
         c->seen = nb_tools_find(&r->tools, s);
+        stream_arguments(r);
         return c->seen != NULL;
     }
     return true;
+}
+
+static void begin_arguments(nb_reply *r)
+{
+    r->call.args_at = r->call.at;
+    stream_arguments(r);
 }
 
 /* One byte outside strings. False: no call. */
@@ -110,7 +137,7 @@ static bool structure(nb_reply *r, char ch)
     } else if (ch == '{' || ch == '[') {
         if (c->whole && c->depth == 1 && ch == '{' && !c->args_at &&
             (key_is(r, "arguments") || key_is(r, "parameters")))
-            c->args_at = c->at;
+            begin_arguments(r);
         c->depth++;
         c->wants_key |= c->depth == 1;
     } else if (ch == '}' || ch == ']') {
@@ -125,22 +152,6 @@ static bool structure(nb_reply *r, char ch)
     return true;
 }
 
-static void stream_arguments(nb_reply *r)
-{
-    nb_call_reading *c = &r->call;
-    size_t to = c->whole && c->args_end ? c->args_end : c->at;
-    if (!r->stream || !c->seen || (c->whole && !c->args_at))
-        return;
-    if (!c->announced) {
-        nb_reply_announce(r, c->seen, (nb_str){r->text + c->id_at, c->id_n});
-        c->announced = true;
-        c->sent = c->args_at;
-    }
-    if (to > c->sent)
-        nb_reply_arguments(r, (nb_str){r->text + c->sent, to - c->sent});
-    c->sent = nb_max_size(c->sent, to);
-}
-
 static nb_step end_object(nb_reply *r)
 {
     nb_call_reading *c = &r->call;
@@ -148,13 +159,19 @@ static nb_step end_object(nb_reply *r)
     nb_call call;
     stream_arguments(r);
     if (c->whole) {
-        if (!nb_call_from_object(&r->tools, json, &r->scratch, &call) || (c->announced && call.tool != c->seen))
+        if (!nb_call_from_object(&r->tools, json, &r->scratch, &call) || (c->announced && call.tool != c->tool))
             return give_up(r);
         return complete(r, call.tool, call.id, call.arguments, c->at);
     }
     if (!nb_json_is_object(json, &r->scratch))
         return give_up(r);
     return complete(r, c->tool, (nb_str){r->text + c->id_at, c->id_n}, json, c->at);
+}
+
+static nb_step broken_object(nb_reply *r)
+{
+    stream_arguments(r);
+    return give_up(r);
 }
 
 static nb_step step_object(nb_reply *r)
@@ -169,10 +186,10 @@ static nb_step step_object(nb_reply *r)
             if (ch == '"') {
                 c->in_string = false;
                 if (!end_of_string(r))
-                    return give_up(r);
+                    return broken_object(r);
             }
         } else if (!structure(r, ch)) {
-            return give_up(r);
+            return broken_object(r);
         }
         c->at++;
         if (c->depth == 0)

@@ -5,9 +5,15 @@
 
 #define HEADER_MOST 1000
 
-static const nb_str message = NB_STR("<|message|>"), start = NB_STR("<|start|>"), channel = NB_STR("<|channel|>"),
-                    constrain = NB_STR("<|constrain|>");
-static const nb_str ends[] = {NB_STR("<|end|>"), NB_STR("<|call|>"), NB_STR("<|return|>"), NB_STR("<|start|>")};
+/* NB_STR without its cast: an initializer */
+#define TEXT(literal)                                                                                                  \
+    {                                                                                                                  \
+        (literal), sizeof(literal) - 1                                                                                 \
+    }
+
+static const nb_str message = TEXT("<|message|>"), start = TEXT("<|start|>"), channel = TEXT("<|channel|>"),
+                    constrain = TEXT("<|constrain|>");
+static const nb_str ends[] = {TEXT("<|end|>"), TEXT("<|call|>"), TEXT("<|return|>"), TEXT("<|start|>")};
 enum { ENDS = sizeof ends / sizeof *ends };
 
 /* ---- headers ---- */

@@ -591,9 +591,29 @@ static void any_words(void **state)
         "\xff",
         "@@",
         "function",
-        "[CALL_ID]"};
+        "[CALL_ID]",
+        "<tool_call>{\"name\":\"time\",\"arguments\":{",
+        "[TOOL_CALLS]time[ARGS]{",
+        "<|tool_call_begin|>functions.time:0<|tool_call_argument_begin|>{",
+        "<function=time>{",
+        "<tool_call>time\n",
+        "<invoke name=\"time\">",
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>time<｜tool▁sep｜>{",
+        "[time(a=",
+        "<|channel|>commentary to=functions.time<|message|>{",
+        "\"a\":1",
+        "\"a\":1}",
+        "<|python_tag|>{\"name\":\"time\",",
+        "```json\n{\"name\":\"time\",\"arguments\":{",
+        "<tool_call>{\"name\":\"time\",\"arguments\":{\"a\":1}}</tool_call>",
+        "[TOOL_CALLS]time[ARGS]{\"a\":1}",
+        "<function=time>{\"a\":1}</function>",
+        "<tool_call>{\"name\":\"time\",\"arguments\":{\"a\":]}}",
+        "[time(a='x'), time()]"};
     const uint32_t count = sizeof words / sizeof *words;
-    for (int round = 0; round < (NB_TEST_SLOW ? 3000 : 30000); round++) {
+    const int rounds = NB_TEST_SLOW ? 5000 : 30000;
+    int ended = 0, voided = 0;
+    for (int round = 0; round < rounds; round++) {
         nb_reply_params p = {.tools = nb_str_of(tools), .stream_arguments = draw(2), .thinking_open = draw(4) == 0};
         outcome whole, cut;
         nb_buf text = {0};
@@ -613,10 +633,14 @@ static void any_words(void **state)
         assert_memory_equal(whole.content.data, cut.content.data, cut.content.len);
         assert_int_equal(whole.thinking.len, cut.thinking.len);
         same("calls", text.data, &cut.calls, whole.calls.data ? whole.calls.data : "");
+        assert_int_equal(whole.voided, cut.voided);
+        ended += whole.ended;
+        voided += whole.voided;
         outcome_free(&whole);
         outcome_free(&cut);
         nb_buf_free(&text);
     }
+    assert_true(ended > rounds / 50 && voided > rounds / 1000); /* words do meet to calls, whole and broken */
 }
 
 /* The arguments of a call may be long: the time is that of reading them once, not once a token. */
