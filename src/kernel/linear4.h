@@ -34,7 +34,11 @@ typedef struct nb_linear4_kernel {
     void (*rows16)(const nb_weight_4bit *w, const int16_t *x, const float *scale, float *y, size_t begin, size_t end);
     /* The 64 rows from `row` on of a packed weight; x as it is. */
     void (*packed)(const nb_packed_4bit *w, const float *x, float *y, size_t row);
-    /* The same from x as nb_linear4_integers makes it; NULL: this level has no such code. */
+    /* x in integers (NULL: this level has no such code, nor the next). They have a scale, a power of two, for each step of
+     * columns. Of a step the values of every other eight columns have magnitudes that add up to 131071 at most, so that
+     * their products with map16 fit an int32, and none is above 32767: of usual values the largest keeps 13 or 14 bits, and
+     * a BF16 within 1/32 of it is exact. False: a magnitude is not finite or too small; take the floats. */
+    bool (*integers)(const float *x, size_t columns, size_t step, int16_t *integers, float *scale);
     void (*packed16)(const nb_packed_4bit *w, const int16_t *x, const float *scale, float *y, size_t row);
 } nb_linear4_kernel;
 
@@ -54,11 +58,5 @@ void nb_linear4_prepare(const float *x, size_t columns, size_t lanes, float *pre
 enum { NB_LINEAR4_GROUP = 128, NB_LINEAR4_X = 16383, NB_LINEAR4_MAP = 16384 };
 bool nb_linear4_prepare16(const float *x, const float *map, size_t columns, int16_t *prepared, float *scale);
 float nb_linear4_most(const float *map); /* the largest magnitude of 16 */
-
-/* x for a packed weight: integers and their scale, a power of two, for each step of columns. Of a step the values of every
- * other eight columns have magnitudes that add up to 131071 at most, so that their products with map16 fit an int32, and
- * none is above 32767: of usual values the largest keeps 13 or 14 bits, and a BF16 within 1/32 of it is exact. False: as
- * above. */
-bool nb_linear4_integers(const float *x, size_t columns, size_t step, int16_t *integers, float *scale);
 
 #endif

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 
 #include "kernel/linear4.h"
-#include "num/half.h"
 
 /* tiles, one below the other */
 static size_t groups_of(size_t rows) { return rows / NB_LINEAR4_TILE + (rows % NB_LINEAR4_TILE != 0); }
@@ -98,44 +97,6 @@ void nb_packed_4bit_free(nb_packed_4bit *packed)
 
 /* ---- y = W x ---- */
 
-/* The sum of magnitudes of every other eight values, whichever is larger, or, if that is more, four times what no magnitude
- * is above. */
-static float size_of(const float *x, size_t n)
-{
-    float sum[16] = {0}, even = 0, odd = 0, most = 0;
-    for (size_t i = 0; i < n; i += 16)
-        for (size_t j = 0; j < 16; j++)
-            sum[j] += fabsf(x[i + j]);
-    for (size_t j = 0; j < 8; j++) {
-        even += sum[j];
-        odd += sum[8 + j];
-        float larger = sum[j] > sum[8 + j] ? sum[j] : sum[8 + j];
-        most = larger > most ? larger : most;
-    }
-    if (!(even + odd < INFINITY))
-        return NAN;
-    even = odd > even ? odd : even;
-    return 4 * most > even ? 4 * most : even;
-}
-
-bool nb_linear4_integers(const float *x, size_t columns, size_t step, int16_t *integers, float *scale)
-{
-    for (size_t at = 0; at < columns; at += step, scale++) {
-        float size = size_of(x + at, step), factor = 0;
-        *scale = 0;
-        if (size != 0) {
-            if (!(size > 1e-20f && size < 1e30f)) /* so that all scales are normal numbers */
-                return false;
-            /* 131000 and not 131071: each of 32 may be rounded up by half */
-            factor = nb_f32_of_bits(nb_f32_bits(131000.0f / size) & 0x7f800000);
-            *scale = 1 / factor;
-        }
-        for (size_t i = at; i < at + step; i++)
-            integers[i] = (int16_t)(int32_t)(x[i] * factor + 0x1.8p23f - 0x1.8p23f); /* the nearest integer */
-    }
-    return true;
-}
-
 typedef struct job {
     const nb_packed_4bit *w;
     const nb_linear4_kernel *kernel;
@@ -183,7 +144,7 @@ nb_status nb_linear_packed_4bit(const nb_packed_4bit *w, const void *x, const vo
     j.x = nb_bnb_floats(j.loops, x, type, 0, n, room);
     float *scale = room + n;
     int16_t *integers = (int16_t *)(void *)(scale + n / step);
-    if (type != NB_FLOAT_F32 && j.kernel->packed16 && w->unit > 0 && nb_linear4_integers(j.x, n, step, integers, scale))
+    if (type != NB_FLOAT_F32 && j.kernel->packed16 && w->unit > 0 && j.kernel->integers(j.x, n, step, integers, scale))
         j.x16 = integers, j.scale = scale;
     nb_bnb_share(team, groups_of(w->rows), 1, run_tiles, &j);
     free(room);
