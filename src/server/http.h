@@ -9,7 +9,11 @@
 typedef struct nb_http nb_http;
 typedef struct nb_http_request nb_http_request;
 
-typedef struct nb_http_params {
+/* complete: the client got all of it */
+typedef void nb_http_log_fn(void *user, const char *method, const char *path, int status, double seconds,
+                            bool complete);
+
+typedef struct nb_http_params {          /* texts live as long as the server */
     const char *host;                    /* "127.0.0.1", "0.0.0.0", "::1", a name */
     int port;                            /* 0: any; nb_http_port tells it */
     const char *certificate, *key;       /* PEM files for TLS; both or none */
@@ -17,7 +21,9 @@ typedef struct nb_http_params {
     const char *origins, *allowed_hosts; /* further ones, separated by commas */
     size_t max_body, max_connections;    /* 0: 64 MiB, 1024 */
     int timeout_seconds;                 /* of an idle or slow client; 0: 120 */
-    bool log_text;                       /* prompts and replies may be logged */
+    nb_http_log_fn *log;                 /* after each request; may be NULL */
+    void *log_user;
+    bool log_text; /* prompts and replies may be logged */
 } nb_http_params;
 
 /* What a route is: a row of routes.def. */
@@ -31,7 +37,8 @@ typedef void nb_route_fn(nb_http_request *r);
 nb_status nb_http_start(nb_service *service, nb_library *library, const nb_http_params *params, nb_http **out,
                         nb_error *err);
 int nb_http_port(const nb_http *h);
-void nb_http_stop(nb_http *h); /* no more connections; waits for those that there are */
+void nb_http_quiesce(nb_http *h); /* takes no more connections; those that there are go on */
+void nb_http_stop(nb_http *h);    /* ends those as well; NULL is fine */
 
 /* ---- for routes: one request, on its own thread ---- */
 nb_service *nb_http_service(const nb_http_request *r);
@@ -39,17 +46,24 @@ nb_library *nb_http_library(const nb_http_request *r);
 nb_str nb_http_body(const nb_http_request *r);
 nb_str nb_http_rest(const nb_http_request *r);                          /* what the route's '*' stands for, decoded */
 const char *nb_http_header(const nb_http_request *r, const char *name); /* NULL: absent */
+bool nb_http_logs_text(const nb_http_request *r);
 bool nb_http_gone(void *request);                /* the client has left: for nb_job_params.gone */
 uint64_t nb_http_user(const nb_http_request *r); /* of the key, or the address: for fairness */
 
-/* Exactly one of these is called, then perhaps chunks. */
+/* Exactly one of these answers a request. */
 void nb_http_reply(nb_http_request *r, int status, const char *type, nb_str body);
 void nb_http_json(nb_http_request *r, int status, nb_buf *json); /* takes the bytes */
-/* In the shape of the route's API: its status for err->code (or `status` when not 0). */
+/* In the shape of the route's API; the status is err->code's, or `status` when that is not 0. */
 void nb_http_fail(nb_http_request *r, int status, const nb_error *err);
-void nb_http_set(nb_http_request *r, const char *header, const char *value); /* before a reply begins */
-/* A stream: begins with the first chunk, so that an error before it has its own status. False: the client has left. */
-bool nb_http_chunk(nb_http_request *r, const char *type, nb_str bytes);
-bool nb_http_began(const nb_http_request *r);
+/* A stream: `more` appends bytes to out, which are sent at once, and says whether there will be more; it may block, and looks at
+ * nb_http_gone meanwhile. `end` frees the state, whatever became of the stream. */
+typedef bool nb_stream_more_fn(void *state, nb_buf *out);
+void nb_http_stream(nb_http_request *r, const char *type, nb_stream_more_fn *more, void (*end)(void *state),
+                    void *state);
+void nb_http_set(nb_http_request *r, const char *header, const char *value); /* before the answer */
+nb_http_flavor nb_http_flavor_of(const nb_http_request *r);
+int nb_http_status_of(const nb_error *err); /* what nb_http_fail would send */
+/* The body of a failure, as nb_http_fail writes it; for errors within a stream. */
+void nb_http_write_error(nb_http_flavor flavor, int status, const char *message, nb_buf *out);
 
 #endif

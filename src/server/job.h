@@ -5,6 +5,7 @@
 
 #include "server/service.h"
 #include "text/reply.h"
+#include "text/template_probe.h"
 
 typedef enum nb_tool_choice { NB_TOOL_AUTO, NB_TOOL_NONE, NB_TOOL_REQUIRED, NB_TOOL_NAMED } nb_tool_choice;
 typedef enum nb_overflow {
@@ -12,10 +13,18 @@ typedef enum nb_overflow {
     NB_OVERFLOW_TRUNCATE /* oldest messages (or the prompt's beginning, after num_keep) go; `truncated` says how many tokens */
 } nb_overflow;
 
+typedef struct nb_job_message {
+    nb_str role, content; /* system (developer counts as it), user, assistant, tool */
+    nb_str thinking;      /* of an earlier reply */
+    const nb_past_call *calls;
+    size_t call_count;
+    nb_str tool_name, tool_call_id; /* of a tool's result */
+} nb_job_message;
+
 typedef struct nb_job_params {
     nb_str model;
     /* a conversation ... */
-    const nb_chat_message *messages; /* roles system, user, assistant, tool; tool_calls and the like in `extra` */
+    const nb_job_message *messages;
     size_t message_count;
     nb_str tools; /* JSON array in OpenAI's form, or empty */
     nb_tool_choice tool_choice;
@@ -59,20 +68,19 @@ typedef struct nb_job_event {
     bool called; /* END: the reply holds tool calls */
 } nb_job_event;
 
+nb_job_params nb_job_defaults(void);
+
 typedef struct nb_job nb_job;
 /* Finds and loads the model, renders, tokenizes, submits. Errors: NOT_FOUND (no such model), ARGUMENT (the request),
- * UNSUPPORTED (the model cannot: tools, insert, thinking; the message says what), LIMIT (context; with nb_job_is_busy: the
- * queue), CANCELLED (client gone). */
-nb_status nb_job_start(nb_service *s, const nb_job_params *params, nb_job **out, nb_error *err);
-bool nb_job_is_busy(const nb_error *err);
+ * UNSUPPORTED (the model cannot: tools, insert, thinking; the message says what), LIMIT (context; with *busy: the queue), CANCELLED (client gone). */
+nb_status nb_job_start(nb_service *s, const nb_job_params *params, nb_job **out, bool *busy, nb_error *err);
 /* Waits for the next event; views are good until the next call. NB_ERR_CANCELLED when the client left: the reply is ended then.
  * After NB_JOB_END: NB_ERR_NOT_FOUND. */
 nb_status nb_job_next(nb_job *j, nb_job_event *event, nb_error *err);
 void nb_job_free(nb_job *j); /* ends the reply when it runs still; NULL is fine */
 
-size_t nb_job_prompt_tokens(const nb_job *j);
 size_t nb_job_truncated(const nb_job *j); /* tokens of the request that were left out */
-int64_t nb_job_load_ns(const nb_job *j);
+int64_t nb_job_load_ns(const nb_job *j); /* waiting for the model */
 /* The prompt's ids and then the reply's: what Ollama hands out as context. */
 const int32_t *nb_job_ids(const nb_job *j, size_t *count);
 nb_served *nb_job_served(const nb_job *j);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "server/job_prompt.h"
 #include "server/service_internal.h"
 
 enum { REPLIES = 16, QUEUE = 512, GOOD_CONTEXT = 8192, REPLY_TOKENS = 4096 };
@@ -41,6 +42,7 @@ static void free_served(nb_served *m)
 {
     nb_scheduler_free(m->scheduler);
     nb_served_free_grammars(m);
+    nb_prompt_template_free(m->chat);
     nb_model_close(m->model);
     nb_entry_release(m->entry);
     pthread_mutex_destroy(&m->lock);

@@ -52,7 +52,7 @@ void nb_service_release(nb_service *s, nb_served *m, int64_t keep_alive_ns);
 nb_model *nb_served_model(const nb_served *m);
 nb_entry *nb_served_entry(const nb_served *m);
 size_t nb_served_context(const nb_served *m);
-int64_t nb_served_load_ns(const nb_served *m); /* what loading took; 0 when it was loaded already at acquire */
+int64_t nb_served_load_ns(const nb_served *m); /* what loading took */
 
 typedef struct nb_served_info { /* of /api/ps */
     char name[NB_NAME_TEXT], digest[NB_DIGEST_TEXT];

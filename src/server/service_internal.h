@@ -46,7 +46,8 @@ struct nb_served {
     /* under its own lock */
     pthread_mutex_t lock, embed_lock;
     nb_grammar_vocab *vocab;
-    nb_served_grammar *grammars; /* the last used first */
+    nb_served_grammar *grammars;     /* the last used first */
+    struct nb_prompt_template *chat; /* job_prompt.h; NULL: nobody asked yet */
 };
 
 typedef struct nb_ticket nb_ticket;

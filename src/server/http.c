@@ -1,0 +1,540 @@
+/* HTTP over libmicrohttpd, a thread a connection: a request's body is gathered, its route runs on that thread, and a stream is
+ * pulled from the route as fast as the client reads. */
+#define _GNU_SOURCE
+#include "server/http.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/json_write.h"
+#include "server/http_guard.h"
+#include "server/routes.h"
+
+enum { MAX_BODY = 64 << 20, CONNECTIONS = 1024, TIMEOUT = 120, HEADERS = 64 << 10, STACK = 1 << 20, MOST_SET = 8 };
+
+struct nb_http {
+    nb_service *service;
+    nb_library *library;
+    nb_http_params p;
+    nb_guard *guard;
+    struct MHD_Daemon *daemon;
+    nb_buf certificate, key;
+    int port;
+    atomic_uint active;
+};
+
+typedef struct row {
+    const char *method, *path;
+    nb_http_flavor flavor;
+    nb_route_fn *run;
+} row;
+
+static const row rows[] = {
+#define ROUTE(method, path, flavor, function) {method, path, NB_FLAVOR_##flavor, function},
+#include "server/routes.def"
+#undef ROUTE
+};
+enum { ROWS = sizeof rows / sizeof *rows };
+
+struct nb_http_request {
+    nb_http *http;
+    struct MHD_Connection *connection;
+    const row *route;
+    nb_buf body, rest;
+    nb_error refused; /* before the route: status and message */
+    int refused_status;
+    uint64_t user;
+    double start;
+    const char *method, *path;
+    /* the answer */
+    struct MHD_Response *response;
+    int status;
+    struct {
+        const char *name;
+        char value[200];
+    } set[MOST_SET];
+    size_t set_count;
+    nb_stream_more_fn *more;
+    void (*end)(void *state);
+    void *state;
+    nb_buf out;
+    size_t sent;
+    bool last;
+};
+
+/* ---- for routes ---- */
+
+nb_service *nb_http_service(const nb_http_request *r) { return r->http->service; }
+nb_library *nb_http_library(const nb_http_request *r) { return r->http->library; }
+nb_str nb_http_body(const nb_http_request *r) { return nb_buf_view(&r->body); }
+nb_str nb_http_rest(const nb_http_request *r) { return nb_buf_view(&r->rest); }
+uint64_t nb_http_user(const nb_http_request *r) { return r->user; }
+nb_http_flavor nb_http_flavor_of(const nb_http_request *r) { return r->route ? r->route->flavor : NB_FLAVOR_OLLAMA; }
+bool nb_http_logs_text(const nb_http_request *r) { return r->http->p.log_text; }
+
+const char *nb_http_header(const nb_http_request *r, const char *name)
+{
+    return MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name);
+}
+
+bool nb_http_gone(void *request)
+{
+    const nb_http_request *r = request;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    struct pollfd p = {.fd = info ? info->connect_fd : -1, .events = POLLRDHUP};
+    return info && poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
+}
+
+void nb_http_set(nb_http_request *r, const char *header, const char *value)
+{
+    if (r->set_count == MOST_SET)
+        return;
+    r->set[r->set_count].name = header;
+    snprintf(r->set[r->set_count++].value, sizeof r->set[0].value, "%s", value);
+}
+
+void nb_http_reply(nb_http_request *r, int status, const char *type, nb_str body)
+{
+    r->status = status;
+    r->response = MHD_create_response_from_buffer(body.n, (void *)(uintptr_t)body.p, MHD_RESPMEM_MUST_COPY);
+    nb_http_set(r, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+}
+
+void nb_http_json(nb_http_request *r, int status, nb_buf *json)
+{
+    if (json->failed) {
+        nb_buf_free(json);
+        nb_http_fail(r, 500, &(nb_error){NB_ERR_MEMORY, "out of memory"});
+        return;
+    }
+    nb_http_reply(r, status, "application/json; charset=utf-8", nb_buf_view(json));
+    nb_buf_free(json);
+}
+
+/* ---- failures ---- */
+
+int nb_http_status_of(const nb_error *err)
+{
+    switch (err->code) {
+    case NB_OK: return 200;
+    case NB_ERR_ARGUMENT:
+    case NB_ERR_FORMAT:
+    case NB_ERR_UNSUPPORTED:
+    case NB_ERR_LIMIT: return 400;
+    case NB_ERR_NOT_FOUND: return 404;
+    case NB_ERR_CANCELLED: return 499;
+    default: return 500;
+    }
+}
+
+static const char *openai_type(int status)
+{
+    return status == 401   ? "authentication_error"
+           : status == 404 ? "not_found_error"
+           : status == 503 ? "overloaded_error"
+           : status >= 500 ? "api_error"
+                           : "invalid_request_error";
+}
+
+void nb_http_write_error(nb_http_flavor flavor, int status, const char *message, nb_buf *out)
+{
+    nb_json j = nb_json_begin(out, false);
+    nb_json_open(&j, '{');
+    if (flavor == NB_FLAVOR_OLLAMA) {
+        nb_json_put_z(&j, "error", message);
+    } else {
+        if (flavor == NB_FLAVOR_ANTHROPIC)
+            nb_json_put_z(&j, "type", "error");
+        nb_json_key(&j, "error");
+        nb_json_open(&j, '{');
+        if (flavor == NB_FLAVOR_ANTHROPIC)
+            nb_json_put_z(&j, "type", openai_type(status));
+        nb_json_put_z(&j, "message", message);
+        if (flavor == NB_FLAVOR_OPENAI) {
+            nb_json_put_z(&j, "type", openai_type(status));
+            nb_json_key(&j, "param");
+            nb_json_null(&j);
+            nb_json_key(&j, "code");
+            nb_json_null(&j);
+        }
+        nb_json_close(&j, '}');
+    }
+    nb_json_close(&j, '}');
+}
+
+void nb_http_fail(nb_http_request *r, int status, const nb_error *err)
+{
+    nb_buf b = {0};
+    status = status ? status : nb_http_status_of(err);
+    nb_http_write_error(nb_http_flavor_of(r), status, err->message, &b);
+    if (status == 503)
+        nb_http_set(r, "Retry-After", "1");
+    if (status == 401)
+        nb_http_set(r, "WWW-Authenticate", "Bearer");
+    if (b.failed)
+        nb_http_reply(r, 500, "text/plain", NB_STR("out of memory"));
+    else
+        nb_http_json(r, status, &b);
+    nb_buf_free(&b);
+}
+
+/* ---- streams ---- */
+
+static ssize_t pull(void *request, uint64_t position, char *to, size_t most)
+{
+    nb_http_request *r = request;
+    (void)position;
+    while (r->sent == r->out.len) {
+        if (r->last)
+            return MHD_CONTENT_READER_END_OF_STREAM;
+        nb_buf_clear(&r->out);
+        r->sent = 0;
+        r->last = !r->more(r->state, &r->out);
+        if (r->out.failed || (r->out.len == 0 && r->last && nb_http_gone(r)))
+            return MHD_CONTENT_READER_END_WITH_ERROR;
+    }
+    size_t n = nb_min_size(most, r->out.len - r->sent);
+    memcpy(to, r->out.data + r->sent, n);
+    r->sent += n;
+    return (ssize_t)n;
+}
+
+void nb_http_stream(nb_http_request *r, const char *type, nb_stream_more_fn *more, void (*end)(void *state),
+                    void *state)
+{
+    r->more = more;
+    r->end = end;
+    r->state = state;
+    r->status = 200;
+    r->response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 64 << 10, pull, r, NULL);
+    nb_http_set(r, MHD_HTTP_HEADER_CONTENT_TYPE, type);
+    nb_http_set(r, "Cache-Control", "no-cache");
+}
+
+/* ---- before the route ---- */
+
+static bool matches(const row *w, const char *path, const char **rest)
+{
+    size_t n = strlen(w->path);
+    *rest = "";
+    if (w->path[n - 1] != '*')
+        return strcmp(w->path, path) == 0;
+    *rest = path + n - 1;
+    return strncmp(w->path, path, n - 1) == 0 && **rest;
+}
+
+static void refuse(nb_http_request *r, int status, const char *format, ...) NB_PRINTF(3, 4);
+static void refuse(nb_http_request *r, int status, const char *format, ...)
+{
+    va_list args;
+    if (r->refused_status)
+        return;
+    r->refused_status = status;
+    va_start(args, format);
+    vsnprintf(r->refused.message, sizeof r->refused.message, format, args);
+    va_end(args);
+}
+
+static void find_route(nb_http_request *r, const char *method, const char *path)
+{
+    bool known = false;
+    const char *rest;
+    for (size_t i = 0; i < ROWS; i++) {
+        if (!matches(&rows[i], path, &rest))
+            continue;
+        known = true;
+        r->route = r->route ? r->route : &rows[i]; /* for the shape of errors */
+        if (strcmp(method, rows[i].method) == 0 ||
+            (strcmp(method, "HEAD") == 0 && strcmp(rows[i].method, "GET") == 0)) {
+            r->route = &rows[i];
+            nb_buf_z(&r->rest, rest);
+            return;
+        }
+    }
+    if (known)
+        refuse(r, 405, "%s takes no %.20s", path, method);
+    else
+        refuse(r, 404, "there is no %.200s", path);
+}
+
+static uint64_t address_of(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    uint64_t hash = 1469598103934665603u;
+    if (!info || !info->client_addr)
+        return 0;
+    const unsigned char *p = NULL;
+    size_t n = 0;
+    if (info->client_addr->sa_family == AF_INET) {
+        p = (const unsigned char *)&((const struct sockaddr_in *)(const void *)info->client_addr)->sin_addr;
+        n = 4;
+    } else if (info->client_addr->sa_family == AF_INET6) {
+        p = (const unsigned char *)&((const struct sockaddr_in6 *)(const void *)info->client_addr)->sin6_addr;
+        n = 16;
+    }
+    for (size_t i = 0; i < n; i++)
+        hash = (hash ^ p[i]) * 1099511628211u;
+    return hash;
+}
+
+static void check(nb_http_request *r)
+{
+    const nb_http *h = r->http;
+    const char *host = nb_http_header(r, "Host"), *origin = nb_http_header(r, "Origin");
+    const char *length = nb_http_header(r, "Content-Length");
+    size_t most = h->p.max_body ? h->p.max_body : MAX_BODY;
+    if (!nb_guard_host(h->guard, host))
+        refuse(r, 403, "this server does not answer to the name %.100s; name it in NIBBLE_ALLOWED_HOSTS if it should",
+               host);
+    if (origin && !nb_guard_origin(h->guard, origin))
+        refuse(r, 403, "pages of %.100s may not use this server; name them in OLLAMA_ORIGINS if they should", origin);
+    r->user = address_of(r->connection);
+    bool open = r->route && (r->route->run == nb_route_root || r->route->run == nb_route_health);
+    if (!open && strcmp(r->method, "OPTIONS") != 0 &&
+        !nb_guard_key(h->guard, nb_http_header(r, "Authorization"), nb_http_header(r, "x-api-key"), &r->user))
+        refuse(r, 401, "an API key is needed: Authorization: Bearer KEY");
+    if (length && strtoull(length, NULL, 10) > most)
+        refuse(r, 413, "the body has %.20s bytes; at most %zu are taken", length, most);
+}
+
+/* ---- answers ---- */
+
+static enum MHD_Result send_answer(nb_http_request *r)
+{
+    const char *origin = nb_http_header(r, "Origin");
+    if (!r->response) /* a route that forgot, or no memory */
+        nb_http_reply(r, 500, "text/plain", NB_STR("no answer"));
+    if (!r->response)
+        return MHD_NO;
+    for (size_t i = 0; i < r->set_count; i++)
+        MHD_add_response_header(r->response, r->set[i].name, r->set[i].value);
+    if (origin && nb_guard_origin(r->http->guard, origin)) {
+        MHD_add_response_header(r->response, "Access-Control-Allow-Origin", origin);
+        MHD_add_response_header(r->response, "Vary", "Origin");
+    }
+    enum MHD_Result done = MHD_queue_response(r->connection, (unsigned)r->status, r->response);
+    MHD_destroy_response(r->response);
+    r->response = NULL;
+    return done;
+}
+
+static enum MHD_Result answer_refused(nb_http_request *r)
+{
+    r->refused.code = NB_ERR_ARGUMENT;
+    nb_http_fail(r, r->refused_status, &r->refused);
+    return send_answer(r);
+}
+
+static enum MHD_Result answer_preflight(nb_http_request *r)
+{
+    const char *wanted = nb_http_header(r, "Access-Control-Request-Headers");
+    nb_http_reply(r, 204, "text/plain", NB_STR(""));
+    nb_http_set(r, "Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE, HEAD, OPTIONS");
+    nb_http_set(r, "Access-Control-Allow-Headers", wanted ? wanted : "*");
+    nb_http_set(r, "Access-Control-Max-Age", "43200");
+    return send_answer(r);
+}
+
+static nb_http_request *new_request(nb_http *h, struct MHD_Connection *connection, const char *path, const char *method)
+{
+    nb_http_request *r = calloc(1, sizeof *r);
+    if (!r)
+        return NULL;
+    r->http = h;
+    r->connection = connection;
+    r->start = nb_seconds();
+    r->method = method;
+    r->path = path;
+    atomic_fetch_add(&h->active, 1);
+    find_route(r, method, path);
+    check(r);
+    return r;
+}
+
+static enum MHD_Result handle(void *http, struct MHD_Connection *connection, const char *path, const char *method,
+                              const char *version, const char *data, size_t *size, void **state)
+{
+    nb_http_request *r = *state;
+    (void)version;
+    if (!r) {
+        *state = r = new_request(http, connection, path, method);
+        if (!r)
+            return MHD_NO;
+        bool preflight = strcmp(method, "OPTIONS") == 0 && nb_http_header(r, "Access-Control-Request-Method");
+        if (r->refused_status == 405 && preflight)
+            return answer_preflight(r);
+        return r->refused_status ? answer_refused(r) : MHD_YES;
+    }
+    if (*size) {
+        size_t most = r->http->p.max_body ? r->http->p.max_body : MAX_BODY;
+        if (r->body.len + *size > most)
+            refuse(r, 413, "the body has more than %zu bytes", most);
+        else
+            nb_buf_add(&r->body, data, *size);
+        *size = 0;
+        return MHD_YES;
+    }
+    if (r->body.failed)
+        refuse(r, 500, "out of memory");
+    if (r->refused_status)
+        return answer_refused(r);
+    r->route->run(r);
+    return send_answer(r);
+}
+
+static void completed(void *http, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode how)
+{
+    nb_http *h = http;
+    nb_http_request *r = *state;
+    (void)connection;
+    if (!r)
+        return;
+    if (r->end)
+        r->end(r->state);
+    if (h->p.log)
+        h->p.log(h->p.log_user, r->method, r->path, r->status, nb_seconds() - r->start,
+                 how == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    if (r->response)
+        MHD_destroy_response(r->response);
+    nb_buf_free(&r->body);
+    nb_buf_free(&r->rest);
+    nb_buf_free(&r->out);
+    free(r);
+    *state = NULL;
+    atomic_fetch_sub(&h->active, 1);
+}
+
+/* ---- the server ---- */
+
+static nb_status listen_on(const nb_http_params *p, int *fd, bool *loopback, int *port, nb_error *err)
+{
+    char service[16];
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *list;
+    snprintf(service, sizeof service, "%d", p->port);
+    int found = getaddrinfo(p->host, service, &hints, &list);
+    if (found != 0)
+        return nb_fail(err, NB_ERR_ARGUMENT, "%s: %s; give an address of this machine", p->host, gai_strerror(found));
+    *fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (*fd < 0) {
+        freeaddrinfo(list);
+        return nb_fail(err, NB_ERR_IO, "no socket for %s: %s", p->host, strerror(errno));
+    }
+    int yes = 1, no = 0;
+    setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    if (list->ai_family == AF_INET6)
+        setsockopt(*fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no);
+    struct sockaddr_storage at;
+    socklen_t size = sizeof at;
+    bool bound = bind(*fd, list->ai_addr, list->ai_addrlen) == 0 && listen(*fd, 511) == 0;
+    int why = errno;
+    freeaddrinfo(list);
+    if (!bound || getsockname(*fd, (struct sockaddr *)&at, &size) != 0) {
+        close(*fd);
+        return why == EADDRINUSE
+                   ? nb_fail(err, NB_ERR_IO,
+                             "port %d is in use: another server runs there (OLLAMA_HOST=%s:PORT chooses another one)",
+                             p->port, p->host)
+                   : nb_fail(err, NB_ERR_IO, "cannot listen on %s:%d: %s", p->host, p->port, strerror(why));
+    }
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)&at;
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)&at;
+    *loopback = at.ss_family == AF_INET ? ntohl(v4->sin_addr.s_addr) >> 24 == 127
+                                        : IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+    *port = ntohs(at.ss_family == AF_INET ? v4->sin_port : v6->sin6_port);
+    return NB_OK;
+}
+
+static nb_status read_certificates(nb_http *h, nb_error *err)
+{
+    if (!h->p.certificate && !h->p.key)
+        return NB_OK;
+    if (!h->p.certificate || !h->p.key)
+        return nb_fail(err, NB_ERR_ARGUMENT, "TLS needs both a certificate and its key (PEM files)");
+    NB_TRY(nb_file_read(h->p.certificate, 1 << 20, &h->certificate, err));
+    return nb_file_read(h->p.key, 1 << 20, &h->key, err);
+}
+
+static nb_status start_daemon(nb_http *h, int fd, nb_error *err)
+{
+    bool tls = h->certificate.len > 0;
+    unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL |
+                     (tls ? MHD_USE_TLS : 0);
+    struct MHD_OptionItem secure[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, h->certificate.data},
+                                      {MHD_OPTION_HTTPS_MEM_KEY, 0, h->key.data},
+                                      {MHD_OPTION_END, 0, NULL}};
+    h->daemon = MHD_start_daemon(
+        flags, 0, NULL, NULL, handle, h, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, completed, h,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)(h->p.max_connections ? h->p.max_connections : CONNECTIONS),
+        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(h->p.timeout_seconds ? h->p.timeout_seconds : TIMEOUT),
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADERS, MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK,
+        MHD_OPTION_ARRAY, tls ? secure : secure + 2, MHD_OPTION_END);
+    if (h->daemon)
+        return NB_OK;
+    close(fd);
+    return tls ? nb_fail(err, NB_ERR_ARGUMENT, "%s, %s: this certificate and key do not work together (PEM is wanted)",
+                         h->p.certificate, h->p.key)
+               : nb_fail(err, NB_ERR_IO, "the HTTP server did not start: %s", strerror(errno));
+}
+
+nb_status nb_http_start(nb_service *service, nb_library *library, const nb_http_params *params, nb_http **out,
+                        nb_error *err)
+{
+    int fd;
+    bool loopback;
+    nb_http *h = calloc(1, sizeof *h);
+    *out = NULL;
+    if (!h)
+        return nb_fail_memory(err, "a server", sizeof *h);
+    h->service = service;
+    h->library = library;
+    h->p = *params;
+    nb_status status = read_certificates(h, err);
+    if (status == NB_OK)
+        status = listen_on(&h->p, &fd, &loopback, &h->port, err);
+    if (status == NB_OK) {
+        status = nb_guard_new(&h->p, loopback, &h->guard, err);
+        if (status == NB_OK)
+            status = start_daemon(h, fd, err);
+        else
+            close(fd);
+    }
+    if (status != NB_OK) {
+        nb_http_stop(h);
+        return status;
+    }
+    *out = h;
+    return NB_OK;
+}
+
+int nb_http_port(const nb_http *h) { return h->port; }
+
+void nb_http_quiesce(nb_http *h)
+{
+    int fd = MHD_quiesce_daemon(h->daemon);
+    if (fd >= 0)
+        close(fd);
+}
+
+void nb_http_stop(nb_http *h)
+{
+    if (!h)
+        return;
+    if (h->daemon)
+        MHD_stop_daemon(h->daemon);
+    nb_guard_free(h->guard);
+    nb_buf_free(&h->certificate);
+    nb_buf_free(&h->key);
+    free(h);
+}

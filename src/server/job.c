@@ -1,0 +1,430 @@
+/* A job: what the engine thread says is kept in line until the http thread asks for it; there it is taken apart into content,
+ * thinking and calls. */
+#include "server/job.h"
+
+#include <jansson.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "server/job_prompt.h"
+#include "server/service_internal.h"
+
+enum { MARKERS = 64, LOOK_MS = 100 };
+
+/* What the engine said; texts and alternatives lie behind it. */
+typedef struct item {
+    struct item *next;
+    bool is_end;
+    nb_token_event token;
+    nb_str last_text;
+    nb_task_stats stats;
+} item;
+
+typedef struct ready { /* an event with its texts copied */
+    struct ready *next;
+    nb_job_event event;
+} ready;
+
+struct nb_job {
+    nb_service *service;
+    nb_served *served;
+    nb_job_prompt prompt;
+    nb_reply *reply;
+    uint64_t ticket;
+    bool submitted, parallel, cancelled, ended, wants_tokens;
+    int64_t keep_alive_ns, load_ns;
+    bool (*gone)(void *user);
+    void *gone_user;
+    pthread_mutex_t lock; /* of what follows */
+    pthread_cond_t said;
+    item *first, **last;
+    bool over; /* the engine has said the last */
+    bool short_of_memory;
+    /* the http thread's */
+    item *current;
+    nb_arena arena; /* of ready */
+    ready *events, **events_last;
+    nb_error error;
+};
+
+nb_job_params nb_job_defaults(void)
+{
+    nb_job_params p = {.parallel_calls = true, .think = -1, .keep_alive_ns = INT64_MIN};
+    p.task.sampling = nb_sampler_defaults();
+    p.task.max_tokens = -1;
+    p.task.logprobs = -1;
+    return p;
+}
+
+/* ---- on the engine thread ---- */
+
+static char *put(char *at, nb_str from, nb_str *to)
+{
+    if (from.n)
+        memcpy(at, from.p, from.n);
+    *to = (nb_str){at, from.n};
+    return at + from.n;
+}
+
+static void say(nb_job *j, item *i)
+{
+    pthread_mutex_lock(&j->lock);
+    if (i) {
+        *j->last = i;
+        j->last = &i->next;
+    } else {
+        j->short_of_memory = true;
+    }
+    pthread_cond_signal(&j->said);
+    pthread_mutex_unlock(&j->lock);
+}
+
+static void on_token(void *user, const nb_token_event *e)
+{
+    nb_job *j = user;
+    size_t top = e->top_count * sizeof *e->top;
+    item *i = malloc(sizeof *i + top + e->text.n + e->piece.n);
+    if (i) {
+        *i = (item){.token = *e};
+        if (top)
+            memcpy(i + 1, e->top, top);
+        i->token.top = (const nb_top_token *)(const void *)(i + 1);
+        put(put((char *)(i + 1) + top, e->text, &i->token.text), e->piece, &i->token.piece);
+    }
+    say(j, i);
+}
+
+static void on_end(void *user, nb_str last_text, const nb_task_stats *stats)
+{
+    nb_job *j = user;
+    item *i = malloc(sizeof *i + last_text.n);
+    if (i) {
+        *i = (item){.is_end = true, .stats = *stats};
+        put((char *)(i + 1), last_text, &i->last_text);
+    }
+    pthread_mutex_lock(&j->lock);
+    if (i) {
+        *j->last = i;
+        j->last = &i->next;
+    }
+    j->short_of_memory |= !i;
+    j->over = true;
+    pthread_cond_signal(&j->said);
+    pthread_mutex_unlock(&j->lock);
+}
+
+/* ---- events ---- */
+
+static void copy_text(nb_job *j, nb_str *text)
+{
+    char *copy = text->n ? nb_arena_strdup(&j->arena, *text) : NULL;
+    if (!copy && text->n)
+        j->short_of_memory = true;
+    *text = (nb_str){copy ? copy : "", copy ? text->n : 0};
+}
+
+static ready *add_event(nb_job *j, nb_job_event_kind kind)
+{
+    ready *r = NB_NEW(&j->arena, ready);
+    if (!r) {
+        j->short_of_memory = true;
+        return NULL;
+    }
+    r->event.kind = kind;
+    *j->events_last = r;
+    j->events_last = &r->next;
+    return r;
+}
+
+static void on_reply(void *user, const nb_reply_event *e)
+{
+    nb_job *j = user;
+    if (j->cancelled) /* one call was asked for, and came */
+        return;
+    ready *r = add_event(j, NB_JOB_REPLY);
+    if (!r)
+        return;
+    r->event.reply = *e;
+    copy_text(j, &r->event.reply.text);
+    copy_text(j, &r->event.reply.id);
+    copy_text(j, &r->event.reply.name);
+    copy_text(j, &r->event.reply.arguments);
+    if (e->kind == NB_REPLY_CALL_END && !j->parallel) {
+        j->cancelled = true;
+        nb_service_cancel(j->service, j->ticket);
+    }
+}
+
+static nb_status take_token(nb_job *j, const item *i, nb_error *err)
+{
+    if (j->wants_tokens) {
+        ready *r = add_event(j, NB_JOB_TOKEN);
+        if (r)
+            r->event.token = i->token;
+    }
+    if (!nb_ids_add(&j->prompt.ids, i->token.id))
+        return nb_fail_memory(err, "a reply", j->prompt.ids.count * sizeof(int32_t));
+    return nb_reply_feed(j->reply, i->token.text, err);
+}
+
+static nb_status take_end(nb_job *j, const item *i, nb_error *err)
+{
+    NB_TRY(nb_reply_feed(j->reply, i->last_text, err));
+    NB_TRY(nb_reply_finish(j->reply, err));
+    ready *r = add_event(j, NB_JOB_END);
+    if (!r)
+        return nb_fail_memory(err, "a reply", sizeof *r);
+    r->event.stats = i->stats;
+    r->event.called = nb_reply_calls(j->reply) > 0;
+    if (j->cancelled && i->stats.end == NB_TASK_CANCELLED)
+        r->event.stats.end = NB_TASK_STOP;
+    return NB_OK;
+}
+
+/* the next thing that the engine said */
+static nb_status wait_item(nb_job *j, item **out, nb_error *err)
+{
+    nb_status status = NB_OK;
+    *out = NULL;
+    pthread_mutex_lock(&j->lock);
+    while (!j->first && !j->over && !j->short_of_memory && status == NB_OK) {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        t.tv_nsec += LOOK_MS * 1000000L;
+        t.tv_sec += t.tv_nsec / 1000000000;
+        t.tv_nsec %= 1000000000;
+        pthread_cond_timedwait(&j->said, &j->lock, &t);
+        if (!j->first && j->gone && j->gone(j->gone_user))
+            status = nb_fail(err, NB_ERR_CANCELLED, "the client left");
+    }
+    *out = j->first;
+    if (j->first) {
+        j->first = j->first->next;
+        if (!j->first)
+            j->last = &j->first;
+    } else if (status == NB_OK) {
+        status = j->short_of_memory ? nb_fail_memory(err, "a reply", 0)
+                                    : nb_fail(err, NB_ERR_NOT_FOUND, "the reply is over");
+    }
+    pthread_mutex_unlock(&j->lock);
+    return status;
+}
+
+nb_status nb_job_next(nb_job *j, nb_job_event *event, nb_error *err)
+{
+    if (j->ended)
+        return nb_fail(err, NB_ERR_NOT_FOUND, "the reply is over");
+    while (!j->events) {
+        free(j->current);
+        j->current = NULL;
+        nb_arena_free(&j->arena);
+        j->arena = (nb_arena){0};
+        j->events_last = &j->events;
+        if (j->gone && j->gone(j->gone_user)) {
+            nb_service_cancel(j->service, j->ticket);
+            return nb_fail(err, NB_ERR_CANCELLED, "the client left");
+        }
+        NB_TRY(wait_item(j, &j->current, err));
+        NB_TRY(j->current->is_end ? take_end(j, j->current, err) : take_token(j, j->current, err));
+        if (j->short_of_memory)
+            return nb_fail_memory(err, "a reply", 0);
+    }
+    *event = j->events->event;
+    j->events = j->events->next;
+    j->ended = event->kind == NB_JOB_END;
+    if (j->ended && event->stats.end == NB_TASK_FAILED) {
+        if (err)
+            *err = event->stats.error;
+        return event->stats.error.code ? event->stats.error.code : NB_ERR_INTERNAL;
+    }
+    return NB_OK;
+}
+
+/* ---- starting ---- */
+
+/* A schema of calls of the tools that may be called: {"name": ..., "arguments": ...}. */
+static nb_status call_schema(const nb_job_params *p, nb_buf *out, nb_error *err)
+{
+    json_error_t problem;
+    json_t *tools = json_loadb(p->tools.p, p->tools.n, 0, &problem), *tool, *any = json_array();
+    size_t i;
+    json_array_foreach(tools, i, tool)
+    {
+        json_t *function = json_object_get(tool, "function"), *name = json_object_get(function, "name");
+        json_t *arguments = json_object_get(function, "parameters");
+        nb_str text = {json_string_value(name), json_string_length(name)};
+        if (!text.p || (p->tool_choice == NB_TOOL_NAMED && !nb_str_eq(text, p->tool_name)))
+            continue;
+        json_array_append_new(
+            any, json_pack("{s:s, s:{s:{s:O}, s:o}, s:[s,s], s:b}", "type", "object", "properties", "name", "const",
+                           name, "arguments",
+                           json_is_object(arguments) ? json_incref(arguments) : json_pack("{s:s}", "type", "object"),
+                           "required", "name", "arguments", "additionalProperties", 0));
+    }
+    bool found = json_array_size(any) > 0;
+    json_t *schema = json_pack("{s:o}", "anyOf", any);
+    char *text = json_dumps(schema, JSON_COMPACT | JSON_PRESERVE_ORDER);
+    json_decref(schema);
+    json_decref(tools);
+    nb_buf_z(out, text ? text : "");
+    free(text);
+    if (!found)
+        return nb_fail(err, NB_ERR_ARGUMENT,
+                       p->tool_choice == NB_TOOL_NAMED ? "tool_choice names '%.*s', which is not among the tools"
+                                                       : "tool_choice asks for a call, and there are no tools%.*s",
+                       NB_STR_ARG(p->tool_name));
+    return out->failed ? nb_fail_memory(err, "a schema", 0) : NB_OK;
+}
+
+static bool must_call(const nb_job_params *p)
+{
+    return p->tool_choice == NB_TOOL_REQUIRED || p->tool_choice == NB_TOOL_NAMED;
+}
+
+static nb_status make_grammar(nb_job *j, const nb_job_params *p, nb_served_grammar **out, nb_error *err)
+{
+    nb_buf schema = {0};
+    nb_status status = NB_OK;
+    *out = NULL;
+    if (must_call(p)) {
+        status = call_schema(p, &schema, err);
+        if (status == NB_OK)
+            status = nb_service_grammar(j->served, false, nb_buf_view(&schema), out, err);
+        j->prompt.format = (nb_reply_format){.calls = 1ull << NB_CALL_BARE};
+        j->prompt.thinking_open = false;
+    } else if (p->schema.n || p->grammar.n) {
+        status = nb_service_grammar(j->served, p->grammar.n > 0, p->grammar.n ? p->grammar : p->schema, out, err);
+        j->prompt.thinking_open = false;
+    }
+    nb_buf_free(&schema);
+    return status;
+}
+
+static nb_status make_parser(nb_job *j, const nb_job_params *p, nb_error *err)
+{
+    bool plain = !j->prompt.chats || ((p->schema.n || p->grammar.n) && !must_call(p));
+    nb_reply_params r = {.format = plain ? (nb_reply_format){0} : j->prompt.format,
+                         .tools = p->tool_choice == NB_TOOL_NONE ? NB_STR("") : p->tools,
+                         .keep_thinking = p->keep_thinking,
+                         .thinking_open = j->prompt.thinking_open,
+                         .stream_arguments = p->stream_arguments,
+                         .seed = j->ticket ^ (uint64_t)(uintptr_t)j,
+                         .event = on_reply,
+                         .user = j};
+    return nb_reply_new(&r, &j->reply, err);
+}
+
+static nb_status submit(nb_job *j, const nb_job_params *p, bool *busy, nb_error *err)
+{
+    const char *markers[MARKERS];
+    nb_served_grammar *grammar;
+    nb_task_params t = p->task;
+    NB_TRY(make_grammar(j, p, &grammar, err));
+    nb_status status = make_parser(j, p, err);
+    t.prompt = j->prompt.ids.id;
+    t.prompt_count = j->prompt.ids.count;
+    t.on_token = on_token;
+    t.on_end = on_end;
+    t.user = j;
+    if (j->prompt.chats) {
+        t.markers = markers;
+        t.marker_count = nb_min_size(nb_reply_markers(&j->prompt.format, markers, MARKERS), MARKERS);
+    }
+    if (status == NB_OK)
+        status = nb_service_submit(j->service, j->served, &t, grammar, &j->ticket, busy, err);
+    nb_service_grammar_release(grammar);
+    j->submitted = status == NB_OK;
+    return status;
+}
+
+nb_status nb_job_start(nb_service *s, const nb_job_params *p, nb_job **out, bool *busy, nb_error *err)
+{
+    pthread_condattr_t clock;
+    nb_job *j = calloc(1, sizeof *j);
+    *out = NULL;
+    *busy = false;
+    if (!j)
+        return nb_fail_memory(err, "a request", sizeof *j);
+    pthread_mutex_init(&j->lock, NULL);
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&j->said, &clock);
+    pthread_condattr_destroy(&clock);
+    j->service = s;
+    j->last = &j->first;
+    j->events_last = &j->events;
+    j->parallel = p->parallel_calls && !must_call(p);
+    j->wants_tokens = p->task.logprobs >= 0;
+    j->keep_alive_ns = p->keep_alive_ns;
+    j->gone = p->gone;
+    j->gone_user = p->gone_user;
+    double start = nb_seconds();
+    nb_status status = nb_service_acquire(s, p->model, &p->load, p->gone, p->gone_user, &j->served, err);
+    j->load_ns = (int64_t)((nb_seconds() - start) * 1e9);
+    if (status == NB_OK)
+        status = nb_job_prompt_make(j->served, p, &j->prompt, err);
+    if (status == NB_OK)
+        status = submit(j, p, busy, err);
+    if (status != NB_OK) {
+        nb_job_free(j);
+        return status;
+    }
+    *out = j;
+    return NB_OK;
+}
+
+void nb_job_free(nb_job *j)
+{
+    if (!j)
+        return;
+    if (j->submitted) {
+        pthread_mutex_lock(&j->lock);
+        bool over = j->over;
+        pthread_mutex_unlock(&j->lock);
+        if (!over)
+            nb_service_cancel(j->service, j->ticket);
+        pthread_mutex_lock(&j->lock);
+        while (!j->over)
+            pthread_cond_wait(&j->said, &j->lock);
+        pthread_mutex_unlock(&j->lock);
+    }
+    while (j->first) {
+        item *i = j->first;
+        j->first = i->next;
+        free(i);
+    }
+    free(j->current);
+    nb_arena_free(&j->arena);
+    nb_reply_free(j->reply);
+    nb_job_prompt_free(&j->prompt);
+    if (j->served)
+        nb_service_release(j->service, j->served, j->keep_alive_ns);
+    pthread_mutex_destroy(&j->lock);
+    pthread_cond_destroy(&j->said);
+    free(j);
+}
+
+size_t nb_job_truncated(const nb_job *j) { return j->prompt.truncated; }
+int64_t nb_job_load_ns(const nb_job *j) { return j->load_ns; }
+nb_served *nb_job_served(const nb_job *j) { return j->served; }
+
+const int32_t *nb_job_ids(const nb_job *j, size_t *count)
+{
+    *count = j->prompt.ids.count;
+    return j->prompt.ids.id;
+}
+
+nb_status nb_job_render(nb_service *s, const nb_job_params *p, nb_buf *prompt, nb_ids *ids, nb_error *err)
+{
+    nb_served *m;
+    nb_job_prompt made;
+    NB_TRY(nb_service_acquire(s, p->model, &p->load, p->gone, p->gone_user, &m, err));
+    nb_status status = nb_job_prompt_make(m, p, &made, err);
+    nb_service_release(s, m, p->keep_alive_ns);
+    NB_TRY(status);
+    *prompt = made.text;
+    *ids = made.ids;
+    return NB_OK;
+}
