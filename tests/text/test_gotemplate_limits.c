@@ -215,7 +215,6 @@ static nb_status render_everything(const char *source, nb_buf *out, nb_error *er
 static void every_allocation_may_fail(void **state)
 {
     (void)state;
-#ifndef NB_SANITIZED
     static const char *const sources[] = {everything,
                                           "{{ if .System }}{{ .System }}{{ end }}{{ .Prompt }}{{ .Response }}"};
     for (int i = 0; i < 2; i++) {
@@ -225,7 +224,7 @@ static void every_allocation_may_fail(void **state)
             fail_msg("%s", err.message);
         nb_status status = NB_ERR_MEMORY;
         long live = nb_allocations.live;
-        for (long n = 1; status != NB_OK; n++) {
+        for (long n = 1; status != NB_OK; n++) { /* with a sanitizer none fails */
             nb_buf out = {0};
             nb_allocations.count = 0;
             nb_allocations.fail_at = n;
@@ -242,7 +241,6 @@ static void every_allocation_may_fail(void **state)
         }
         nb_buf_free(&whole);
     }
-#endif
 }
 
 /* ---- threads ---- */
