@@ -10,19 +10,14 @@ static const char *const ignored[] = {"vision_tower.",          "multi_modal_pro
                                       "language_model.lm_head", NULL};
 
 static const nb_hf_tensor_row tensors[] = {
-    {"token_embd", "~embed_tokens", NB_HF_AS_IS, 0},
+    NB_HF_BEGIN_ROWS,
     {"blk.%d.attn_norm", "~layers.%d.input_layernorm", NB_HF_ADD_1, 0},
-    {"blk.%d.attn_q", "~layers.%d.self_attn.q_proj", NB_HF_AS_IS, 0},
-    {"blk.%d.attn_k", "~layers.%d.self_attn.k_proj", NB_HF_AS_IS, 0},
-    {"blk.%d.attn_v", "~layers.%d.self_attn.v_proj", NB_HF_AS_IS, 0},
-    {"blk.%d.attn_q_norm", "~layers.%d.self_attn.q_norm", NB_HF_ADD_1, 0},
-    {"blk.%d.attn_k_norm", "~layers.%d.self_attn.k_norm", NB_HF_ADD_1, 0},
+    NB_HF_QKV_ROWS(0),
+    NB_HF_QK_NORM_ROWS(NB_HF_ADD_1, 0),
     {"blk.%d.attn_output", "~layers.%d.self_attn.o_proj", NB_HF_AS_IS, 0},
     {"blk.%d.post_attention_norm", "~layers.%d.post_attention_layernorm", NB_HF_ADD_1, 0},
     {"blk.%d.ffn_norm", "~layers.%d.pre_feedforward_layernorm", NB_HF_ADD_1, 0},
-    {"blk.%d.ffn_gate", "~layers.%d.mlp.gate_proj", NB_HF_AS_IS, 0},
-    {"blk.%d.ffn_up", "~layers.%d.mlp.up_proj", NB_HF_AS_IS, 0},
-    {"blk.%d.ffn_down", "~layers.%d.mlp.down_proj", NB_HF_AS_IS, 0},
+    NB_HF_PLAIN_MLP_ROWS,
     {"blk.%d.post_ffw_norm", "~layers.%d.post_feedforward_layernorm", NB_HF_ADD_1, 0},
     {"output_norm", "~norm", NB_HF_ADD_1, 0},
     {"output", "lm_head", NB_HF_AS_IS, NB_HF_TIED},

@@ -6,12 +6,9 @@ static const char *const classes[] = {"GraniteMoeForCausalLM", "GraniteMoeShared
 static const char *const prefixes[] = {"model.", "", NULL};
 
 static const nb_hf_tensor_row tensors[] = {
-    {"token_embd", "~embed_tokens", NB_HF_AS_IS, 0},
+    NB_HF_BEGIN_ROWS,
     {"blk.%d.attn_norm", "~layers.%d.input_layernorm", NB_HF_AS_IS, 0},
-    {"blk.%d.attn_q", "~layers.%d.self_attn.q_proj", NB_HF_PERMUTE_Q, NB_HF_BIAS_OPTIONAL},
-    {"blk.%d.attn_k", "~layers.%d.self_attn.k_proj", NB_HF_PERMUTE_K, NB_HF_BIAS_OPTIONAL},
-    {"blk.%d.attn_v", "~layers.%d.self_attn.v_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
-    {"blk.%d.attn_output", "~layers.%d.self_attn.o_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    NB_HF_ATTENTION_ROWS(NB_HF_PERMUTE_Q, NB_HF_PERMUTE_K),
     {"blk.%d.ffn_norm", "~layers.%d.post_attention_layernorm", NB_HF_AS_IS, 0},
     {"blk.%d.ffn_gate_inp", "~layers.%d.block_sparse_moe.router.layer", NB_HF_AS_IS, NB_HF_SPARSE | NB_HF_ALL_F32},
     {"blk.%d.ffn_gate_exps", "~layers.%d.block_sparse_moe.input_linear", NB_HF_EXPERTS_GATE, NB_HF_SPARSE},
@@ -20,8 +17,7 @@ static const nb_hf_tensor_row tensors[] = {
     {"blk.%d.ffn_gate_shexp", "~layers.%d.shared_mlp.input_linear", NB_HF_EXPERTS_GATE, NB_HF_OPTIONAL},
     {"blk.%d.ffn_up_shexp", "~layers.%d.shared_mlp.input_linear", NB_HF_EXPERTS_UP, NB_HF_OPTIONAL},
     {"blk.%d.ffn_down_shexp", "~layers.%d.shared_mlp.output_linear", NB_HF_AS_IS, NB_HF_OPTIONAL},
-    {"output_norm", "~norm", NB_HF_AS_IS, 0},
-    {"output", "lm_head", NB_HF_AS_IS, NB_HF_TIED},
+    NB_HF_END_ROWS,
     {0},
 };
 

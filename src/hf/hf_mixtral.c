@@ -6,7 +6,7 @@ static const char *const classes[] = {"MixtralForCausalLM", NULL};
 static const char *const prefixes[] = {"model.", "", NULL};
 
 static const nb_hf_tensor_row tensors[] = {
-    {"token_embd", "~embed_tokens", NB_HF_AS_IS, 0},
+    NB_HF_BEGIN_ROWS,
     {"blk.%d.attn_norm", "~layers.%d.input_layernorm", NB_HF_AS_IS, 0},
     {"blk.%d.attn_q", "~layers.%d.self_attn.q_proj", NB_HF_PERMUTE_Q, 0},
     {"blk.%d.attn_k", "~layers.%d.self_attn.k_proj", NB_HF_PERMUTE_K, 0},
@@ -14,8 +14,7 @@ static const nb_hf_tensor_row tensors[] = {
     {"blk.%d.attn_output", "~layers.%d.self_attn.o_proj", NB_HF_AS_IS, 0},
     {"blk.%d.ffn_norm", "~layers.%d.post_attention_layernorm", NB_HF_AS_IS, 0},
     NB_HF_EXPERT_ROWS("~layers.%d.block_sparse_moe.gate", "~layers.%d.block_sparse_moe.experts", "w1", "w3", "w2"),
-    {"output_norm", "~norm", NB_HF_AS_IS, 0},
-    {"output", "lm_head", NB_HF_AS_IS, NB_HF_TIED},
+    NB_HF_END_ROWS,
     {0},
 };
 

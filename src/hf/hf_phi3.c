@@ -6,15 +6,14 @@ static const char *const classes[] = {"Phi3ForCausalLM", NULL};
 static const char *const prefixes[] = {"model.", "", NULL};
 
 static const nb_hf_tensor_row tensors[] = {
-    {"token_embd", "~embed_tokens", NB_HF_AS_IS, 0},
+    NB_HF_BEGIN_ROWS,
     {"blk.%d.attn_norm", "~layers.%d.input_layernorm", NB_HF_AS_IS, 0},
     {"blk.%d.attn_qkv", "~layers.%d.self_attn.qkv_proj", NB_HF_AS_IS, 0},
     {"blk.%d.attn_output", "~layers.%d.self_attn.o_proj", NB_HF_AS_IS, 0},
     {"blk.%d.ffn_norm", "~layers.%d.post_attention_layernorm", NB_HF_AS_IS, 0},
     {"blk.%d.ffn_up", "~layers.%d.mlp.gate_up_proj", NB_HF_AS_IS, 0},
     {"blk.%d.ffn_down", "~layers.%d.mlp.down_proj", NB_HF_AS_IS, 0},
-    {"output_norm", "~norm", NB_HF_AS_IS, 0},
-    {"output", "lm_head", NB_HF_AS_IS, NB_HF_TIED},
+    NB_HF_END_ROWS,
     {0},
 };
 

@@ -5,21 +5,16 @@ static const char *const classes[] = {"Qwen3MoeForCausalLM", NULL};
 static const char *const prefixes[] = {"model.", "", NULL};
 
 static const nb_hf_tensor_row tensors[] = {
-    {"token_embd", "~embed_tokens", NB_HF_AS_IS, 0},
+    NB_HF_BEGIN_ROWS,
     {"blk.%d.attn_norm", "~layers.%d.input_layernorm", NB_HF_AS_IS, 0},
-    {"blk.%d.attn_q", "~layers.%d.self_attn.q_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
-    {"blk.%d.attn_k", "~layers.%d.self_attn.k_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
-    {"blk.%d.attn_v", "~layers.%d.self_attn.v_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
-    {"blk.%d.attn_output", "~layers.%d.self_attn.o_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
-    {"blk.%d.attn_q_norm", "~layers.%d.self_attn.q_norm", NB_HF_AS_IS, 0},
-    {"blk.%d.attn_k_norm", "~layers.%d.self_attn.k_norm", NB_HF_AS_IS, 0},
+    NB_HF_ATTENTION_ROWS(NB_HF_AS_IS, NB_HF_AS_IS),
+    NB_HF_QK_NORM_ROWS(NB_HF_AS_IS, 0),
     {"blk.%d.ffn_norm", "~layers.%d.post_attention_layernorm", NB_HF_AS_IS, 0},
     NB_HF_EXPERT_ROWS("~layers.%d.mlp.gate", "~layers.%d.mlp.experts", "gate_proj", "up_proj", "down_proj"),
     {"blk.%d.ffn_gate", "~layers.%d.mlp.gate_proj", NB_HF_AS_IS, NB_HF_DENSE},
     {"blk.%d.ffn_up", "~layers.%d.mlp.up_proj", NB_HF_AS_IS, NB_HF_DENSE},
     {"blk.%d.ffn_down", "~layers.%d.mlp.down_proj", NB_HF_AS_IS, NB_HF_DENSE},
-    {"output_norm", "~norm", NB_HF_AS_IS, 0},
-    {"output", "lm_head", NB_HF_AS_IS, NB_HF_TIED},
+    NB_HF_END_ROWS,
     {0},
 };
 

@@ -20,6 +20,43 @@
     {"attention.value_length", "head_dim", NB_HF_U32, ""}
 /* clang-format on */
 
+/* Rows of decoders whose checkpoints have llama's names. Q and K: what becomes of the rows of queries and keys. */
+/* clang-format off */
+#define NB_HF_BEGIN_ROWS                                                                                               \
+    {"token_embd", "~embed_tokens", NB_HF_AS_IS, 0}
+#define NB_HF_ATTENTION_ROWS(Q, K)                                                                                     \
+    {"blk.%d.attn_q", "~layers.%d.self_attn.q_proj", Q, NB_HF_BIAS_OPTIONAL},                                          \
+    {"blk.%d.attn_k", "~layers.%d.self_attn.k_proj", K, NB_HF_BIAS_OPTIONAL},                                          \
+    {"blk.%d.attn_v", "~layers.%d.self_attn.v_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},                                \
+    {"blk.%d.attn_output", "~layers.%d.self_attn.o_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL}
+#define NB_HF_NORM_ROWS(FLAGS)                                                                                         \
+    {"blk.%d.attn_norm", "~layers.%d.input_layernorm", NB_HF_AS_IS, FLAGS},                                            \
+    {"blk.%d.ffn_norm", "~layers.%d.post_attention_layernorm", NB_HF_AS_IS, FLAGS}
+#define NB_HF_UP_DOWN_ROWS                                                                                             \
+    {"blk.%d.ffn_up", "~layers.%d.mlp.up_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},                                     \
+    {"blk.%d.ffn_down", "~layers.%d.mlp.down_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL}
+#define NB_HF_MLP_ROWS                                                                                                 \
+    {"blk.%d.ffn_gate", "~layers.%d.mlp.gate_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL}, NB_HF_UP_DOWN_ROWS
+#define NB_HF_END_ROWS                                                                                                 \
+    {"output_norm", "~norm", NB_HF_AS_IS, 0}, {"output", "lm_head", NB_HF_AS_IS, NB_HF_TIED}
+/* clang-format on */
+
+/* An MLP with a gate and no biases; the norms of queries and keys. */
+/* clang-format off */
+#define NB_HF_PLAIN_MLP_ROWS                                                                                           \
+    {"blk.%d.ffn_gate", "~layers.%d.mlp.gate_proj", NB_HF_AS_IS, 0},                                                   \
+    {"blk.%d.ffn_up", "~layers.%d.mlp.up_proj", NB_HF_AS_IS, 0},                                                       \
+    {"blk.%d.ffn_down", "~layers.%d.mlp.down_proj", NB_HF_AS_IS, 0}
+#define NB_HF_QK_NORM_ROWS(CHANGE, FLAGS)                                                                              \
+    {"blk.%d.attn_q_norm", "~layers.%d.self_attn.q_norm", CHANGE, FLAGS},                                              \
+    {"blk.%d.attn_k_norm", "~layers.%d.self_attn.k_norm", CHANGE, FLAGS}
+/* queries, keys and values alone */
+#define NB_HF_QKV_ROWS(FLAGS)                                                                                          \
+    {"blk.%d.attn_q", "~layers.%d.self_attn.q_proj", NB_HF_AS_IS, FLAGS},                                              \
+    {"blk.%d.attn_k", "~layers.%d.self_attn.k_proj", NB_HF_AS_IS, FLAGS},                                              \
+    {"blk.%d.attn_v", "~layers.%d.self_attn.v_proj", NB_HF_AS_IS, FLAGS}
+/* clang-format on */
+
 /* Values of a head: head_dim, or the width over the heads. */
 nb_status nb_hf_head_dim(const nb_hf *h, uint64_t *dim, nb_error *err);
 

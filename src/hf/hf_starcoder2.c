@@ -6,12 +6,9 @@ static const char *const classes[] = {"Starcoder2ForCausalLM", NULL};
 static const char *const prefixes[] = {"model.", "", NULL};
 
 static const nb_hf_tensor_row tensors[] = {
-    {"token_embd", "~embed_tokens", NB_HF_AS_IS, 0},
+    NB_HF_BEGIN_ROWS,
     {"blk.%d.attn_norm", "~layers.%d.input_layernorm", NB_HF_AS_IS, NB_HF_BIAS},
-    {"blk.%d.attn_q", "~layers.%d.self_attn.q_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
-    {"blk.%d.attn_k", "~layers.%d.self_attn.k_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
-    {"blk.%d.attn_v", "~layers.%d.self_attn.v_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
-    {"blk.%d.attn_output", "~layers.%d.self_attn.o_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
+    NB_HF_ATTENTION_ROWS(NB_HF_AS_IS, NB_HF_AS_IS),
     {"blk.%d.ffn_norm", "~layers.%d.post_attention_layernorm", NB_HF_AS_IS, NB_HF_BIAS},
     {"blk.%d.ffn_up", "~layers.%d.mlp.c_fc", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
     {"blk.%d.ffn_down", "~layers.%d.mlp.c_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
