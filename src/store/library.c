@@ -177,19 +177,32 @@ static bool add_folder(scan *s, nb_stamp *stamp)
 
 static void read_folder(scan *s, int depth);
 
+/* "PATH: WHAT: why; check its permissions" */
+static void note_unreadable(scan *s, const char *what)
+{
+    nb_buf text = {0};
+    nb_buf_printf(&text, "%s: %s: %s; check its permissions", s->path.data, what, strerror(errno));
+    note_problem(s, text.failed ? "" : text.data);
+    nb_buf_free(&text);
+}
+
 static void read_member(scan *s, int depth, const char *name)
 {
     struct stat st;
     size_t length = s->path.len;
     nb_buf_printf(&s->path, "/%s", name);
-    if (s->path.failed)
+    if (s->path.failed) {
         s->failed = true;
-    else if (stat(s->path.data, &st) == 0 || errno != ENOENT) {
-        s->parts[depth] = name;
-        if (depth == 3 && !S_ISDIR(st.st_mode))
-            read_tag(s);
-        else if (depth < 3 && S_ISDIR(st.st_mode))
-            read_folder(s, depth + 1);
+        return;
+    }
+    s->parts[depth] = name;
+    if (stat(s->path.data, &st) != 0) {
+        if (errno != ENOENT) /* a link to nowhere, or gone in this moment */
+            note_unreadable(s, "cannot look at it");
+    } else if (depth == 3 && !S_ISDIR(st.st_mode)) {
+        read_tag(s);
+    } else if (depth < 3 && S_ISDIR(st.st_mode)) {
+        read_folder(s, depth + 1);
     }
     s->path.len = length;
     s->path.data[length] = 0;
@@ -203,10 +216,7 @@ static void read_folder(scan *s, int depth)
         return;
     DIR *d = opendir(s->path.data);
     if (!d) {
-        nb_buf text = {0};
-        nb_buf_printf(&text, "%s: cannot read this folder: %s; check its permissions", s->path.data, strerror(errno));
-        note_problem(s, text.failed ? "" : text.data);
-        nb_buf_free(&text);
+        note_unreadable(s, "cannot read this folder");
         return;
     }
     for (struct dirent *member; !s->failed && (member = readdir(d));)
