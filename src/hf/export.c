@@ -149,8 +149,9 @@ static void choose_class(nb_hf_exporter *x, uint64_t experts)
     x->model_type = x->arch->model_type;
     x->mistral = strcmp(x->model_type, "llama") == 0 && windows;
     if (x->mistral) {
-        x->class_name = "MistralForCausalLM";
-        x->model_type = "mistral";
+        bool some = nb_hf_export_find(x, ".attention.sliding_window_pattern");
+        x->class_name = some ? "MinistralForCausalLM" : "MistralForCausalLM";
+        x->model_type = some ? "ministral" : "mistral";
     } else if (strcmp(gguf, "olmo2") == 0 && windows) {
         x->class_name = "Olmo3ForCausalLM";
         x->model_type = "olmo3";

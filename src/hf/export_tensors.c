@@ -231,7 +231,8 @@ static nb_status add_part(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *ro
     *found = t != NULL;
     if (!t)
         return add_third(x, l, row, block, end, found, err);
-    item it = new_item(x, t, spell(x, row->hf, block, 0, end), row->change);
+    bool plain = row->change == NB_HF_ADD_1 && strcmp(end, ".bias") == 0; /* weights alone have it */
+    item it = new_item(x, t, spell(x, row->hf, block, 0, end), plain ? NB_HF_AS_IS : row->change);
     NB_TRY(set_change(x, t, &it, err));
     return add_item(x, l, &it, err);
 }

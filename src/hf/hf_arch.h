@@ -16,10 +16,15 @@ typedef enum nb_hf_change {
     NB_HF_PERMUTE_Q, /* rows of each head: halves (i, i + half) become neighbours (2i, 2i + 1); attention.head_count heads */
     NB_HF_PERMUTE_K, /* the same with attention.head_count_kv heads */
     NB_HF_ADD_1,     /* norms that multiply by 1 + weight; float32 */
+    NB_HF_UNIT_ROWS, /* each row scaled to length 1; float32 */
     NB_HF_SKIP_2,    /* without its first two rows */
     NB_HF_TRANSPOSE, /* a matrix whose columns are the outputs (transformers' Conv1D); vectors stay */
     NB_HF_GROUPED,   /* queries, keys and values in one: each key head's queries, then it, then its values; in GGUF all
                         queries, then all keys, then all values */
+    /* queries, keys or values of one tensor of all three, in the order of GROUPED; pairs of queries and keys become neighbours */
+    NB_HF_SPLIT_Q,
+    NB_HF_SPLIT_K,
+    NB_HF_SPLIT_V,
     /* one tensor for all experts: from one for each ("%e" in the name), or one of all. Gate and up may be in one: then
      * (with NB_HF_BIAS_OPTIONAL also "NAME_bias", made the same way) */
     NB_HF_EXPERTS,      /* all rows of an expert */
@@ -39,7 +44,8 @@ typedef enum nb_hf_tensor_flags {
     NB_HF_TIED = 8,          /* not there, and passed over if it is, when tie_word_embeddings is true */
     NB_HF_ALL_F32 = 16,      /* float32 in the GGUF file although it has rows and columns */
     NB_HF_SPARSE = 32,       /* in layers with experts only */
-    NB_HF_DENSE = 64         /* in the others only */
+    NB_HF_DENSE = 64,        /* in the others only */
+    NB_HF_IN_ORDER = 128     /* NB_HF_SPLIT: of all queries, then all keys, then all values */
 } nb_hf_tensor_flags;
 
 /* Names are without ".weight" and ".bias"; %d is the block. '~' begins the checkpoint's name with one of the architecture's
@@ -68,7 +74,7 @@ typedef struct nb_hf_arch {
     const char *const *prefixes; /* of names that begin with '~'; ends with NULL */
     const nb_hf_tensor_row *tensors;
     const nb_hf_key_row *keys;
-    const char *const *ignored;                      /* tensors whose names begin so are passed over; ends with NULL */
+    const char *const *ignored; /* tensors whose names begin so, or end so after a '*', are passed over; ends with NULL */
     bool tied;                                       /* tie_word_embeddings when config.json does not say */
     nb_status (*configure)(nb_hf *h, nb_error *err); /* the other keys and checks; NULL: none */
     /* members of config.json that the table of keys does not have (export_internal.h); NULL: GGUF files of this architecture

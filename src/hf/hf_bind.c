@@ -86,6 +86,22 @@ static nb_status set_groups(const nb_hf *h, const nb_checkpoint_tensor *t, uint6
     return NB_OK;
 }
 
+/* the rows of one of the three, and where they begin */
+static nb_status set_split(const nb_hf *h, unsigned flags, uint64_t *rows, nb_hf_made *made, nb_error *err)
+{
+    nb_hf_change change = made->change;
+    NB_TRY(set_groups(h, made->from, *rows, made, err));
+    uint64_t keys = made->groups * made->head, queries = keys * made->queries;
+    if (made->head % 2 != 0)
+        return bad_shape(made->from, err, "cannot be cut into heads of an even number of rows");
+    made->change = change;
+    made->first = change == NB_HF_SPLIT_Q ? 0 : change == NB_HF_SPLIT_K ? queries : queries + keys;
+    *rows = change == NB_HF_SPLIT_Q ? queries : keys;
+    if (flags & NB_HF_IN_ORDER)
+        made->groups = 1;
+    return NB_OK;
+}
+
 static nb_status set_shape(const nb_hf_made *made, nb_source_tensor *out, nb_error *err)
 {
     const nb_checkpoint_tensor *t = made->from;
@@ -166,9 +182,10 @@ nb_hf_form nb_hf_form_of(const nb_hf_params *p)
     return p->packed ? NB_HF_PACKED : p->stored ? NB_HF_STORED : NB_HF_FLOATS;
 }
 
-static nb_status add_tensor(nb_hf *h, nb_str name, const nb_checkpoint_tensor *t, nb_hf_change change, bool f32,
+static nb_status add_tensor(nb_hf *h, nb_str name, const nb_checkpoint_tensor *t, nb_hf_change change, unsigned flags,
                             nb_error *err)
 {
+    bool f32 = flags & NB_HF_ALL_F32 || change == NB_HF_UNIT_ROWS;
     NB_TRY(grow(h, err));
     nb_hf_made made = {.from = t, .change = change};
     nb_source_tensor out = {.name = {nb_arena_strdup(&h->arena, name), name.n}, .type = nb_hf_type_of(t->dtype)};
@@ -184,14 +201,17 @@ static nb_status add_tensor(nb_hf *h, nb_str name, const nb_checkpoint_tensor *t
             "convert the one it was made from",
             t->file, NB_STR_ARG(t->name), nb_dtype_name(t->dtype));
     NB_TRY(set_shape(&made, &out, err));
-    if (made.linear && (change == NB_HF_ADD_1 || change == NB_HF_SKIP_2))
+    if (made.linear && (change == NB_HF_ADD_1 || change == NB_HF_UNIT_ROWS || change == NB_HF_SKIP_2))
         return bad_shape(t, err, "is quantized");
     if ((f32 && (!made.linear || made.linear->codes)) || out.n_dims < 2 || ends_in(name, NB_STR("_norm.weight")) || !ends_in(name, NB_STR(".weight")))
         out.type = nb_type_get(NB_TYPE_F32);
     if (change == NB_HF_PERMUTE_Q || change == NB_HF_PERMUTE_K)
-        NB_TRY(head_rows(h, t, change, out.n_dims < 2 ? out.dims[0] : out.dims[1], &made.head, err));
+        NB_TRY(head_rows(h, t, change, out.dims[out.n_dims < 2 ? 0 : 1], &made.head, err));
+    uint64_t *rows = &out.dims[out.n_dims < 2 ? 0 : 1];
     if (change == NB_HF_GROUPED)
-        NB_TRY(set_groups(h, t, out.n_dims < 2 ? out.dims[0] : out.dims[1], &made, err));
+        NB_TRY(set_groups(h, t, *rows, &made, err));
+    if (change == NB_HF_SPLIT_Q || change == NB_HF_SPLIT_K || change == NB_HF_SPLIT_V)
+        NB_TRY(set_split(h, flags, rows, &made, err));
     out.data = mapped(&made, &out);
     h->made[h->source.tensor_count] = made;
     h->tensors[h->source.tensor_count++] = out;
@@ -294,7 +314,8 @@ static nb_status bind_part(nb_hf *h, const nb_hf_tensor_row *row, int block, boo
         return optional ? NB_OK : absent(h, row, block, bias, err);
     if (!spell(h, row->gguf, block, bias ? ".bias" : ".weight", name))
         return nb_fail(err, NB_ERR_INTERNAL, "%s: the name of a tensor is too long", row->gguf);
-    return add_tensor(h, nb_str_of(name), t, row->change, row->flags & NB_HF_ALL_F32, err);
+    bool plain = bias && row->change == NB_HF_ADD_1; /* weights alone have it */
+    return add_tensor(h, nb_str_of(name), t, plain ? NB_HF_AS_IS : row->change, row->flags, err);
 }
 
 static nb_status bind_row(nb_hf *h, const nb_hf_tensor_row *row, int block, nb_error *err)
@@ -354,7 +375,7 @@ static bool is_ignored(const nb_hf *h, nb_str name)
         if (ends_in(name, nb_str_of(ends[i])))
             return true;
     for (const char *const *p = h->arch->ignored; p && *p; p++)
-        if (nb_str_starts(name, nb_str_of(*p)))
+        if (**p == '*' ? ends_in(name, nb_str_of(*p + 1)) : nb_str_starts(name, nb_str_of(*p)))
             return true;
     if (h->wrapped && !nb_str_starts(name, nb_str_of(h->prefix)))
         return true; /* what sees */

@@ -301,11 +301,13 @@ nb_status nb_hf_bind_experts(nb_hf *h, const nb_hf_tensor_row *row, int block, n
         return nb_fail_memory(err, "experts", sizeof *s);
     if (row->change == NB_HF_HEADS)
         return bind_heads(h, row, block, s, err);
-    NB_TRY(nb_hf_config_u64(h, EXPERT_COUNT, 1, EXPERTS, &s->experts, err));
+    NB_TRY(nb_hf_config_u64(h, EXPERT_COUNT, 0, EXPERTS, &s->experts, err)); /* 0: halves of a matrix in a dense model */
     for (const char *name = row->hf; name; name = next_name(name)) {
         const nb_checkpoint_tensor *t = find(h, name, block, 0);
         if (!t)
             continue;
+        if (s->experts == 0 && (is_each(name) || t->n_dims != 2))
+            return bad_shape(t, err, "is of experts, of which config.json has none");
         NB_TRY(is_each(name) ? take_each(h, name, block, 2, s, err) : take_all(h, t, row->change, s, err));
         NB_TRY(add_stack(h, row, block, t, false, false, s, err));
         return row->flags & NB_HF_BIAS_OPTIONAL ? bind_bias(h, row, block, err) : NB_OK;

@@ -24,7 +24,8 @@ typedef struct nb_hf_made { /* where a tensor's values come from */
     const nb_checkpoint_tensor *from;
     nb_hf_change change;
     uint64_t head; /* rows of a head, for the permutations */
-    uint64_t groups, queries; /* NB_HF_GROUPED: key heads, and queries of each */
+    uint64_t groups, queries; /* NB_HF_GROUPED, _SPLIT: key heads, and queries of each */
+    uint64_t first;           /* NB_HF_SPLIT: its row among all queries, then keys, then values */
     const nb_hf_stack *stack; /* NULL: one matrix */
     const nb_hf_linear *linear; /* NULL: values are those of `from`; else quantized in the checkpoint, or on the way */
 } nb_hf_made;

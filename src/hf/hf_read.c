@@ -1,4 +1,6 @@
 /* Rows of a directory's tensors, made as they are asked for. */
+#include <math.h>
+
 #include "hf/hf_codes.h"
 #include "num/half.h"
 
@@ -10,6 +12,10 @@ static uint64_t origin(const nb_hf_made *made, uint64_t r)
     case NB_HF_PERMUTE_K: return nb_hf_permuted(r, made->head);
     case NB_HF_SKIP_2: return r + 2;
     case NB_HF_GROUPED: return nb_hf_ungrouped(r, made->head, made->queries, made->groups);
+    case NB_HF_SPLIT_Q:
+    case NB_HF_SPLIT_K:
+        return nb_hf_ungrouped(made->first + nb_hf_permuted(r, made->head), made->head, made->queries, made->groups);
+    case NB_HF_SPLIT_V: return nb_hf_ungrouped(made->first + r, made->head, made->queries, made->groups);
     case NB_HF_EXPERTS: /* nb_hf_read_stack */
     case NB_HF_EXPERTS_GATE:
     case NB_HF_EXPERTS_UP:
@@ -19,6 +25,7 @@ static uint64_t origin(const nb_hf_made *made, uint64_t r)
     case NB_HF_HEADS:
     case NB_HF_AS_IS:
     case NB_HF_TRANSPOSE:
+    case NB_HF_UNIT_ROWS:
     case NB_HF_ADD_1: break;
     }
     return r;
@@ -55,6 +62,20 @@ static void read_values(const nb_source_tensor *out, const nb_hf_made *made, uin
     nb_hf_read_values(out, made->from, first, count, dst);
     for (uint64_t i = 0; made->change == NB_HF_ADD_1 && i < count; i++) /* float32 */
         y[i] += 1;
+}
+
+static void read_unit_rows(const nb_source_tensor *out, const nb_hf_made *made, uint64_t row, uint64_t count, float *dst)
+{
+    uint64_t columns = out->dims[0];
+    read_values(out, made, row * columns, count * columns, dst);
+    for (float *y = dst; y < dst + count * columns; y += columns) {
+        double squares = 0;
+        for (uint64_t i = 0; i < columns; i++)
+            squares += (double)y[i] * (double)y[i];
+        float length = fmaxf((float)sqrt(squares), 1e-12f);
+        for (uint64_t i = 0; i < columns; i++)
+            y[i] /= length;
+    }
 }
 
 /* Rows that are the checkpoint's columns: a few of each of its rows at a time, so that its lines in the cache are read
@@ -102,6 +123,8 @@ static nb_status read_rows(const nb_source *s, size_t i, uint64_t row, uint64_t 
         memcpy(dst, (const char *)out->data + row * columns * size, count * columns * size);
     } else if (made->change == NB_HF_AS_IS || made->change == NB_HF_ADD_1) {
         read_values(out, made, row * columns, count * columns, dst);
+    } else if (made->change == NB_HF_UNIT_ROWS) {
+        read_unit_rows(out, made, row, count, dst);
     } else if (made->change == NB_HF_TRANSPOSE) {
         read_columns(out, made, row, count, dst);
     } else if (out->n_dims == 1) { /* a bias: its values are permuted like the rows of its matrix */

@@ -6,7 +6,7 @@
 
 typedef struct scaling {
     const nb_node *params; /* rope_parameters or rope_scaling; NULL */
-    double base, factor, original;
+    double base, factor, original, alpha;
     nb_str type;
 } scaling;
 
@@ -151,6 +151,7 @@ static nb_status read_scaling(const nb_hf *h, scaling *s, nb_error *err)
     if (!(s->base > 1))
         return nb_fail(err, NB_ERR_FORMAT, "%s: rope_theta is %g; it must be above 1", h->config.path, s->base);
     NB_TRY(number(h, s->params, "factor", &s->factor, err));
+    NB_TRY(number(h, s->params, "alpha", &s->alpha, err));
     double context = 0;
     NB_TRY(nb_hf_config_f64(h, "max_position_embeddings", &context, err));
     s->original = context; /* then what is among the parameters; what stands beside them counts most */
@@ -183,6 +184,11 @@ nb_status nb_hf_rope(nb_hf *h, uint64_t dim, double base, nb_error *err)
     bool sections = nb_str_eqz(s.type, "mrope") && h->wrapped; /* of height and width, which texts do not have */
     if (nb_str_eqz(s.type, "default") || nb_str_eqz(s.type, "none") || sections)
         return NB_OK;
+    if (nb_str_eqz(s.type, "dynamic") && s.alpha > 0 && dim > 2) { /* Hunyuan's: of texts of all lengths */
+        nb_hf_put_f32(h, nb_hf_key(h, "rope.freq_base"),
+                      s.base * pow(s.alpha, (double)dim / (double)(dim - 2)));
+        return NB_OK;
+    }
     if (nb_str_eqz(s.type, "dynamic") && s.factor >= 1) {
         nb_hf_put_f32(h, nb_hf_key(h, "rope.scaling.dynamic_factor"), s.factor);
         return NB_OK;

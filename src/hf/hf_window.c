@@ -78,6 +78,9 @@ static nb_status fill(nb_hf *h, uint64_t usual, windows *w, nb_error *err)
     uint64_t pattern = usual;
     if (types && types->kind == '[') {
         NB_TRY(read_types(h, types, w, err));
+    } else if (usual == 0) {
+        for (uint64_t i = 0; i < w->layers; i++)
+            set(w, i, true);
     } else {
         NB_TRY(nb_hf_config_u64(h, "sliding_window_pattern|_sliding_window_pattern", 1, LAYERS_MOST, &pattern, err));
         for (uint64_t i = 0; i < w->layers; i++)
