@@ -6,6 +6,9 @@ usage: make_arch_checkpoints.py SHAPES.json OUT [NAME...]
 SHAPES.json (tools/arch_shapes.json) maps a name to
   config     config.json as on the hub, older or newer spelling; written as it is
   tokenizer  "bpe", "spm", "wordpiece" or null: trained here, on texts that every Debian has
+  stand_in   config.json of a class of transformers that computes the same, for families that it does not have: its
+             tensors are written under the family's own names, rows where the family has them (OWN_FORMS)
+  unit_head  true: the head's rows are scaled to length 1 before it is used, in the computation alone
   class      "causal" (default), or "encoder": its last hidden states are kept instead of logits
   dtype      of the weights in the file: "bfloat16" (default), "float16", "float32". Weights are numbers of it, so that a
              float32 computation is exact up to its order of summation
@@ -101,13 +104,75 @@ def train_wordpiece(directory, vocab):
 
 
 # Their norms multiply by 1 + weight.
-ZERO_CENTRED = ("gemma", "gemma2", "gemma3_text")
+ZERO_CENTRED = ("gemma", "gemma2", "gemma3_text", "nemotron")
 # Linear layers that keep columns first.
 COLUMNS_FIRST = ("gpt2",)
 
 
 # Experts' matrices of inputs by outputs.
 INPUTS_FIRST = ("gpt_oss",)
+
+
+def renamed(name, names):
+    for old, new in names.items():
+        name = name.replace(old, new)
+    return name
+
+
+def exaone_form(config, tensors):
+    names = {"model.layers": "transformer.h", "model.embed_tokens": "transformer.wte", "model.norm": "transformer.ln_f",
+             "input_layernorm": "ln_1", "post_attention_layernorm": "ln_2", "self_attn.o_proj": "attn.attention.out_proj",
+             "self_attn": "attn.attention", "gate_proj": "c_fc_0", "up_proj": "c_fc_1", "down_proj": "c_proj"}
+    return {renamed(name, names): x for name, x in tensors.items()}
+
+
+def fused(tensors, parts, join):
+    """What is named like the first of `parts` becomes one tensor of all of them."""
+    for name, x in tensors.items():
+        if parts[0] in name:
+            yield name, join([tensors[name.replace(parts[0], p)] for p in parts])
+        elif not any(p in name for p in parts):
+            yield name, x
+
+
+QKV = ("q_proj", "k_proj", "v_proj")
+
+
+def internlm2_form(config, tensors):
+    """The rows of each key head: its queries, the key, the value."""
+    heads, groups = config["num_attention_heads"], config["num_key_value_heads"]
+    head = config["hidden_size"] // heads
+    names = {"self_attn.q_proj": "attention.wqkv", "self_attn.o_proj": "attention.wo", "input_layernorm": "attention_norm",
+             "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "feed_forward.w1", "mlp.up_proj": "feed_forward.w3",
+             "mlp.down_proj": "feed_forward.w2", "embed_tokens": "tok_embeddings", "lm_head": "output"}
+
+    def join(qkv):
+        parts = [x.reshape(groups, -1, head, *x.shape[1:]) for x in qkv]
+        return torch.cat(parts, 1).reshape(-1, *qkv[0].shape[1:])
+    return {renamed(name, names): x for name, x in fused(tensors, QKV, join) if ".mlp." not in name or "bias" not in name}
+
+
+def qwen_form(config, tensors):
+    names = {"model.layers": "transformer.h", "model.embed_tokens": "transformer.wte", "model.norm": "transformer.ln_f",
+             "input_layernorm": "ln_1", "post_attention_layernorm": "ln_2", "self_attn.q_proj": "attn.c_attn",
+             "self_attn.o_proj": "attn.c_proj", "gate_proj": "w2", "up_proj": "w1", "mlp.down_proj": "mlp.c_proj"}
+    return {renamed(name, names): x for name, x in fused(tensors, QKV, torch.cat)}
+
+
+def chatglm_form(config, tensors):
+    names = {"model.layers": "transformer.encoder.layers", "model.embed_tokens": "transformer.embedding.word_embeddings",
+             "model.norm": "transformer.encoder.final_layernorm", "lm_head": "transformer.output_layer",
+             "self_attn.q_proj": "self_attention.query_key_value", "self_attn.o_proj": "self_attention.dense",
+             "gate_up_proj": "dense_h_to_4h", "down_proj": "dense_4h_to_h"}
+    return {renamed(name, names): x for name, x in fused(tensors, QKV, torch.cat)}
+
+
+def baichuan_form(config, tensors):
+    return {name.replace("q_proj", "W_pack"): x for name, x in fused(tensors, QKV, torch.cat)}
+
+
+OWN_FORMS = {"exaone": exaone_form, "internlm2": internlm2_form, "qwen": qwen_form, "chatglm": chatglm_form,
+             "baichuan": baichuan_form}
 
 
 def randomize(model, seed, dtype):
@@ -176,7 +241,17 @@ def write_checkpoint(directory, spec, name):
                                        output_loading_info=True, **more)
     model = model.float()
     assert not info["missing_keys"] and not info["unexpected_keys"], (name, info)
+    if spec.get("unit_head"):
+        model.lm_head.weight.data = torch.nn.functional.normalize(model.lm_head.weight.data)
     return model.eval()
+
+
+def write_own_form(stand_in, directory, config):
+    """The stand-in's checkpoint as the family has it."""
+    form = OWN_FORMS.get(config["model_type"], lambda config, tensors: tensors)
+    tensors = load_file(os.path.join(stand_in, "model.safetensors"))
+    tensors = {name: x.contiguous().clone() for name, x in form(config, tensors).items()}
+    save_file(tensors, os.path.join(directory, "model.safetensors"), metadata={"format": "pt"})
 
 
 def logits_in_steps(model, ids, ends):
@@ -207,7 +282,13 @@ def make(name, spec, out):
         train = {"bpe": train_bpe, "spm": train_spm, "wordpiece": train_wordpiece}[spec["tokenizer"]]
         tokenizer = train(directory, spec.get("tokens", vocab))
     write_json(directory, "config.json", spec["config"])
-    model = write_checkpoint(directory, spec, name)
+    if "stand_in" in spec:
+        with tempfile.TemporaryDirectory() as stand_in:
+            write_json(stand_in, "config.json", spec["stand_in"])
+            model = write_checkpoint(stand_in, spec, name)
+            write_own_form(stand_in, directory, spec["config"])
+    else:
+        model = write_checkpoint(directory, spec, name)
     length = spec.get("tokens_in", 48)
     ids = torch.randint(5, min(vocab, 300), (spec.get("sequences", 2), length), generator=torch.Generator().manual_seed(7))
     result = {"input_ids": ids.to(torch.int32)}

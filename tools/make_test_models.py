@@ -30,6 +30,7 @@ from sentencepiece import SentencePieceProcessor
 IN_F32 = {
     "llama-3.2-rope-scaled", "qwen2", "mistral-sliding", "opt-350m-post-norm", "bert", "qwen3", "gemma-2",
     "phi-3-sliding",
+    "baichuan2-7b",  # its head is scaled
 }
 # model_type of config.json, and llama.cpp's name
 GGUF_ARCH = {
@@ -66,6 +67,30 @@ GGUF_ARCH = {
     "mpt": "mpt",
     "olmo": "olmo",
     "olmoe": "olmoe",
+    "glm": "chatglm",
+    "chatglm": "chatglm",
+    "glm4": "glm4",
+    "internlm2": "internlm2",
+    "exaone": "exaone",
+    "exaone4": "exaone4",
+    "seed_oss": "seed_oss",
+    "ernie4_5": "ernie4_5",
+    "hunyuan_v1_dense": "hunyuan-dense",
+    "minicpm": "minicpm",
+    "nemotron": "nemotron",
+    "arcee": "arcee",
+    "apertus": "apertus",
+    "qwen": "qwen",
+    "ministral3": "mistral3",
+    "xverse": "xverse",
+    "orion": "orion",
+    "gptj": "gptj",
+    "gpt_neo": "gptneo",
+    "baichuan": "baichuan",
+    "helium": "llama",
+    "granitemoehybrid": "granite",
+    "ministral": "llama",
+    "internlm3": "llama",
 }
 # Who reads the logits has no use for them: the tokenizers have tests of their own.
 WITH_TOKENS = {"llama-2-mha", "llama-3.2-rope-scaled", "llama-mqa-wide-head", "qwen2", "mistral-sliding"}
@@ -160,6 +185,10 @@ def add_scales(w, config):
         w.add_logit_scale(config["logits_scaling"])
     if config.get("logit_scale") is not None:
         w.add_logit_scale(config["logit_scale"])
+    if "scale_emb" in config:
+        w.add_embedding_scale(config["scale_emb"])
+        w.add_residual_scale(config["scale_depth"] / config["num_hidden_layers"] ** 0.5)
+        w.add_logit_scale(config["hidden_size"] / config["dim_model_base"])
 
 
 def rope_of(config):
@@ -183,7 +212,9 @@ def add_yarn(w, rope, arch):
     w.add_rope_scaling_type(gguf.RopeScalingType.YARN)
     w.add_rope_scaling_factor(rope["factor"])
     w.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
-    if "mscale" in rope:
+    if arch == "mistral3" and rope["mscale"] == 1:
+        w.add_rope_scaling_yarn_log_mul(rope["mscale_all_dim"])
+    elif "mscale_all_dim" in rope:
         w.add_rope_scaling_attn_factors(logarithm(rope["mscale"]) / logarithm(rope["mscale_all_dim"]) / logarithm(1))
     if "attention_factor" in rope:
         w.add_rope_scaling_attn_factors(rope["attention_factor"] / logarithm(1))
@@ -246,7 +277,7 @@ def add_hyperparameters(w, config, arch):
         w.add_attention_scale(config["softmax_scale"])
     if "use_parallel_residual" in config:
         w.add_parallel_residual(config["use_parallel_residual"])
-    if arch in ("falcon", "gptneox", "starcoder", "starcoder2"):
+    if arch in ("falcon", "gptneox", "starcoder", "starcoder2", "gptj", "gptneo"):
         w.add_string(arch + ".hidden_activation", config["hidden_act"])
     if not config.get("scale_attn_weights", True):
         w.add_float32(arch + ".attention.scale", 1.0)
@@ -332,7 +363,9 @@ def add_tokenizer(w, folder, config, arch):
 # ---- tensors ----
 
 
-NEIGHBOURS = ("llama", "olmo", "granite", "granitemoe", "smollm3")
+NEIGHBOURS = ("llama", "olmo", "granite", "granitemoe", "smollm3", "internlm2", "minicpm", "arcee", "mistral3", "xverse",
+              "baichuan")
+ONE_IS_ADDED = ("gemma", "gemma2", "gemma3", "nemotron")  # to norm weights
 
 
 def interleave(x, heads):
@@ -388,6 +421,52 @@ def queries_first(x, config):
     return np.concatenate([p.reshape(-1, *x.shape[3:]) for p in (x[:, :-2], x[:, -2], x[:, -1])])
 
 
+def split_queries(tensors, config):
+    """internlm2: what a key head's queries, its key and its value have in one tensor, in three."""
+    rows = config["num_attention_heads"] * head_dim_of(config)
+    for name, x in tensors.items():
+        if ".wqkv." in name:
+            q, kv = np.split(queries_first(x, config), [rows])
+            for part, values in zip("qkv", (q, *np.split(kv, 2))):
+                yield name.replace("attention.wqkv", f"self_attn.{part}_proj"), values
+        else:
+            yield name, x
+
+
+def baichuan_parts(config, tensors):
+    """Queries, keys and values in three tensors; the second generation's head with rows of length 1."""
+    for name, x in tensors.items():
+        if ".W_pack." in name:
+            for part, values in zip("qkv", np.split(x, 3)):
+                yield name.replace("W_pack", part + "_proj"), values
+        elif name == "lm_head.weight" and config["architectures"] == ["BaichuanForCausalLM"]:
+            yield name, x / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True).astype(np.float32)
+        else:
+            yield name, x
+
+
+GPTNEO_NAMES = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm", "ln_1": "attn_norm", "ln_2": "ffn_norm",
+                "attn.attention.q_proj": "attn_q", "attn.attention.k_proj": "attn_k", "attn.attention.v_proj": "attn_v",
+                "attn.attention.out_proj": "attn_output", "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"}
+
+
+def converted_gptneo(tensors):
+    """llama.cpp has no gptneo; docs/gguf-keys.md"""
+    for name, x in tensors.items():
+        parts = name.removeprefix("transformer.").split(".")
+        block = f"blk.{parts[1]}." if parts[0] == "h" else ""
+        middle = ".".join(parts[2:-1] if block else parts[:-1])
+        yield block + GPTNEO_NAMES.get(middle, "output") + "." + parts[-1], x
+
+
+def add_xielu(w, tensors):
+    """Each layer's own numbers: lists of metadata."""
+    for name in ("alpha_p", "alpha_n", "beta", "eps"):
+        layers = [n for n in tensors if n.endswith(".act_fn." + name)]
+        layers.sort(key=lambda n: int(n.split(".")[2]))
+        w.add_array("xielu." + name, [float(tensors.pop(n).reshape(())) for n in layers])
+
+
 def stacked_experts(tensors):
     """One tensor for the matrices of all experts of a layer, where each has its own."""
     stacks = {}
@@ -404,12 +483,15 @@ def stacked_experts(tensors):
 
 def granite_halves(tensors):
     """Gate and up are the halves of one tensor, of the experts and of the one that all tokens pass."""
+    sparse = any(".block_sparse_moe." in name for name in tensors)
     for name, x in tensors.items():
         block = name.replace("model.layers.", "blk.").split(".")[:2]
         if name.endswith(".input_linear.weight"):
-            end = "exps" if ".block_sparse_moe." in name else "shexp"
+            end = "_exps" if ".block_sparse_moe." in name else "_shexp" if sparse else ""
             for part, half in zip(("gate", "up"), np.split(x, 2, axis=-2)):
-                yield ".".join(block) + f".ffn_{part}_{end}.weight", half
+                yield ".".join(block) + f".ffn_{part}{end}.weight", half
+        elif name.endswith(".output_linear.weight") and not sparse:
+            yield ".".join(block) + ".ffn_down.weight", x
         else:
             yield name, x
 
@@ -458,12 +540,21 @@ def converted(config, arch, tensors):
     if arch == "opt":
         yield from converted_opt(tensors)
         return
+    if arch == "gptneo":
+        yield from converted_gptneo(tensors)
+        return
     if arch == "phi2":
         tensors = dict(fused_qkv(tensors))
     if arch == "stablelm":
         tensors = dict(stacked_norms(tensors))
+    if arch == "baichuan":
+        tensors = dict(baichuan_parts(config, tensors))
     tensors = dict(stacked_experts(tensors))
-    if arch == "granitemoe":
+    if arch == "internlm2":
+        tensors = dict(split_queries(tensors, config))
+    if "transformer.encoder.final_layernorm.weight" in tensors:  # chatglm's own
+        tensors = {name.removeprefix("transformer."): x for name, x in tensors.items()}
+    if arch in ("granite", "granitemoe"):
         tensors = dict(granite_halves(tensors))
     if arch == "gpt-oss":
         tensors = dict(gpt_oss_experts(tensors))
@@ -481,11 +572,14 @@ def converted(config, arch, tensors):
             name = "transformer." + name
         if arch == "bloom":
             name = name.removeprefix("transformer.")
+        if config["model_type"] == "helium":  # they are neighbours there, too
+            yield names.get_name(name, try_suffixes=(".weight", ".bias")), x
+            continue
         if arch in NEIGHBOURS and ".q_proj." in name:
             x = interleave(x, config["num_attention_heads"])
         if arch in NEIGHBOURS and ".k_proj." in name:
-            x = interleave(x, config["num_key_value_heads"])
-        if arch.startswith("gemma") and name.endswith("norm.weight"):
+            x = interleave(x, config.get("num_key_value_heads") or config["num_attention_heads"])
+        if arch in ONE_IS_ADDED and name.endswith("norm.weight"):
             x = x + np.float32(1)
         if name.startswith("pooler."):
             continue
@@ -572,8 +666,42 @@ def in_common_words(config):
         more["moe_intermediate_size"] = config["intermediate_size"]
         more.setdefault("layer_types", ["full_attention" if i % 2 else "sliding_attention"
                                         for i in range(config["num_hidden_layers"])])
-    if "norm_epsilon" in config:
-        more["layer_norm_eps"] = config["norm_epsilon"]
+    if kind == "gptj":
+        more |= {"hidden_size": config["n_embd"], "num_hidden_layers": config["n_layer"],
+                 "num_attention_heads": config["n_head"], "max_position_embeddings": config["n_positions"],
+                 "intermediate_size": config["n_inner"] or 4 * config["n_embd"], "rope_theta": 10000.0,
+                 "layer_norm_eps": config["layer_norm_epsilon"], "hidden_act": config["activation_function"],
+                 "partial_rotary_factor": config["rotary_dim"] / (config["n_embd"] // config["n_head"])}
+    if kind == "gpt_neo":
+        kinds = [k for some, times in config["attention_types"] for _ in range(times) for k in some]
+        more |= {"num_hidden_layers": config["num_layers"], "num_attention_heads": config["num_heads"],
+                 "intermediate_size": config["intermediate_size"] or 4 * config["hidden_size"],
+                 "layer_norm_eps": config["layer_norm_epsilon"], "hidden_act": config["activation_function"],
+                 "sliding_window": config["window_size"],
+                 "layer_types": ["sliding_attention" if k == "local" else "full_attention" for k in kinds]}
+    if kind == "granitemoehybrid":
+        more["intermediate_size"] = config["shared_intermediate_size"]
+    for key in ("norm_epsilon", "norm_eps"):
+        if key in config:
+            more["layer_norm_eps"] = config[key]
+    if kind in ("exaone", "qwen"):
+        more["rms_norm_eps"] = config["layer_norm_epsilon"]
+    if kind == "exaone":
+        more["num_hidden_layers"] = config["num_layers"]
+    if kind == "qwen":
+        more |= {"rope_theta": float(config["rotary_emb_base"]), "max_position_embeddings": config["seq_length"]}
+    if kind == "orion":
+        more["layer_norm_eps"] = config.pop("rms_norm_eps")
+    if kind == "chatglm":
+        more |= {"num_hidden_layers": config["num_layers"], "intermediate_size": config["ffn_hidden_size"],
+                 "max_position_embeddings": config["seq_length"], "rms_norm_eps": config["layernorm_epsilon"],
+                 "head_dim": config["kv_channels"], "rope_theta": 10000.0 * config["rope_ratio"],
+                 "partial_rotary_factor": 0.5}
+        if config["multi_query_attention"]:
+            more["num_key_value_heads"] = config["multi_query_group_num"]
+    if kind == "hunyuan_v1_dense" and (config.get("rope_scaling") or {}).get("alpha"):
+        n = head_dim_of(config)
+        more["rope_theta"] = config["rope_theta"] * config.pop("rope_scaling")["alpha"] ** (n / (n - 2))
     return more
 
 
@@ -590,6 +718,10 @@ def write_arch(folder, out, name):
     tensors, kind = checkpoint_tensors(folder)
     if name in IN_F32:
         kind = Type.F32
+    if arch == "apertus":
+        add_xielu(w, tensors)
+    if "llama_4_scaling_beta" in rope_of(config):
+        w.add_attn_temperature_scale(rope_of(config)["llama_4_scaling_beta"])
     for tensor, x in converted(config, arch, tensors):
         add_tensor(w, tensor, x, kind)
     finish(w, kind)

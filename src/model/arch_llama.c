@@ -23,6 +23,11 @@ static const nb_tensor_row tensors[] = {
     {0},
 };
 
+static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
+{
+    return nb_arch_get_window_pattern(g, 0, h, err);
+}
+
 static void build(const nb_model_def *m, nb_plan *p) { nb_build_transformer(m, p, (nb_block_flags){0}); }
 
-const nb_arch nb_arch_llama = {"llama", tensors, NULL, build, NB_ARCH_EXPERTS};
+const nb_arch nb_arch_llama = {"llama", tensors, read, build, NB_ARCH_EXPERTS};

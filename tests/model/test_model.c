@@ -75,15 +75,20 @@ static const key keys[] = {
     {"rope.scaling.yarn_beta_fast", F32, 32, ROTARY, .refuses = ZERO | NEGATIVE},
     {"rope.scaling.yarn_beta_slow", F32, 1, ROTARY, .refuses = ZERO | NEGATIVE},
     {"rope.scale_linear", F32, 1, ROTARY, .refuses = 0},
-    {"attention.sliding_window_pattern", U32, 6, .only = "gemma2 gemma3 gemma-embedding olmo2 cohere2 qwen2 qwen3",
+    {"attention.sliding_window_pattern", U32, 6, .only = "gemma2 gemma3 gemma-embedding olmo2 cohere2 qwen2 qwen3 exaone4 llama gptneo",
      .refuses = SIZE},
     {"rope.freq_base_swa", F32, 10000, .only = "gemma3 gemma-embedding olmo2", .refuses = ZERO | ONE | NEGATIVE},
     {"final_logit_softcapping", F32, 30, .only = "gemma2 gemma3"},
     {"attn_logit_softcapping", F32, 50, .only = "gemma2"},
     {"attention.scale", F32, 0.25, .refuses = NEGATIVE},
-    {"embedding_scale", F32, 12, .only = "granite granitemoe"},
-    {"residual_scale", F32, 0.25, .only = "granite granitemoe"},
-    {"logit_scale", F32, 8, .only = "granite granitemoe command-r cohere2"},
+    {"embedding_scale", F32, 12, .only = "granite granitemoe minicpm"},
+    {"residual_scale", F32, 0.25, .only = "granite granitemoe minicpm"},
+    {"logit_scale", F32, 8, .only = "granite granitemoe minicpm command-r cohere2"},
+    {"attention.temperature_scale", F32, 0.1, .only = "mistral3"},
+    {"xielu.alpha_p", F32, 0.5, .only = "apertus", .required = true}, /* its name is not the architecture's */
+    {"xielu.alpha_n", F32, 0.5, .only = "apertus", .required = true},
+    {"xielu.beta", F32, 0.5, .only = "apertus", .required = true},
+    {"xielu.eps", F32, -1e-6, .only = "apertus", .required = true},
     {"rope.skip_interval", U32, 4, .only = "smollm3", .refuses = MOST | NEGATIVE},
     {"token_embedding_length", U32, EMBD / 2, .only = "opt", .refuses = SIZE | ONE},
     {"expert_count", U32, EXPERTS, .with = NB_ARCH_EXPERTS, .refuses = SIZE | ONE},
@@ -95,7 +100,7 @@ static const key keys[] = {
     {"expert_weights_scale", F32, 2, .with = NB_ARCH_EXPERTS, .refuses = NEGATIVE},
     {"norm_first", BOOL, 1, .only = "opt", .refuses = ANY_NUMBER},
     {"activation", STRING, 0, "gelu", .only = "opt"},
-    {"hidden_activation", STRING, 0, "gelu_new", .only = "bert falcon gptneox mpt starcoder starcoder2"},
+    {"hidden_activation", STRING, 0, "gelu_new", .only = "bert falcon gptneox mpt starcoder starcoder2 gptj gptneo"},
     {"use_parallel_residual", BOOL, 1, .only = "gptneox falcon", .refuses = ANY_NUMBER},
     {"attention.max_alibi_bias", F32, 8, .only = "mpt falcon", .refuses = MOST | NEGATIVE},
     {"attention.clamp_kqv", F32, 2, .only = "mpt olmo olmoe", .refuses = NEGATIVE},
@@ -147,7 +152,12 @@ static void put_numbers(builder *x, const char *name, double first, double secon
 static void put_hyperparameter(builder *x, const char *arch, const key *k, const wrong *w, bool here)
 {
     char name[128];
-    snprintf(name, sizeof name, "%s.%s", arch, k->name);
+    bool doubled = strcmp(arch, "qwen") == 0 && strcmp(k->name, "feed_forward_length") == 0;
+    double right = k->number * (doubled ? 2 : 1);
+    if (strncmp(k->name, "xielu.", 6) == 0)
+        snprintf(name, sizeof name, "%s", k->name);
+    else
+        snprintf(name, sizeof name, "%s.%s", arch, k->name);
     mutation how = here ? w->how : RIGHT;
     if (how == MISSING)
         return;
@@ -158,7 +168,7 @@ static void put_hyperparameter(builder *x, const char *arch, const key *k, const
         return;
     }
     if (how == DIFFERENT || how == EQUAL) {
-        put_numbers(x, name, k->number, how == EQUAL ? k->number : k->number + 1);
+        put_numbers(x, name, right, how == EQUAL ? right : right + 1);
     } else if (how == EMPTY || how == STRINGS) {
         put_key_array(x, name, how == EMPTY ? U32 : STRING, how == EMPTY ? 0 : 1);
         if (how == STRINGS)
@@ -169,7 +179,7 @@ static void put_hyperparameter(builder *x, const char *arch, const key *k, const
     } else {
         int kind = how == RIGHT ? k->kind : how == NOT_FINITE ? F64 : w->number < 0 ? I64 : k->kind == F32 ? F64 : U32;
         put_key(x, name, (uint32_t)kind);
-        put_number(x, kind, how == RIGHT ? k->number : how == NOT_FINITE ? NAN : w->number);
+        put_number(x, kind, how == RIGHT ? right : how == NOT_FINITE ? NAN : w->number);
     }
 }
 
