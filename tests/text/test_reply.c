@@ -370,6 +370,8 @@ static void others(void **state)
     check(params_of("<|tools_prefix|>"),
           "<|tools_prefix|>[{\"get_weather\": {\"city\": \"Rome\"}}, {\"time\": {}}]<|tools_suffix|>", "", "",
           "get_weather({\"city\": \"Rome\"})\ntime({})\n");
+    check(params_of("<|function_call|>"), "<|function_call|>{\"name\": \"time\", \"arguments\": {}}<|message_sep|>", "",
+          "", "time({})\n");
     check(params_of("<TOOLCALL>"), "<TOOLCALL>[{\"name\": \"time\", \"arguments\": {}}]</TOOLCALL>", "", "",
           "time({})\n");
     check(params_of("<tool_calls>"), "<tool_calls>[{\"name\": \"time\", \"arguments\": {}}]</tool_calls>", "", "",
