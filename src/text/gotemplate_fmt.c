@@ -234,12 +234,11 @@ static void print_character(printer *p, int64_t i, bool quoted)
 static void print_integer(printer *p, nb_go_value v, uint32_t verb)
 {
     int64_t i = v.u.i;
-    bool sharp = p->sharp;
     switch (verb) {
     case 'v':
-        p->sharp |= p->go_syntax && v.type->kind == NB_GO_UINT8;
-        print_integer_in(p, i, p->sharp && !sharp ? 16 : 10, verb, LOWER);
-        p->sharp = sharp;
+        p->sharp = p->go_syntax && v.type->kind == NB_GO_UINT8; /* 0x61; %#v itself has no sharp flag */
+        print_integer_in(p, i, p->sharp ? 16 : 10, verb, LOWER);
+        p->sharp = false;
         break;
     case 'd': print_integer_in(p, i, 10, verb, LOWER); break;
     case 'b': print_integer_in(p, i, 2, verb, LOWER); break;

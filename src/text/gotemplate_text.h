@@ -38,7 +38,7 @@ nb_go_value nb_go_read_json(nb_go *g, nb_str json, const nb_go_type *type, const
 
 /* ---- Ollama's types (gotemplate_data.c) ---- */
 extern const nb_go_type nb_go_tools_type, nb_go_messages_type, nb_go_message_type, nb_go_arguments_type;
-enum { NB_GO_PROPERTY_ANY_OF, NB_GO_PROPERTY_TYPES };                   /* fields of a property */
-enum { NB_GO_MESSAGE_ROLE, NB_GO_MESSAGE_CONTENT, NB_GO_MESSAGE_REST }; /* of a message */
+enum { NB_GO_PROPERTY_ANY_OF, NB_GO_PROPERTY_TYPES }; /* fields of a property */
+enum { NB_GO_MESSAGE_ROLE, NB_GO_MESSAGE_CONTENT };   /* of a message */
 
 #endif

@@ -11,8 +11,8 @@
 #define NB_GO_DEPTH 500      /* about half a megabyte of stack */
 #define NB_GO_CALL_STEPS 4   /* what calling a function costs, beside its work */
 #define NB_GO_FLOAT_STEPS 16 /* what printing a float costs */
-#define NB_GO_OUTPUT ((size_t)64 << 20)
-#define NB_GO_MEMORY ((size_t)256 << 20)
+#define NB_GO_OUTPUT ((size_t)32 << 20)
+#define NB_GO_MEMORY ((size_t)128 << 20)
 
 typedef enum nb_go_kind {
     NB_GO_INVALID,   /* no value: nil, or what a missing key became on its way through a pipeline */
