@@ -275,12 +275,9 @@ static size_t draw(nb_sampler *s)
     return nb_sampler_draw(s, nb_sampler_total(s), &weight);
 }
 
-int32_t nb_sampler_pick(nb_sampler *s, const float *logits)
+/* Chooses among the candidates. */
+static int32_t pick(nb_sampler *s)
 {
-    s->x = logits;
-    s->n = s->vocabulary;
-    s->whole = true;
-    s->scanned = false;
     nb_sampler_bias(s);
     for (int i = 0; i < s->stage_count; i++)
         nb_sampler_stage(s, s->stages[i]);
@@ -288,6 +285,27 @@ int32_t nb_sampler_pick(nb_sampler *s, const float *logits)
     if (s->n > 1)
         chosen = s->p.mirostat ? nb_sampler_mirostat(s) : draw(s);
     return s->whole ? (int32_t)chosen : s->id[chosen];
+}
+
+int32_t nb_sampler_pick(nb_sampler *s, const float *logits)
+{
+    s->x = logits;
+    s->n = s->vocabulary;
+    s->whole = true;
+    s->scanned = false;
+    return pick(s);
+}
+
+int32_t nb_sampler_pick_allowed(nb_sampler *s, const float *logits, const uint32_t *allowed)
+{
+    size_t n = 0;
+    for (size_t w = 0; w < (s->vocabulary + 31) / 32; w++)
+        for (uint32_t bits = allowed[w]; bits; bits &= bits - 1, n++) {
+            s->id[n] = (int32_t)(w * 32) + __builtin_ctz(bits);
+            s->logit[n] = logits[s->id[n]];
+        }
+    nb_sampler_kept(s, n);
+    return pick(s);
 }
 
 void nb_sampler_accept(nb_sampler *s, int32_t id)

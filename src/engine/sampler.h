@@ -19,6 +19,9 @@ void nb_sampler_free(nb_sampler *s);
 /* Chooses a token; logits[vocabulary] is read only. Allocates nothing. NaN counts as -inf; several +inf share all the
  * probability; when all are -inf, all are equally likely. Of equal logits the lower id is the better one. */
 int32_t nb_sampler_pick(nb_sampler *s, const float *logits);
+/* The same among the tokens whose bit is set (id & 31 of word id / 32) alone, as if there were no others: for grammars
+ * (text/grammar.h). At least one bit must be set, and none beyond the vocabulary. */
+int32_t nb_sampler_pick_allowed(nb_sampler *s, const float *logits, const uint32_t *allowed);
 /* Tells the history (penalties, DRY) of a token: the prompt's and each chosen one. */
 void nb_sampler_accept(nb_sampler *s, int32_t id);
 void nb_sampler_reset(nb_sampler *s);

@@ -7,8 +7,11 @@ void nb_sampler_bias(nb_sampler *s)
     if (s->p.bias_count == 0)
         return;
     nb_sampler_own(s);
-    for (size_t i = 0; i < s->p.bias_count; i++)
-        s->logit[s->bias[i].id] += s->bias[i].bias;
+    for (size_t i = 0; i < s->p.bias_count; i++) {
+        float *logit = nb_sampler_find(s, s->bias[i].id);
+        if (logit)
+            *logit += s->bias[i].bias;
+    }
 }
 
 /* The smallest whole weight that is at least this share of the total. */
