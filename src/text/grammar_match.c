@@ -220,7 +220,7 @@ static bool room_for_set(nb_grammar_cache *c)
     size_t sets = (size_t)t->set_count + 1;
     if (!grow_slots(&t->set_slots, &t->set_slot_count, t->set_count) ||
         !nb_grown_reserve(&t->sets, sets, sizeof(nb_ways)) ||
-        !nb_grown_reserve(&t->ways, t->way_count + c->found_count, sizeof(nb_way)) ||
+        !nb_grown_reserve(&t->ways, t->way_count + c->found_count + 1, sizeof(nb_way)) ||
         !nb_grown_reserve(&t->next, sets * c->g->class_count, sizeof(uint32_t)))
         return false;
     if (t->set_slot_count != before)
