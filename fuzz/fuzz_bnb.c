@@ -113,7 +113,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         atexit(clean);
         write_file("config.json", config, sizeof config - 1);
         static const char tokenizer[] =
-            "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]}}";
+            "{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"ab\":2},\"merges\":[\"a b\"]},"
+            "\"decoder\":{\"type\":\"ByteLevel\"}}";
         write_file("tokenizer.json", tokenizer, sizeof tokenizer - 1);
         ready = true;
     }
