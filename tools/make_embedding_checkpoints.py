@@ -5,7 +5,7 @@ transformers and sentence-transformers compute from them in float32.
 usage: make_embedding_checkpoints.py OUT [NAME...]
 
 Each OUT/NAME has the directory's files, and beside them
-  expected.safetensors  input_ids [2, 48], last_hidden [2, 48, width]: transformers, eager attention, float32;
+  expected.safetensors  input_ids [2, length], last_hidden [2, length, width], 48 or more: transformers, eager attention, float32;
   expected.json         the architecture;
   embed.json            texts, with the name of a prompt or null, and their embeddings by SentenceTransformer.encode, one at a
                         time; texts longer than max_seq_length are cut there. Or pairs and their scores, by transformers.
@@ -86,6 +86,44 @@ SPECS = {
                                       "max_position_embeddings": 258, "pad_token_id": 1, "bos_token_id": 0,
                                       "eos_token_id": 2, "id2label": {"0": "LABEL_0"},
                                       "label2id": {"LABEL_0": 0}} | BERT},
+    # as the MS MARCO cross-encoders: BERT's pooler and a classifier; the second text has a token type of its own
+    "bert-ranker": {"tokenizer": "wordpiece-pairs", "ranks": True,
+                    "config": {"architectures": ["BertForSequenceClassification"], "model_type": "bert", "hidden_size": 32,
+                               "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 48,
+                               "vocab_size": 305, "type_vocab_size": 2, "hidden_act": "gelu", "layer_norm_eps": 1e-12,
+                               "max_position_embeddings": 256, "pad_token_id": 0, "id2label": {"0": "LABEL_0"},
+                               "label2id": {"LABEL_0": 0}} | BERT},
+    # several labels
+    "bert-ranker-labels": {"tokenizer": "wordpiece-pairs", "ranks": True,
+                           "config": {"architectures": ["BertForSequenceClassification"], "model_type": "bert",
+                                      "hidden_size": 40, "num_attention_heads": 5, "num_hidden_layers": 3,
+                                      "intermediate_size": 56, "vocab_size": 299, "type_vocab_size": 2,
+                                      "hidden_act": "relu", "layer_norm_eps": 1e-6, "max_position_embeddings": 128,
+                                      "pad_token_id": 0, "id2label": {"0": "contradiction", "1": "entailment",
+                                                                      "2": "neutral"},
+                                      "label2id": {"contradiction": 0, "entailment": 1, "neutral": 2}} | BERT},
+    "distilbert": {"tokenizer": "wordpiece", "pooling": MEAN, "length": 60,
+                   "config": {"architectures": ["DistilBertModel"], "model_type": "distilbert", "dim": 48, "hidden_dim": 80,
+                              "n_heads": 4, "n_layers": 2, "vocab_size": 303, "activation": "gelu",
+                              "max_position_embeddings": 128, "pad_token_id": 0, "sinusoidal_pos_embds": False}},
+    "distilbert-masked": {"tokenizer": "wordpiece", "pooling": CLS, "normalize": True, "masked": True, "new": True,
+                          "config": {"architectures": ["DistilBertForMaskedLM"], "model_type": "distilbert", "dim": 40,
+                                     "hidden_dim": 72, "n_heads": 5, "n_layers": 3, "vocab_size": 297,
+                                     "activation": "relu", "max_position_embeddings": 200, "pad_token_id": 0,
+                                     "sinusoidal_pos_embds": True}},
+    # all-mpnet-base-v2; texts reach beyond 128 tokens, where all distances are alike
+    "mpnet": {"tokenizer": "wordpiece-mpnet", "pooling": MEAN, "normalize": True, "length": 180,
+              "config": {"architectures": ["MPNetForMaskedLM"], "model_type": "mpnet", "hidden_size": 48,
+                         "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 96, "vocab_size": 311,
+                         "hidden_act": "gelu", "layer_norm_eps": 1e-5, "max_position_embeddings": 258,
+                         "relative_attention_num_buckets": 32, "pad_token_id": 1, "bos_token_id": 0,
+                         "eos_token_id": 2} | BERT, "masked": True, "hidden": 160},
+    "mpnet-odd": {"tokenizer": "wordpiece-mpnet", "pooling": CLS, "new": True, "length": 100,
+                  "config": {"architectures": ["MPNetModel"], "model_type": "mpnet", "hidden_size": 40,
+                             "num_attention_heads": 5, "num_hidden_layers": 3, "intermediate_size": 56, "vocab_size": 301,
+                             "hidden_act": "gelu_new", "layer_norm_eps": 1e-12, "max_position_embeddings": 130,
+                             "relative_attention_num_buckets": 32, "pad_token_id": 1, "bos_token_id": 0,
+                             "eos_token_id": 2} | BERT},
     # another width after the pooling, as the distiluse models have
     "roberta-dense": {"tokenizer": "bpe", "pooling": MEAN, "dense": [(56, 24, True, "activation.Tanh")], "masked": True,
                       "config": {"architectures": ["RobertaForMaskedLM"], "model_type": "roberta", "hidden_size": 56,
@@ -168,6 +206,26 @@ def wordpiece(size):
         "pad_token": "[PAD]", "unk_token": "[UNK]", "mask_token": "[MASK]", "model_max_length": 512}
 
 
+def wordpiece_pairs(size):
+    t, settings = wordpiece(size)
+    t.post_processor = processors.BertProcessing(("[SEP]", t.token_to_id("[SEP]")), ("[CLS]", t.token_to_id("[CLS]")))
+    return t, settings
+
+
+def wordpiece_mpnet(size):
+    """BERT's words with RoBERTa's special tokens"""
+    t = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    t.normalizer = normalizers.BertNormalizer(lowercase=True)
+    t.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    t.decoder = decoders.WordPiece()
+    t.train_from_iterator([read_text()], trainers.WordPieceTrainer(
+        vocab_size=size, special_tokens=["<s>", "<pad>", "</s>", "[UNK]", "<mask>"], show_progress=False))
+    t.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=True, add_prefix_space=False)
+    return t, {"tokenizer_class": "MPNetTokenizer", "do_lower_case": True, "bos_token": "<s>", "cls_token": "<s>",
+               "eos_token": "</s>", "sep_token": "</s>", "pad_token": "<pad>", "unk_token": "[UNK]",
+               "mask_token": "<mask>", "model_max_length": 512}
+
+
 def byte_level(size, special):
     t = Tokenizer(models.BPE())
     t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -244,7 +302,7 @@ def pieces(size):
         "unk_token": "<unk>", "add_bos_token": True, "add_eos_token": True, "model_max_length": 256}
 
 
-TOKENIZERS = {"wordpiece": wordpiece, "bpe": bpe, "bpe-end": bpe_end, "unigram": unigram, "pieces": pieces}
+TOKENIZERS = {"wordpiece": wordpiece, "wordpiece-pairs": wordpiece_pairs, "wordpiece-mpnet": wordpiece_mpnet, "bpe": bpe, "bpe-end": bpe_end, "unigram": unigram, "pieces": pieces}
 
 
 # ---- the checkpoint ----
@@ -322,12 +380,12 @@ def write_modules(folder, spec, width, seed):
 # ---- what comes out ----
 
 
-def write_hidden(folder, vocab):
+def write_hidden(folder, vocab, length):
     model, info = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager",
                                                          output_loading_info=True)
     missing = [k for k in info["missing_keys"] if "pooler" not in k]
     assert not missing, missing
-    ids = torch.randint(5, min(vocab, 300), (2, 48), generator=torch.Generator().manual_seed(7))
+    ids = torch.randint(5, min(vocab, 300), (2, length), generator=torch.Generator().manual_seed(7))
     with torch.no_grad():
         hidden = model.eval()(input_ids=ids).last_hidden_state
     save_file({"input_ids": ids.to(torch.int32), "last_hidden": hidden.contiguous()},
@@ -377,8 +435,8 @@ def make(out, name, spec):
     write_json(folder, "tokenizer_config.json", settings)
     write_model(folder, spec, seed)
     if "ranks" not in spec:
-        write_modules(folder, spec, config.get("hidden_size") or config["n_embd"], seed)
-    hidden = write_hidden(folder, config["vocab_size"])
+        write_modules(folder, spec, config.get("hidden_size") or config.get("dim") or config["n_embd"], seed)
+    hidden = write_hidden(folder, config["vocab_size"], spec.get("hidden", 48))
     cases = write_scores(folder) if "ranks" in spec else write_embeddings(folder, spec)
     write_json(folder, "config.json", config | {"torch_dtype": "bfloat16"})
     write_json(folder, "expected.json", {"architecture": config["architectures"][0], "tokenizer": []})

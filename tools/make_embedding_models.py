@@ -22,7 +22,11 @@ from gguf import quants
 from safetensors import safe_open
 
 ARCH = {"nomic_bert": "nomic-bert", "bert": "bert", "roberta": "bert", "xlm-roberta": "bert",
-        "gemma3_text": "gemma-embedding", "qwen3": "qwen3"}
+        "gemma3_text": "gemma-embedding", "qwen3": "qwen3", "distilbert": "bert", "mpnet": "mpnet"}
+# gguf-py has no mpnet; docs/gguf-keys.md
+MPNET = {"attention.attn.q": "attn_q", "attention.attn.k": "attn_k", "attention.attn.v": "attn_v",
+         "attention.attn.o": "attn_output", "attention.LayerNorm": "attn_output_norm", "intermediate.dense": "ffn_up",
+         "output.dense": "ffn_down", "output.LayerNorm": "layer_output_norm"}
 WIDE = {"nomic-bert", "xlm-roberta"}  # float32 matrices; the others bfloat16: both are exact
 POOLING = {"mean": 1, "cls": 2, "lasttoken": 3}
 KEPT = ("config.json", "tokenizer.json", "tokenizer_config.json", "modules.json", "sentence_bert_config.json",
@@ -54,7 +58,10 @@ def read_safetensors(path):
 def in_common_words(config):
     hub = {"n_embd": "hidden_size", "n_head": "num_attention_heads", "n_layer": "num_hidden_layers",
            "n_inner": "intermediate_size", "layer_norm_epsilon": "layer_norm_eps", "rotary_emb_base": "rope_theta",
-           "max_trained_positions": "max_position_embeddings"}
+           "max_trained_positions": "max_position_embeddings", "dim": "hidden_size", "n_heads": "num_attention_heads",
+           "n_layers": "num_hidden_layers", "hidden_dim": "intermediate_size", "activation": "hidden_act"}
+    if config["model_type"] == "distilbert":
+        config = config | {"layer_norm_eps": 1e-12}
     return config | {hub[k]: v for k, v in config.items() if k in hub}
 
 
@@ -71,7 +78,7 @@ def add_rope(w, config):
 
 
 def add_hyperparameters(w, config, arch):
-    roberta = config["model_type"] in ("roberta", "xlm-roberta")
+    roberta = config["model_type"] in ("roberta", "xlm-roberta", "mpnet")
     w.add_block_count(config["num_hidden_layers"])
     w.add_context_length(config["max_position_embeddings"] - (config["pad_token_id"] + 1 if roberta else 0))
     w.add_embedding_length(config["hidden_size"])
@@ -85,13 +92,14 @@ def add_hyperparameters(w, config, arch):
         w.add_layer_norm_rms_eps(config["rms_norm_eps"])
     else:
         w.add_layer_norm_eps(config["layer_norm_eps"])
-        w.add_token_type_count(config["type_vocab_size"])
+        if "type_vocab_size" in config:
+            w.add_token_type_count(config["type_vocab_size"])
     if arch != "qwen3":
         w.add_causal_attention(False)
-    if arch != "bert":
+    if arch not in ("bert", "mpnet"):
         add_rope(w, config)
     elif config["hidden_act"] != "gelu":
-        w.add_string("bert.hidden_activation", config["hidden_act"])
+        w.add_string(arch + ".hidden_activation", config["hidden_act"])
     if arch == "gemma-embedding":
         w.add_sliding_window(config["sliding_window"])
         if "layer_types" in config:
@@ -103,7 +111,7 @@ def add_modules(w, folder, arch):
     modules = load(folder, "modules.json")
     if modules is None:
         w.add_pooling_type(gguf.PoolingType.RANK)
-        w.add_classifier_output_labels(["LABEL_0"])
+        w.add_classifier_output_labels(list(load(folder, "config.json")["id2label"].values()))
         return
     pooling = load(folder, "1_Pooling/config.json")
     mode = pooling.get("pooling_mode") or next(k for k in pooling if pooling[k] is True)
@@ -127,19 +135,42 @@ def add_tensor(w, name, x, kind):
     w.add_tensor(name, quants.quantize(np.ascontiguousarray(x), kind), raw_dtype=kind)
 
 
+def converted_mpnet(tensors):
+    for name, x in tensors:
+        name = name.removeprefix("mpnet.")
+        if name.startswith(("lm_head", "pooler")):
+            continue
+        if name == "embeddings.position_embeddings.weight":
+            x = x[2:]
+        parts = name.rsplit(".", 1)[0].split(".", 3)
+        found = (f"blk.{parts[2]}." + MPNET[parts[3]] if name.startswith("encoder.layer.") else
+                 {"word_embeddings": "token_embd", "position_embeddings": "position_embd", "LayerNorm": "token_embd_norm",
+                  "relative_attention_bias": "attn_rel_b"}[parts[1]])
+        yield found + "." + name.rsplit(".", 1)[1], x
+
+
 def converted(config, arch, tensors):
+    if arch == "mpnet":
+        yield from converted_mpnet(tensors)
+        return
     names = gguf.get_tensor_name_map(next(a for a, n in gguf.MODEL_ARCH_NAMES.items() if n == arch),
                                      config["num_hidden_layers"])
     for name, x in tensors:
-        if name.split(".")[0] in ("lm_head", "cls", "pooler"):
+        if name.split(".")[0] in ("lm_head", "cls", "pooler") or name.startswith("vocab_"):
+            continue
+        if name.startswith("bert.pooler."):  # of a classifier; llama.cpp's converter leaves it out
+            yield name.replace("bert.pooler.dense", "cls"), x
+            continue
+        if name.startswith("classifier.") and config["model_type"] == "bert":
+            yield name.replace("classifier", "cls.output"), x
             continue
         if name.startswith("classifier."):
             yield name.replace("classifier.dense", "cls").replace("classifier.out_proj", "cls.output"), x
             continue
         name = name.replace(".gamma", ".weight").replace(".beta", ".bias")
-        for prefix in ("bert.", "roberta.", "nomic_bert."):
+        for prefix in ("bert.", "roberta.", "nomic_bert.", "distilbert."):
             name = name.removeprefix(prefix)
-        if name == "embeddings.position_embeddings.weight" and config["model_type"] != "bert":
+        if name == "embeddings.position_embeddings.weight" and config["model_type"] not in ("bert", "distilbert"):
             x = x[config["pad_token_id"] + 1:]
         if arch == "gemma-embedding" and name.endswith("norm.weight"):
             x = x + np.float32(1)
@@ -158,7 +189,7 @@ def write_gguf(folder, path, name, kind):
     add_hyperparameters(w, config, arch)
     w.add_tokenizer_model("no_vocab")
     for tensor, x in converted(config, arch, read_safetensors(os.path.join(folder, "model.safetensors"))):
-        small = tensor.startswith(("position_embd", "token_types"))
+        small = tensor.startswith(("position_embd", "token_types", "attn_rel_b"))
         add_tensor(w, tensor, x, Type.F32 if small else kind)
     add_modules(w, folder, arch)
     w.add_quantization_version(gguf.GGML_QUANT_VERSION)

@@ -192,6 +192,23 @@ def write_kind(out, name, t, config):
     return folder
 
 
+def fairseq(out):
+    """sentencepiece.bpe.model alone: as XLM-RoBERTa's tokenizer has it, ids are one more, <unk> is 3, around them 0 and 2"""
+    folder = os.path.join(out, "older-fairseq")
+    sp = train_sentencepiece(folder, "unigram", 140)
+    os.rename(os.path.join(folder, "tokenizer.model"), os.path.join(folder, "sentencepiece.bpe.model"))
+    write_checkpoint(folder, sp.vocab_size() + 2)
+    cases = [(c, [i + 1 if i else 3 for i in sp.encode(c)]) for c in CASES]
+    write_json(folder, "cases.json", [{"text": c, "ids": [0] + ids + [2], "ids_plain": ids} for c, ids in cases])
+
+
+def spiece(out):
+    """the same as older-unigram under the name that T5 has"""
+    source, folder = os.path.join(out, "older-unigram"), os.path.join(out, "older-spiece")
+    shutil.copytree(source, folder, dirs_exist_ok=True)
+    os.rename(os.path.join(folder, "tokenizer.model"), os.path.join(folder, "spiece.model"))
+
+
 def write_older(out):
     """the same vocabularies in the older files"""
     for name, files in (("gpt2", ("vocab.json", "merges.txt")), ("wordpiece", ("vocab.txt",))):
@@ -216,6 +233,8 @@ def write_older(out):
     folder = os.path.join(out, "older-pieces")
     sp = train_sentencepiece(folder, "bpe", 400, byte_fallback=True)
     write_sentencepiece(folder, sp, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}, [1], [])
+    fairseq(out)
+    spiece(out)
 
 
 def main():

@@ -35,6 +35,7 @@ static void run_embed(const part *p)
         float *out = row(p, op->out, i);
         size_t at = op->row == NB_EMBED_TOKEN      ? (size_t)p->x->batch->tokens[i]
                     : op->row == NB_EMBED_POSITION ? (size_t)p->x->token_position[i]
+                    : p->x->batch->types           ? p->x->batch->types[i]
                                                    : 0;
         t->type->dequantize((const char *)t->data + at * bytes, out, n);
         if (op->scale != 1)

@@ -29,6 +29,7 @@ typedef struct embedding {
     nb_str prompt;
     const nb_str *query; /* of pairs; NULL: single texts */
     const nb_embed_head *head;
+    bool typed; /* pairs, of a model that tells the second text from the first */
     size_t cut; /* where the file says that a text ends which is cut; 0: at the model's positions */
     nb_ids *texts;
     size_t count;
@@ -40,6 +41,7 @@ typedef struct embedding {
     uint32_t *tables;  /* [max_spans + 1][max_pages]: of text i at i % (max_spans + 1) */
     size_t next_page;  /* counts up; page numbers are its remainder */
     int32_t *tokens;
+    uint8_t *types; /* of pairs, where the model tells the second text from the first; else NULL */
     uint32_t *outputs;
     nb_span *spans;
     piece *pieces;
@@ -107,18 +109,26 @@ static nb_status encode(const embedding *e, nb_str text, nb_ids *ids, nb_error *
     return status;
 }
 
+/* WordPiece: CLS query SEP text SEP */
+static bool is_wordpiece(const nb_model *m)
+{
+    nb_str kind = {0};
+    return nb_gguf_get_str(m->gguf, "tokenizer.ggml.model", &kind, NULL) == NB_OK && nb_str_eqz(kind, "bert");
+}
+
 /* [BOS] query [EOS] [SEP] text [EOS]; SEP where the tokenizer puts one between */
 static nb_status encode_pair(const embedding *e, nb_str text, nb_ids *ids, nb_error *err)
 {
     const nb_vocab *v = nb_tokenizer_vocab(e->model->tokenizer);
-    bool separated = false;
-    if (nb_gguf_find(e->model->gguf, "tokenizer.ggml.add_sep_token"))
+    bool separated = false, words = is_wordpiece(e->model), ends = words || v->add_eos;
+    int32_t end = words ? v->sep : v->eos;
+    if (!words && nb_gguf_find(e->model->gguf, "tokenizer.ggml.add_sep_token"))
         NB_TRY(nb_gguf_get_bool(e->model->gguf, "tokenizer.ggml.add_sep_token", &separated, err));
     NB_TRY(nb_tokenizer_encode(e->model->tokenizer, *e->query, NB_ENCODE_ADD_SPECIAL, ids, err));
     if (separated && v->sep >= 0 && !nb_ids_add(ids, v->sep))
         return nb_fail_memory(err, "a pair", text.n);
     NB_TRY(nb_tokenizer_encode(e->model->tokenizer, text, NB_ENCODE_PLAIN, ids, err));
-    if (v->add_eos && v->eos >= 0 && !nb_ids_add(ids, v->eos))
+    if (ends && end >= 0 && !nb_ids_add(ids, end))
         return nb_fail_memory(err, "a pair", text.n);
     return NB_OK;
 }
@@ -186,10 +196,11 @@ static nb_status make_context(embedding *e, nb_error *err)
     e->tables = calloc((p->max_spans + 1) * pages_of(p->max_positions), sizeof *e->tables);
     e->tokens = calloc(p->max_tokens, sizeof *e->tokens);
     e->outputs = calloc(p->max_outputs, sizeof *e->outputs);
+    e->types = e->typed ? calloc(p->max_tokens, sizeof *e->types) : NULL;
     e->spans = calloc(p->max_spans, sizeof *e->spans);
     e->pieces = calloc(p->max_spans, sizeof *e->pieces);
     e->pooled = calloc(e->count, e->width * sizeof *e->pooled);
-    if (!e->tables || !e->tokens || !e->outputs || !e->spans || !e->pieces || !e->pooled)
+    if (!e->tables || !e->tokens || (e->typed && !e->types) || !e->outputs || !e->spans || !e->pieces || !e->pooled)
         return nb_fail(err, NB_ERR_MEMORY, "out of memory");
     return NB_OK;
 }
@@ -222,6 +233,17 @@ static size_t want_outputs(embedding *e, size_t first, size_t n, bool begins, bo
     return e->batch.n_outputs - before;
 }
 
+/* what follows the first SEP is the second text's: its type is 1. Texts of these models are whole in a step. */
+static void set_types(const embedding *e, const nb_ids *ids, uint8_t *types)
+{
+    int32_t sep = nb_tokenizer_vocab(e->model->tokenizer)->sep;
+    uint8_t type = 0;
+    for (size_t i = 0; i < ids->count; i++) {
+        types[i] = type;
+        type |= ids->id[i] == sep;
+    }
+}
+
 static void add_span(embedding *e, size_t n)
 {
     const nb_ids *ids = &e->texts[e->text];
@@ -238,6 +260,8 @@ static void add_span(embedding *e, size_t n)
     size_t outputs = want_outputs(e, b->n_tokens, n, begins, ends);
     e->pieces[b->n_spans++] = (piece){e->text, outputs};
     memcpy(e->tokens + b->n_tokens, ids->id + e->done, n * sizeof *ids->id);
+    if (e->types)
+        set_types(e, ids, e->types + b->n_tokens);
     b->n_tokens += n;
     e->done = ends ? 0 : e->done + n;
     e->text += ends;
@@ -245,7 +269,7 @@ static void add_span(embedding *e, size_t n)
 
 static void fill_step(embedding *e)
 {
-    e->batch = (nb_batch){.tokens = e->tokens, .spans = e->spans, .outputs = e->outputs};
+    e->batch = (nb_batch){.tokens = e->tokens, .types = e->types, .spans = e->spans, .outputs = e->outputs};
     while (e->text < e->count && e->batch.n_spans < e->params.max_spans) {
         size_t left = e->texts[e->text].count - e->done, room = e->params.max_tokens - e->batch.n_tokens;
         if (room == 0 || (left > room && !e->model->def->h.causal))
@@ -317,6 +341,7 @@ static void embedding_free(embedding *e)
     free(e->texts);
     free(e->tables);
     free(e->tokens);
+    free(e->types);
     free(e->outputs);
     free(e->spans);
     free(e->pieces);
@@ -373,6 +398,8 @@ nb_status nb_rank(nb_model *m, const char *query, size_t bytes, const nb_embed_i
     e.head = &m->classifier;
     e.query = &text;
     e.pooling = NB_POOLING_CLS;
+    int types = nb_model_weight(m->def, -1, NB_TOKEN_TYPES);
+    e.typed = types >= 0 && m->def->weights[types].tensor->dims[1] > 1 && !m->def->h.causal && is_wordpiece(m);
     own.prompt_name = "";
     return compute(&e, texts, &own, scores, tokens, err);
 }

@@ -130,6 +130,16 @@ static nb_status missing(const nb_hf_exporter *x, const char *key, nb_error *err
                    x->arch->gguf, key);
 }
 
+/* RoBERTa's kind has no WordPiece; DistilBERT no token types; a classifier is theirs or BERT's. */
+static nb_str encoder_class(const nb_hf_exporter *x, bool roberta)
+{
+    if (nb_source_find_tensor(x->s, NB_STR("cls.weight")))
+        return roberta ? NB_STR("XLMRobertaForSequenceClassification") : NB_STR("BertForSequenceClassification");
+    if (roberta)
+        return NB_STR("RobertaModel");
+    return nb_source_find_tensor(x->s, NB_STR("token_types.weight")) ? NB_STR("BertModel") : NB_STR("DistilBertModel");
+}
+
 /* One name of GGUF's stands for several classes. */
 static void choose_class(nb_hf_exporter *x, uint64_t experts)
 {
@@ -139,10 +149,8 @@ static void choose_class(nb_hf_exporter *x, uint64_t experts)
     if (experts && strcmp(gguf, "llama") == 0)
         x->arch = nb_hf_arch_of_class(NB_STR("MixtralForCausalLM"));
     bool unigram = nb_hf_export_str(x, "tokenizer.ggml.model", &tokenizer) && nb_str_eqz(tokenizer, "t5");
-    if (strcmp(gguf, "bert") == 0 && nb_source_find_tensor(x->s, NB_STR("cls.weight")))
-        x->arch = nb_hf_arch_of_class(NB_STR("XLMRobertaForSequenceClassification"));
-    else if (strcmp(gguf, "bert") == 0 && (unigram || nb_str_eqz(tokenizer, "gpt2")))
-        x->arch = nb_hf_arch_of_class(NB_STR("RobertaModel"));
+    if (strcmp(gguf, "bert") == 0)
+        x->arch = nb_hf_arch_of_class(encoder_class(x, unigram || nb_str_eqz(tokenizer, "gpt2")));
     bool roberta = strcmp(x->arch->model_type, "roberta") == 0, ranker = roberta && strchr(x->arch->classes[0], 'S');
     bool windows = nb_hf_export_u64(x, ".attention.sliding_window", &window);
     x->class_name = x->arch->classes[0];

@@ -24,6 +24,11 @@
 
 static const nb_hf_tensor_row bert_tensors[] = {EMBEDDINGS(NB_HF_AS_IS), LAYERS, {0}};
 static const nb_hf_tensor_row roberta_tensors[] = {EMBEDDINGS(NB_HF_SKIP_2), LAYERS, {0}};
+static const nb_hf_tensor_row bert_ranker_tensors[] = {EMBEDDINGS(NB_HF_AS_IS),
+                                                       LAYERS,
+                                                       {"cls", "~pooler.dense", NB_HF_AS_IS, NB_HF_BIAS},
+                                                       {"cls.output", "classifier", NB_HF_AS_IS, NB_HF_BIAS},
+                                                       {0}};
 static const nb_hf_tensor_row ranker_tensors[] = {EMBEDDINGS(NB_HF_SKIP_2),
                                                   LAYERS,
                                                   {"cls", "classifier.dense", NB_HF_AS_IS, NB_HF_BIAS},
@@ -79,7 +84,7 @@ static nb_status configure_roberta(nb_hf *h, nb_error *err)
 }
 
 /* The classifier reads the first token. Its labels are named where config.json names them. */
-static nb_status configure_ranker(nb_hf *h, nb_error *err)
+static void configure_labels(nb_hf *h)
 {
     enum { LABELS_MOST = 64 };
     nb_str labels[LABELS_MOST];
@@ -92,7 +97,18 @@ static nb_status configure_ranker(nb_hf *h, nb_error *err)
     if (count)
         nb_hf_put_strings(h, nb_hf_key(h, "classifier.output_labels"), labels, count);
     nb_hf_put_u32(h, nb_hf_key(h, "pooling_type"), 4);
+}
+
+static nb_status configure_ranker(nb_hf *h, nb_error *err)
+{
+    configure_labels(h);
     return configure_roberta(h, err);
+}
+
+static nb_status configure_bert_ranker(nb_hf *h, nb_error *err)
+{
+    configure_labels(h);
+    return configure(h, err);
 }
 
 static void put(nb_hf_exporter *x, nb_json *j)
@@ -134,7 +150,7 @@ static void put_labels(nb_json *j, const nb_str *labels, size_t named, uint64_t 
     nb_json_close(j, '}');
 }
 
-static void put_ranker(nb_hf_exporter *x, nb_json *j)
+static void put_all_labels(nb_hf_exporter *x, nb_json *j)
 {
     nb_str *labels = NULL;
     size_t named = 0;
@@ -144,7 +160,18 @@ static void put_ranker(nb_hf_exporter *x, nb_json *j)
         named = 0;
     put_labels(j, labels, named, out ? out->dims[1] : 1, false);
     put_labels(j, labels, named, out ? out->dims[1] : 1, true);
+}
+
+static void put_ranker(nb_hf_exporter *x, nb_json *j)
+{
+    put_all_labels(x, j);
     put_roberta(x, j);
+}
+
+static void put_bert_ranker(nb_hf_exporter *x, nb_json *j)
+{
+    put_all_labels(x, j);
+    put(x, j);
 }
 
 static const char *const bert_classes[] = {"BertModel", "BertForMaskedLM", "BertForPreTraining", NULL};
@@ -162,6 +189,22 @@ const nb_hf_arch nb_hf_arch_bert = {
     .tied = true,
     .configure = configure,
     .put = put,
+};
+
+static const char *const bert_ranker_classes[] = {"BertForSequenceClassification", NULL};
+static const char *const bert_ranker_ignored[] = {"cls.predictions", "cls.seq_relationship", NULL};
+
+const nb_hf_arch nb_hf_arch_bert_ranker = {
+    .gguf = "bert",
+    .classes = bert_ranker_classes,
+    .model_type = "bert",
+    .prefixes = bert_prefixes,
+    .tensors = bert_ranker_tensors,
+    .keys = keys,
+    .ignored = bert_ranker_ignored,
+    .tied = true,
+    .configure = configure_bert_ranker,
+    .put = put_bert_ranker,
 };
 
 static const char *const roberta_classes[] = {"RobertaModel",

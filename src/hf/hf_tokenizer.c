@@ -158,7 +158,27 @@ static nb_status read_if(nb_hf_vocab *v, const char *name, bool *found, nb_error
 {
     char path[PATH_MAX];
     *found = exists(v, name, path);
+    v->name = name;
     return *found ? nb_hf_read_file(path, NB_HF_TOKENIZER_BYTES, &v->model, err) : NB_OK;
+}
+
+/* SentencePiece's model, and what other files add to it */
+static nb_status read_pieces(nb_hf_vocab *v, nb_error *err)
+{
+    NB_TRY(nb_hf_vocab_sentencepiece(v, err));
+    NB_TRY(add_file(v, err));
+    return add_decoder(v, err);
+}
+
+/* sentencepiece.bpe.model is of a model that fairseq trained: XLM-RoBERTa or CamemBERT */
+static nb_status read_other_pieces(nb_hf_vocab *v, bool *found, nb_error *err)
+{
+    NB_TRY(read_if(v, "sentencepiece.bpe.model", found, err));
+    if (*found)
+        v->fairseq = nb_str_starts(v->h->class_name, NB_STR("Camembert")) ? 4 : 1;
+    else
+        NB_TRY(read_if(v, "spiece.model", found, err));
+    return *found ? read_pieces(v, err) : NB_OK;
 }
 
 /* tokenizer.model before tokenizer.json: it is what the other was made from, and has the scores */
@@ -170,13 +190,13 @@ static nb_status read_files(nb_hf_vocab *v, nb_error *err)
     NB_TRY(nb_tree_open(dir, "special_tokens_map.json", NB_HF_CONFIG_BYTES, true, &v->map, err));
     NB_TRY(nb_tree_open(dir, "tokenizer.json", NB_HF_TOKENIZER_BYTES, true, &v->json, err));
     NB_TRY(read_if(v, "tokenizer.model", &found, err));
-    if (found) {
-        NB_TRY(nb_hf_vocab_sentencepiece(v, err));
-        NB_TRY(add_file(v, err));
-        return add_decoder(v, err);
-    }
+    if (found)
+        return read_pieces(v, err);
     if (v->json.root)
         return nb_hf_vocab_json(v, err);
+    NB_TRY(read_other_pieces(v, &found, err));
+    if (found)
+        return NB_OK;
     NB_TRY(nb_tree_open(dir, "vocab.json", NB_HF_TOKENIZER_BYTES, true, &v->vocab, err));
     NB_TRY(read_if(v, v->vocab.root ? "merges.txt" : "vocab.txt", &found, err));
     if (!found)

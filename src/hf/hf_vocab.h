@@ -13,7 +13,10 @@ typedef struct nb_hf_vocab {
     nb_tree json;     /* tokenizer.json */
     nb_tree config;   /* tokenizer_config.json */
     nb_tree map;      /* special_tokens_map.json */
-    nb_buf model;     /* tokenizer.model, vocab.txt or merges.txt */
+    nb_buf model;     /* SentencePiece's model, vocab.txt or merges.txt, */
+    const char *name; /* and what its file is called */
+    unsigned
+        fairseq; /* SentencePiece's ids are so many less than the model's, which has special tokens of its own; 0: not */
     nb_tree vocab;    /* vocab.json */
     const char *kind; /* tokenizer.ggml.model */
     size_t rows;      /* of the embedding: ids below it */
@@ -49,7 +52,7 @@ nb_status nb_hf_vocab_word(nb_hf_vocab *v, uint64_t id, nb_str word, nb_token_ty
 
 /* The sources: each sets kind, tokens, types, scores, merges. */
 nb_status nb_hf_vocab_json(nb_hf_vocab *v, nb_error *err);          /* tokenizer.json, open in v->json */
-nb_status nb_hf_vocab_sentencepiece(nb_hf_vocab *v, nb_error *err); /* tokenizer.model, read into v->model */
+nb_status nb_hf_vocab_sentencepiece(nb_hf_vocab *v, nb_error *err); /* read into v->model */
 nb_status nb_hf_vocab_merges(nb_hf_vocab *v, nb_error *err);        /* vocab.json and merges.txt */
 nb_status nb_hf_vocab_words(nb_hf_vocab *v, nb_error *err);         /* vocab.txt, read into v->model */
 

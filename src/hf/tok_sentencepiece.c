@@ -1,4 +1,4 @@
-/* tokenizer.model: SentencePiece's ModelProto, of which pieces, scores, kinds and the normalizer's settings are read.
+/* tokenizer.model, sentencepiece.bpe.model, spiece.model: SentencePiece's ModelProto, of which pieces, scores, kinds and the normalizer's settings are read.
  * Source: the protocol buffers encoding; sentencepiece_model.proto. */
 #include <stdio.h>
 
@@ -77,9 +77,34 @@ static cursor inside(const cursor *c, const field *f)
 static nb_status broken(const nb_hf_vocab *v, size_t at, nb_error *err)
 {
     char path[512];
-    snprintf(path, sizeof path, "%s/tokenizer.model", v->h->dir);
+    snprintf(path, sizeof path, "%s/%s", v->h->dir, v->name);
     return nb_fail_at(path, at, err, NB_ERR_FORMAT,
                       "not what a SentencePiece model has there; download the file again");
+}
+
+/* fairseq's own tokens have the first ids and <mask> the last. XLM-RoBERTa's come in place of SentencePiece's first three, which are
+ * unknown, begin and end; CamemBERT's before them, and of those only begin and end are used. */
+static nb_status add_fairseq(nb_hf_vocab *v, uint64_t pieces, nb_error *err)
+{
+    static const char *const first[][4] = {{"<s>", "<pad>", "</s>", "<unk>"},
+                                           {"<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>"}};
+    for (uint64_t i = 0; i < 4; i++) {
+        bool unused = v->fairseq == 4 && i % 2 == 0;
+        nb_token_type type = unused ? NB_TOKEN_UNUSED : i == 3 ? NB_TOKEN_UNKNOWN : NB_TOKEN_CONTROL;
+        NB_TRY(nb_hf_vocab_set(v, i, nb_str_of(first[v->fairseq == 4][i]), type, 0, false, err));
+    }
+    return nb_hf_vocab_set(v, pieces + v->fairseq, NB_STR("<mask>"), NB_TOKEN_CONTROL, 0, true, err);
+}
+
+static nb_status set_piece(nb_hf_vocab *v, uint64_t id, nb_str text, nb_token_type type, float score, nb_error *err)
+{
+    if (v->fairseq == 1 && id < 3)
+        return NB_OK;
+    if (v->fairseq == 4 && id == 0) {
+        text = NB_STR("<unk>NOTUSED");
+        type = NB_TOKEN_UNUSED;
+    }
+    return nb_hf_vocab_set(v, id + v->fairseq, text, type, score, true, err);
 }
 
 static nb_status read_piece(nb_hf_vocab *v, cursor c, uint64_t id, nb_error *err)
@@ -101,7 +126,7 @@ static nb_status read_piece(nb_hf_vocab *v, cursor c, uint64_t id, nb_error *err
     text.p = text.p ? text.p : "";
     if (type == NB_TOKEN_USER_DEFINED)
         NB_TRY(nb_hf_vocab_plain(v, text, &text, err));
-    return nb_hf_vocab_set(v, id, text, (nb_token_type)type, score, true, err);
+    return set_piece(v, id, text, (nb_token_type)type, score, err);
 }
 
 typedef struct settings {
@@ -130,8 +155,10 @@ static nb_status take_settings(nb_hf_vocab *v, const settings *s, nb_error *err)
 {
     if (s->kind != 1 && s->kind != 2)
         return nb_fail(err, NB_ERR_UNSUPPORTED,
-                       "%s/tokenizer.model: is neither a BPE nor a unigram model, the two kinds that are known",
-                       v->h->dir);
+                       "%s/%s: is neither a BPE nor a unigram model, the two kinds that are known", v->h->dir, v->name);
+    if (v->fairseq && s->kind != 1)
+        return nb_fail(err, NB_ERR_UNSUPPORTED, "%s/%s: is no unigram model; under this name only those are known",
+                       v->h->dir, v->name);
     v->kind = s->kind == 2 ? "llama" : "t5";
     v->add_space = s->dummy_prefix;
     if (s->kind == 1) {
@@ -157,5 +184,7 @@ nb_status nb_hf_vocab_sentencepiece(nb_hf_vocab *v, nb_error *err)
     if (c.bad || c.at != c.end || pieces == 0)
         return broken(v, c.at, err);
     v->scored = true;
+    if (v->fairseq)
+        NB_TRY(add_fairseq(v, pieces, err));
     return take_settings(v, &s, err);
 }

@@ -50,6 +50,17 @@ static void read_texts(const nb_hf_vocab *v, specials *s)
         s->text[EOS] = s->text[SEP];
 }
 
+/* what XLM-RoBERTa's and CamemBERT's tokenizers do without being told */
+static void usual_fairseq(specials *s)
+{
+    static const char *const usual[ROLES] = {[BOS] = "<s>",   [EOS] = "</s>", [UNK] = "<unk>",  [SEP] = "</s>",
+                                             [PAD] = "<pad>", [CLS] = "<s>",  [MASK] = "<mask>"};
+    for (int r = 0; r < ROLES; r++)
+        if (s->text[r].n == 0 && usual[r])
+            s->text[r] = nb_str_of(usual[r]);
+    s->add[BOS] = s->add[EOS] = s->add[SEP] = 1;
+}
+
 /* ---- the post-processor ---- */
 
 static nb_str template_token(const nb_node *item)
@@ -195,6 +206,8 @@ nb_status nb_hf_special(nb_hf_vocab *v, nb_error *err)
 {
     specials s = {0};
     read_texts(v, &s);
+    if (v->fairseq)
+        usual_fairseq(&s);
     read_processor(nb_node_get_kind(v->json.root, "post_processor", '{'), &s);
     for (int r = 0; r < ROLES; r++)
         put_id(v, &s, (role)r);

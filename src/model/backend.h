@@ -50,6 +50,7 @@ typedef struct nb_batch {
     size_t n_tokens;
     const nb_span *spans;
     size_t n_spans;
+    const uint8_t *types;    /* rows of the table of token types, one a token; NULL: the first for all */
     const uint32_t *outputs; /* indices of the tokens whose logits are wanted, ascending */
     size_t n_outputs;
 } nb_batch;

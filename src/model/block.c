@@ -256,7 +256,7 @@ static void emit_embedding(transformer *t)
     nb_emit_embed(t->p, t->m, NB_TOKEN_EMBD, NB_EMBED_TOKEN, t->m->h.embd_scale, projected ? t->all.token : t->all.x);
     if (projected)
         nb_emit_matmul(t->p, t->m, -1, NB_TOKEN_PROJ, NB_ROLES, t->all.token, t->all.x, false);
-    emit_embed_more(t, NB_TOKEN_TYPES, NB_EMBED_FIRST);
+    emit_embed_more(t, NB_TOKEN_TYPES, NB_EMBED_TYPE);
     emit_embed_more(t, NB_POSITION_EMBD, NB_EMBED_POSITION);
     if (has(t, -1, NB_EMBD_NORM))
         emit_norm(t, -1, NB_EMBD_NORM, NB_EMBD_NORM_BIAS, t->all.x, t->all.x);

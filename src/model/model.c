@@ -92,6 +92,7 @@ static uint64_t dim_size(const nb_hparams *h, nb_dim dim)
     case NB_DIM_EXPERTS: return (uint64_t)h->experts;
     case NB_DIM_EXPERT_FF: return (uint64_t)h->expert_ff;
     case NB_DIM_SHARED_FF: return (uint64_t)h->shared_ff;
+    case NB_DIM_RANGES: return 32;
     }
     return 0;
 }
@@ -285,6 +286,40 @@ static nb_status make_slopes(nb_model_def *m, nb_error *err)
     return NB_OK;
 }
 
+/* The range of keys so far after their query: half of the 32 for keys before it, half for those behind; of these 8 are single
+ * distances, and the others grow by the root of 2 up to 128 (Raffel et al. 2020, as MPNet has it). */
+static int range_of(int after)
+{
+    int n = after < 0 ? -after : after, range = n;
+    if (n >= 8)
+        for (range = 8; range < 15 && n * n >= 64 << (range - 7); range++)
+            continue;
+    return after > 0 ? range + 16 : range;
+}
+
+/* NB_ATTN_RELATIVE by distance */
+static nb_status spread_relative(nb_model_def *m, nb_error *err)
+{
+    enum { REACH = 128, RANGES = 32 };
+    int id = nb_model_weight(m, -1, NB_ATTN_RELATIVE);
+    if (id < 0)
+        return NB_OK;
+    const nb_gguf_tensor *t = m->weights[id].tensor;
+    size_t heads = (size_t)m->h.heads, row_bytes = t->bytes / RANGES;
+    float *ranges = NB_ARRAY(&m->arena, float, heads *RANGES);
+    float *near = NB_ARRAY(&m->arena, float, heads *(2 * REACH + 1));
+    if (!ranges || !near)
+        return nb_fail(err, NB_ERR_MEMORY, "%s: out of memory", nb_gguf_path(m->gguf));
+    for (size_t i = 0; i < RANGES; i++)
+        t->type->dequantize((const char *)t->data + i * row_bytes, ranges + i * heads, heads);
+    for (size_t h = 0; h < heads; h++)
+        for (int after = -REACH; after <= REACH; after++)
+            near[h * (2 * REACH + 1) + (size_t)(after + REACH)] = ranges[(size_t)range_of(after) * heads + h];
+    m->h.bias.near = near;
+    m->h.bias.reach = REACH;
+    return NB_OK;
+}
+
 static nb_status model_fill(nb_model_def *m, nb_error *err)
 {
     NB_TRY(find_arch(m->gguf, &m->arch, err));
@@ -300,6 +335,7 @@ static nb_status model_fill(nb_model_def *m, nb_error *err)
     NB_TRY(check_norms(m, err));
     NB_TRY(load_rope_factors(m, err));
     NB_TRY(make_slopes(m, err));
+    NB_TRY(spread_relative(m, err));
     for (size_t i = 0; i < nb_gguf_tensor_count(m->gguf); i++) {
         const nb_gguf_tensor *t = nb_gguf_tensor_at(m->gguf, i);
         m->parameters += t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];

@@ -21,7 +21,7 @@ typedef enum nb_dim {
     NB_DIM_K_HEAD, /* k_dim */
     NB_DIM_HEADS,
     NB_DIM_KV_HEADS,
-    NB_DIM_ROPE,   /* rotated pairs of a head */
+    NB_DIM_ROPE, /* rotated pairs of a head */
     NB_DIM_VOCAB,
     NB_DIM_TOKEN,     /* columns of the token embedding: EMBD unless the file says otherwise */
     NB_DIM_POSITIONS, /* the trained context */
@@ -31,7 +31,8 @@ typedef enum nb_dim {
     NB_DIM_ONE,
     NB_DIM_EXPERTS,   /* of a layer */
     NB_DIM_EXPERT_FF, /* of one of them */
-    NB_DIM_SHARED_FF  /* of the one that all tokens pass */
+    NB_DIM_SHARED_FF, /* of the one that all tokens pass */
+    NB_DIM_RANGES     /* of distances that NB_ATTN_RELATIVE tells apart: 32 */
 } nb_dim;
 
 /* Roles a tensor can play. */

@@ -8,7 +8,7 @@
 #include "model/model.h"
 
 typedef enum nb_op_kind {
-    NB_OP_EMBED,   /* out = scale * row of weight, one a token: the row of its id, of its position, or the first */
+    NB_OP_EMBED,   /* out = scale * row of weight, one a token: the row of its id, its position or its type */
     NB_OP_RMSNORM, /* out = rmsnorm(in) * weight, over groups of `group` values, which have one weight or each its own */
     NB_OP_LAYERNORM, /* out = layernorm(in) * weight + bias, likewise */
     NB_OP_MATMUL,    /* out (+)= in weight^T + bias */
@@ -28,7 +28,7 @@ typedef enum nb_op_kind {
     NB_OP_KINDS
 } nb_op_kind;
 
-typedef enum nb_embed_row { NB_EMBED_TOKEN, NB_EMBED_POSITION, NB_EMBED_FIRST } nb_embed_row;
+typedef enum nb_embed_row { NB_EMBED_TOKEN, NB_EMBED_POSITION, NB_EMBED_TYPE } nb_embed_row;
 
 typedef struct nb_op_experts { /* weights of the model, a matrix or vector for each expert; -1: none */
     int gate, up, down, gate_bias, up_bias, down_bias;

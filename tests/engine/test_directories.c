@@ -294,8 +294,10 @@ static void test_tokenizers(void **state)
                                         "tokenizer-unigram",
                                         "tokenizer-wordpiece",
                                         "tokenizer-wordpiece-cased",
+                                        "older-fairseq",
                                         "older-gpt2",
                                         "older-pieces",
+                                        "older-spiece",
                                         "older-unigram",
                                         "older-wordpiece"};
     (void)state;

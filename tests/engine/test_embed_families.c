@@ -24,16 +24,12 @@
 static const struct {
     const char *name;
     size_t width;
-} families[] = {{"nomic-bert", 48},
-                {"nomic-bert-native", 40},
-                {"bert-cls", 40},
-                {"xlm-roberta", 48},
-                {"roberta-dense", 24},
-                {"gemma-embedding", 32},
-                {"gemma-embedding-plain", 48},
-                {"qwen2-embedding", 40},
+} families[] = {{"nomic-bert", 48},      {"nomic-bert-native", 40},     {"bert-cls", 40},
+                {"distilbert", 48},      {"distilbert-masked", 40},     {"mpnet", 48},
+                {"mpnet-odd", 40},       {"xlm-roberta", 48},           {"roberta-dense", 24},
+                {"gemma-embedding", 32}, {"gemma-embedding-plain", 48}, {"qwen2-embedding", 40},
                 {"qwen3-embedding", 40}};
-enum { FAMILIES = sizeof families / sizeof *families, MOST_CASES = 16, MOST_WIDTH = 64 };
+enum { FAMILIES = sizeof families / sizeof *families, MOST_CASES = 16, MOST_WIDTH = 64, MOST_LABELS = 4 };
 
 static nb_error err;
 
@@ -197,8 +193,9 @@ static void check_pairs(const char *path, const nb_tree *pairs, nb_model *m, dou
 {
     nb_embed_input texts[MOST_CASES], ids_only[MOST_CASES];
     static int32_t ids[MOST_CASES][128];
-    float scores[MOST_CASES], alone, by_ids[MOST_CASES];
-    size_t count = 0, tokens, wanted_tokens = 0;
+    float scores[MOST_CASES * MOST_LABELS], alone[MOST_LABELS], by_ids[MOST_CASES * MOST_LABELS];
+    size_t count = 0, tokens, wanted_tokens = 0, labels = nb_model_labels(m);
+    assert_true(labels > 0 && labels <= MOST_LABELS);
     const nb_node *first = pairs->root->list.first;
     nb_str query = nb_node_get(first, "query")->str;
     for (const nb_node *n = first; n && nb_str_eq(nb_node_get(n, "query")->str, query); n = n->next, count++) {
@@ -213,39 +210,51 @@ static void check_pairs(const char *path, const nb_tree *pairs, nb_model *m, dou
     must(nb_rank(m, query.p, query.n, texts, count, NULL, scores, &tokens, &err));
     assert_int_equal(tokens, wanted_tokens);
     must(nb_rank(m, NULL, 0, ids_only, count, NULL, by_ids, NULL, &err));
-    assert_memory_equal(scores, by_ids, count * sizeof *scores);
+    assert_memory_equal(scores, by_ids, count * labels * sizeof *scores);
     size_t i = 0;
     for (const nb_node *n = first; i < count; n = n->next, i++) {
-        double want = nb_node_get(n, "scores")->list.first->num;
-        must(nb_rank(m, query.p, query.n, &texts[i], 1, NULL, &alone, NULL, &err));
-        assert_memory_equal(&alone, &scores[i], sizeof alone);
-        if (!(fabs((double)scores[i] - want) <= limit))
-            fail_msg("%s: pair %zu: %.9g, not %.9g", path, i, (double)scores[i], want);
+        must(nb_rank(m, query.p, query.n, &texts[i], 1, NULL, alone, NULL, &err));
+        assert_memory_equal(alone, &scores[i * labels], labels * sizeof *alone);
+        size_t label = 0;
+        for (const nb_node *want = nb_node_get(n, "scores")->list.first; want; want = want->next, label++)
+            if (!(fabs((double)alone[label] - want->num) <= limit))
+                fail_msg("%s: pair %zu: %.9g, not %.9g", path, i, (double)alone[label], want->num);
+        assert_int_equal(label, labels);
     }
+}
+
+static void check_ranker(const char *name, size_t labels)
+{
+    char file[512];
+    nb_tree pairs;
+    nb_embed_input text = {.text = "a", .bytes = 1};
+    static float out[MOST_WIDTH];
+    snprintf(file, sizeof file, "%s.json", name);
+    must(nb_tree_open_any(NB_TEST_DATA "/embed", file, 1 << 20, false, &pairs, &err));
+    nb_model *m = open_model(directory_of(name), true, 2);
+    assert_int_equal(nb_model_labels(m), labels);
+    check_pairs(name, &pairs, m, 1e-5);
+    assert_int_equal(nb_embed(m, &text, 1, NULL, out, NULL, &err), NB_ERR_UNSUPPORTED); /* it has no embeddings */
+    assert_non_null(strstr(err.message, "--rank"));
+    nb_model_close(m);
+    snprintf(file, sizeof file, "%s", nb_folder_path("model.gguf"));
+    convert(name, "COPY", file);
+    m = open_model(file, true, 1);
+    check_pairs(file, &pairs, m, 1e-5);
+    nb_model_close(m);
+    assert_int_equal(unlink(file), 0);
+    nb_tree_free(&pairs);
 }
 
 static void test_rank(void **state)
 {
     (void)state;
-    char file[512];
-    nb_tree pairs;
     nb_embed_input text = {.text = "a", .bytes = 1};
     static float out[MOST_WIDTH];
-    must(nb_tree_open_any(NB_TEST_DATA "/embed", "xlm-roberta-ranker.json", 1 << 20, false, &pairs, &err));
-    nb_model *m = open_model(directory_of("xlm-roberta-ranker"), true, 2);
-    assert_int_equal(nb_model_labels(m), 1);
-    check_pairs("directory", &pairs, m, 1e-5);
-    assert_int_equal(nb_embed(m, &text, 1, NULL, out, NULL, &err), NB_ERR_UNSUPPORTED); /* it has no embeddings */
-    assert_non_null(strstr(err.message, "--rank"));
-    nb_model_close(m);
-    snprintf(file, sizeof file, "%s", nb_folder_path("model.gguf"));
-    convert("xlm-roberta-ranker", "COPY", file);
-    m = open_model(file, true, 1);
-    check_pairs("file", &pairs, m, 1e-5);
-    nb_model_close(m);
-    assert_int_equal(unlink(file), 0);
-    nb_tree_free(&pairs);
-    m = open_model(directory_of("xlm-roberta"), true, 1);
+    check_ranker("xlm-roberta-ranker", 1);
+    check_ranker("bert-ranker", 1);
+    check_ranker("bert-ranker-labels", 3);
+    nb_model *m = open_model(directory_of("xlm-roberta"), true, 1);
     assert_int_equal(nb_model_labels(m), 0);
     assert_int_equal(nb_rank(m, "a", 1, &text, 1, NULL, out, NULL, &err), NB_ERR_UNSUPPORTED);
     assert_non_null(strstr(err.message, "cls.output.weight"));
