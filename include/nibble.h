@@ -213,11 +213,11 @@ NB_API size_t nb_model_embedding(const nb_model *model); /* floats of an embeddi
 NB_API nb_status nb_embed(nb_model *model, const nb_embed_input *inputs, size_t count, const nb_embed_params *params, float *out,
                           size_t *tokens, nb_error *err);
 
-/* Scores of a label: how well each text answers the query, by a model that ranks pairs (bge-reranker and other classifiers of
- * RoBERTa's kind). They are the classifier's own numbers (logits): 1 / (1 + exp(-x)) makes a likelihood of one. Writes scores
+/* Scores of a label: how well each text answers the query, by a model that ranks pairs (bge-reranker, MS MARCO's and other
+ * classifiers of RoBERTa's and BERT's kind). They are the classifier's own numbers (logits): 1 / (1 + exp(-x)) makes a likelihood of one. Writes scores
  * [count][nb_model_labels]; nb_model_labels is 0 for a model that does not rank, and nb_rank then NB_ERR_UNSUPPORTED. Of
  * params (NULL: the defaults) truncate, which cuts the text, and batch count; all else is as nb_embed has it. An input's ids
- * are a whole pair's. */
+ * are a whole pair's; of BERT's kind, those behind the first separator are the second text's. */
 NB_API size_t nb_model_labels(const nb_model *model);
 NB_API nb_status nb_rank(nb_model *model, const char *query, size_t query_bytes, const nb_embed_input *texts, size_t count,
                          const nb_embed_params *params, float *scores, size_t *tokens, nb_error *err);
