@@ -62,6 +62,12 @@ static nb_status bad_heads(const nb_hf_exporter *x, const nb_source_tensor *t, n
                    x->s->path, NB_STR_ARG(t->name));
 }
 
+static nb_status no_matrix(const nb_hf_exporter *x, const nb_source_tensor *t, nb_error *err)
+{
+    return nb_fail(err, NB_ERR_FORMAT, "%s: tensor '%.*s' has %u dimensions, which cannot be; convert the model again",
+                   x->s->path, NB_STR_ARG(t->name), t->n_dims);
+}
+
 /* ---- the list ---- */
 
 void nb_hf_items_free(list *l)
@@ -149,6 +155,8 @@ static nb_status add_halves(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *
     const nb_source_tensor *up = other->gguf ? find(x, other, block, ".weight") : NULL;
     if (!up)
         return absent(x, other->gguf ? other : row, block, err);
+    if (gate->n_dims < 2)
+        return no_matrix(x, gate, err);
     if (memcmp(gate->dims, up->dims, sizeof gate->dims) != 0)
         return nb_fail(err, NB_ERR_FORMAT,
                        "%s: tensors '%.*s' and '%.*s' are unlike each other; convert the model again", x->s->path,
@@ -181,6 +189,9 @@ static nb_status add_experts(nb_hf_exporter *x, list *l, const nb_hf_tensor_row 
 static nb_status set_change(const nb_hf_exporter *x, const nb_source_tensor *t, item *it, nb_error *err)
 {
     uint64_t rows = t->n_dims == 1 ? t->dims[0] : t->dims[1], heads = x->heads;
+    bool turned = it->change != NB_HF_AS_IS && it->change != NB_HF_ADD_1;
+    if (turned && (t->n_dims > 2 || (it->change == NB_HF_SKIP_2 && t->n_dims != 2)))
+        return no_matrix(x, t, err);
     switch (it->change) {
     case NB_HF_TRANSPOSE:
         if (t->n_dims != 2)
@@ -214,7 +225,7 @@ static nb_status add_third(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *r
     if (!t || third == 3 || row->change != NB_HF_AS_IS)
         return NB_OK;
     uint64_t rows = t->n_dims == 1 ? t->dims[0] : t->dims[1], all = x->heads + 2 * x->kv_heads;
-    if (rows % all != 0)
+    if (t->n_dims > 2 || rows % all != 0)
         return bad_heads(x, t, err);
     item it = new_item(x, t, spell(x, row->hf, block, 0, end), NB_HF_AS_IS);
     it.head = rows / all;

@@ -483,6 +483,32 @@ static int cancel(void *user, nb_str tensor, uint64_t done, uint64_t all)
     return done > all / 2;
 }
 
+/* a tensor of another shape than its row's */
+static void odd_shape(const char *file, const char *tensor, uint32_t n_dims, const char *says)
+{
+    nb_source *s = open_gguf(file);
+    nb_source_tensor *changed = malloc(s->tensor_count * sizeof *changed);
+    nb_source odd = *s;
+    memcpy(changed, s->tensors, s->tensor_count * sizeof *changed);
+    for (size_t i = 0; i < s->tensor_count; i++)
+        if (nb_str_eqz(changed[i].name, tensor))
+            changed[i].n_dims = n_dims;
+    odd.tensors = changed;
+    refused(&odd, NULL, says);
+    free(changed);
+    nb_source_free(s);
+}
+
+static void odd_shapes(void **state)
+{
+    (void)state;
+    odd_shape(ARCHS "granite-moe-shared.gguf", "blk.0.ffn_gate_shexp.weight", 1, "has 1 dimensions");
+    odd_shape(ARCHS "falcon-40b.gguf", "blk.1.attn_qkv.weight", 3, "has 3 dimensions");
+    odd_shape(ARCHS "opt-125m.gguf", "position_embd.weight", 1, "has 1 dimensions");
+    odd_shape(ARCHS "phi-2.gguf", "blk.0.attn_qkv.weight", 4, "not whole heads");
+    odd_shape(ARCHS "gpt2.gguf", "blk.0.attn_qkv.weight", 3, "has 3 dimensions");
+}
+
 static void what_cannot_be_written(void **state)
 {
     (void)state;
@@ -515,6 +541,7 @@ int main(void)
         cmocka_unit_test(and_from_a_directory),
         cmocka_unit_test(rope_scaling_is_found_again),
         cmocka_unit_test(types),
+        cmocka_unit_test(odd_shapes),
         cmocka_unit_test(what_cannot_be_written),
     };
     nb_archs_find(NB_TEST_DATA, NB_TEST_DATA "/hf", "/config.json", &models);
