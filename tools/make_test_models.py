@@ -92,6 +92,8 @@ GGUF_ARCH = {
     "ministral": "llama",
     "internlm3": "llama",
 }
+# As files were before llama.cpp put the matrices of all experts into one tensor.
+SPLIT_EXPERTS = {"mixtral-split"}
 # Who reads the logits has no use for them: the tokenizers have tests of their own.
 WITH_TOKENS = {"llama-2-mha", "llama-3.2-rope-scaled", "llama-mqa-wide-head", "qwen2", "mistral-sliding"}
 # llama.cpp has no opt; docs/gguf-keys.md
@@ -599,6 +601,14 @@ def converted(config, arch, tensors):
         yield name if name.startswith("blk.") else known, x
 
 
+def split_experts(tensors):
+    for name, x in tensors:
+        if "_exps." not in name:
+            yield name, x
+        for expert in range(len(x) if "_exps." in name else 0):
+            yield name.replace("_exps.", f".{expert}."), x[expert]
+
+
 def add_tensor(w, name, x, kind):
     if x.dtype == np.uint8:
         w.add_tensor(name, np.ascontiguousarray(x), raw_dtype=Type.MXFP4)
@@ -722,7 +732,8 @@ def write_arch(folder, out, name):
         add_xielu(w, tensors)
     if "llama_4_scaling_beta" in rope_of(config):
         w.add_attn_temperature_scale(rope_of(config)["llama_4_scaling_beta"])
-    for tensor, x in converted(config, arch, tensors):
+    made = converted(config, arch, tensors)
+    for tensor, x in split_experts(made) if name in SPLIT_EXPERTS else made:
         add_tensor(w, tensor, x, kind)
     finish(w, kind)
 

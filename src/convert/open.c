@@ -29,10 +29,12 @@ static const nb_type_info *loaded_type(const nb_load_params *load)
     return nb_type_get(types[load->form]);
 }
 
-/* the matrices of blocks: GGUF's names say no more about modules */
+/* the matrices of blocks, routers of experts excepted: GGUF's names say no more about modules */
 static bool is_linear(const nb_source_tensor *t)
 {
-    static const char end[] = ".weight";
+    static const char end[] = ".weight", router[] = ".ffn_gate_inp.weight";
+    if (t->name.n > sizeof router && memcmp(t->name.p + t->name.n - (sizeof router - 1), router, sizeof router - 1) == 0)
+        return false;
     return nb_str_starts(t->name, NB_STR("blk.")) && t->n_dims == 2 && t->name.n > sizeof end &&
            memcmp(t->name.p + t->name.n - (sizeof end - 1), end, sizeof end - 1) == 0;
 }

@@ -57,6 +57,7 @@ typedef struct nb_cpu_weight {
     const void *data; /* of a matrix: packed or file rows; of a vector: floats */
     bool packed;
     size_t stride; /* bytes from one expert's matrix to the next */
+    const nb_gguf_tensor *const *each; /* file rows of experts that lie apart, instead of data; else NULL */
 } nb_cpu_weight;
 
 /* Row `row` of an expert's matrix, the first of a tile. */

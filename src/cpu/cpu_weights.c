@@ -97,14 +97,17 @@ typedef struct packing {
 } packing;
 
 /* a member's share of the tiles of all matrices of a tensor */
-static void pack_share(const nb_gguf_tensor *t, const use *u, const nb_cpu_weight *w, int member, int members)
+static void pack_share(const nb_weight *weight, const use *u, const nb_cpu_weight *w, int member, int members)
 {
+    const nb_gguf_tensor *t = weight->tensor;
     size_t rows = rows_of(t, u), tiles = (rows + NB_TILE_ROWS - 1) / NB_TILE_ROWS, matrices = matrices_of(t, u);
     size_t begin, end;
     nb_team_share(tiles * matrices, 1, member, members, &begin, &end);
     while (begin < end) {
         size_t matrix = begin / tiles, first = begin % tiles, last = nb_min_size(tiles, first + (end - begin));
-        nb_pack((nb_type)t->type->id, (const char *)t->data + t->bytes / matrices * matrix, rows, (size_t)t->dims[0],
+        const void *from = weight->each ? weight->each[matrix]->data
+                                        : (const char *)t->data + t->bytes / matrices * matrix;
+        nb_pack((nb_type)t->type->id, from, rows, (size_t)t->dims[0],
                 (char *)(uintptr_t)w->data + w->stride * matrix, first, last);
         begin += last - first;
     }
@@ -115,6 +118,8 @@ const void *nb_cpu_expert_rows(const nb_cpu_weight *w, const nb_gguf_tensor *t, 
     size_t rows = (size_t)t->dims[1], tile = 0, of_row = t->bytes / (rows * (size_t)t->dims[2]);
     if (w->packed && nb_packed_bytes((nb_type)t->type->id, NB_TILE_ROWS, (size_t)t->dims[0], &tile))
         of_row = tile / NB_TILE_ROWS;
+    if (w->each)
+        return (const char *)w->each[expert]->data + of_row * row;
     return (const char *)w->data + w->stride * expert + of_row * row;
 }
 
@@ -129,7 +134,7 @@ static void pack_member(void *context, int member, int members)
             if (member == (int)(i % (size_t)members))
                 t->type->dequantize(t->data, (float *)(uintptr_t)w->data, values_of(t));
         } else if (w->packed) {
-            pack_share(t, &p->uses[i], w, member, members);
+            pack_share(&m->weights[i], &p->uses[i], w, member, members);
         }
     }
 }
@@ -153,7 +158,8 @@ static nb_status place_weights(nb_weights *w, const use *uses, nb_error *err)
         const nb_gguf_tensor *t = m->weights[i].tensor;
         bool packed = bytes && !uses[i].vector;
         w->weight[i] = (nb_cpu_weight){bytes ? next : t->data, packed,
-                                       (packed ? bytes : t->bytes) / matrices_of(t, &uses[i])};
+                                       (packed ? bytes : t->bytes) / matrices_of(t, &uses[i]),
+                                       packed ? NULL : m->weights[i].each};
         next += bytes;
     }
     return NB_OK;
@@ -163,9 +169,11 @@ static nb_status place_weights(nb_weights *w, const use *uses, nb_error *err)
 static void release_file_pages(const nb_weights *w, const use *uses)
 {
     for (size_t i = 0; i < w->model->weight_count - w->model->adapter_weights; i++) {
-        const nb_gguf_tensor *t = w->model->weights[i].tensor;
-        if (w->weight[i].packed && !uses[i].embedded)
+        const nb_weight *weight = &w->model->weights[i];
+        for (size_t e = 0; w->weight[i].packed && !uses[i].embedded && e < (weight->each ? (size_t)weight->tensor->dims[2] : 1); e++) {
+            const nb_gguf_tensor *t = weight->each ? weight->each[e] : weight->tensor;
             nb_map_dont_need(nb_gguf_map(w->model->gguf, t->shard), (size_t)t->offset, t->bytes);
+        }
     }
 }
 

@@ -31,7 +31,7 @@ static nb_status grow(nb_model_def *m, const nb_adapter *a, nb_error *err)
 
 static int add_weight(nb_model_def *m, const nb_gguf_tensor *t, int layer)
 {
-    m->weights[m->weight_count] = (nb_weight){t, NB_ROLES, layer};
+    m->weights[m->weight_count] = (nb_weight){.tensor = t, .role = NB_ROLES, .layer = layer};
     m->adapter_weights++;
     return (int)m->weight_count++;
 }

@@ -146,6 +146,44 @@ static nb_status take_part(nb_model_def *m, const nb_tensor_row *row, const nb_g
     return NB_OK;
 }
 
+/* A stack as older files have it, "ffn_up.3.weight" for "ffn_up_exps.weight": its matrices one by one. Nothing becomes of w when
+ * they are not there. */
+static nb_status find_split(nb_model_def *m, const char *name, nb_weight *w, nb_error *err)
+{
+    const char *cut = strstr(name, "_exps.weight");
+    size_t experts = (size_t)m->h.experts, e = 0;
+    const nb_gguf_tensor **each = cut ? NB_ARRAY(&m->arena, const nb_gguf_tensor *, experts + 1) : NULL;
+    nb_gguf_tensor *all = cut ? NB_NEW(&m->arena, nb_gguf_tensor) : NULL;
+    char *copy = cut ? nb_arena_strdup(&m->arena, nb_str_of(name)) : NULL;
+    if (!cut)
+        return NB_OK;
+    if (!all || !each || !copy)
+        return nb_fail(err, NB_ERR_MEMORY, "%s: out of memory", nb_gguf_path(m->gguf));
+    for (; e < experts; e++) {
+        char one[96];
+        snprintf(one, sizeof one, "%.*s.%zu.weight", (int)(cut - name), name, e);
+        each[e] = nb_gguf_find_tensor(m->gguf, nb_str_of(one));
+        if (!each[0])
+            return NB_OK;
+        if (!each[e] || each[e]->n_dims != 2 || each[e]->type != each[0]->type ||
+            memcmp(each[e]->dims, each[0]->dims, sizeof each[0]->dims) != 0)
+            return nb_fail(err, NB_ERR_FORMAT, "%s: tensor %s is missing or unlike that of the first expert",
+                           nb_gguf_path(m->gguf), one);
+    }
+    if (experts == 0)
+        return NB_OK;
+    *all = *each[0];
+    all->name = nb_str_of(copy);
+    all->n_dims = 3;
+    all->dims[2] = experts;
+    all->data = NULL;
+    if (!nb_mul(all->bytes, experts, &all->bytes))
+        return nb_fail(err, NB_ERR_FORMAT, "%s: the experts of %s fit no memory", nb_gguf_path(m->gguf), name);
+    w->tensor = all;
+    w->each = each;
+    return NB_OK;
+}
+
 static nb_status bind_row(nb_model_def *m, const nb_tensor_row *row, int layer, nb_error *err)
 {
     char name[96];
@@ -157,6 +195,11 @@ static nb_status bind_row(nb_model_def *m, const nb_tensor_row *row, int layer, 
         return NB_OK;
     if (m->index[slot] >= 0 || (!t && (row->flags & NB_TENSOR_OPTIONAL))) /* in a shared tensor already, or absent */
         return NB_OK;
+    nb_weight w = {.role = row->role, .layer = layer};
+    if (!t && row->flags & NB_TENSOR_STACK) {
+        NB_TRY(find_split(m, name, &w, err));
+        t = w.tensor;
+    }
     if (!t)
         return nb_fail(err, NB_ERR_FORMAT, "%s: tensor %s is missing; architecture %s needs it", nb_gguf_path(m->gguf),
                        name, m->arch->name);
@@ -167,7 +210,8 @@ static nb_status bind_row(nb_model_def *m, const nb_tensor_row *row, int layer, 
     if (row->whole)
         NB_TRY(take_part(m, row, &t, err));
     m->index[slot] = (int)m->weight_count;
-    m->weights[m->weight_count++] = (nb_weight){t, row->role, layer};
+    w.tensor = t;
+    m->weights[m->weight_count++] = w;
     return NB_OK;
 }
 

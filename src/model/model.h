@@ -277,6 +277,8 @@ typedef struct nb_weight {
     const nb_gguf_tensor *tensor; /* the file's, or in the model's arena: a part of one */
     nb_role role;
     int layer; /* -1: of the whole model */
+    const nb_gguf_tensor *const *each; /* NULL, or of a stack whose matrices lie apart: one for each expert. `tensor` is then
+                                        * what they would be together, without data */
 } nb_weight;
 
 typedef struct nb_adapted { /* a LoRA pair on a matrix (adapt.h): out += scale * b (a in) */
