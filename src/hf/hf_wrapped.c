@@ -15,10 +15,13 @@ static const char *const wrappers[] = {
 
 /* "model_type" of text_config, or of config.json where the text's keys stand beside it */
 static const char *const texts[][2] = {
-    {"llama", "LlamaForCausalLM"},         {"mistral", "MistralForCausalLM"},  {"qwen2", "Qwen2ForCausalLM"},
-    {"qwen3", "Qwen3ForCausalLM"},         {"phi3", "Phi3ForCausalLM"},        {"gemma2", "Gemma2ForCausalLM"},
-    {"smollm3", "SmolLM3ForCausalLM"},     {"granite", "GraniteForCausalLM"},  {"qwen2_vl", "Qwen2ForCausalLM"},
-    {"qwen2_vl_text", "Qwen2ForCausalLM"}, {"qwen2_5_vl", "Qwen2ForCausalLM"}, {"qwen2_5_vl_text", "Qwen2ForCausalLM"},
+    {"llama", "LlamaForCausalLM"},           {"mistral", "MistralForCausalLM"},
+    {"ministral3", "Ministral3ForCausalLM"}, {"qwen2", "Qwen2ForCausalLM"},
+    {"qwen3", "Qwen3ForCausalLM"},           {"phi3", "Phi3ForCausalLM"},
+    {"gemma2", "Gemma2ForCausalLM"},         {"smollm3", "SmolLM3ForCausalLM"},
+    {"granite", "GraniteForCausalLM"},       {"qwen2_vl", "Qwen2ForCausalLM"},
+    {"qwen2_vl_text", "Qwen2ForCausalLM"},   {"qwen2_5_vl", "Qwen2ForCausalLM"},
+    {"qwen2_5_vl_text", "Qwen2ForCausalLM"},
 };
 
 static const nb_node *text_type(const nb_hf *h)
