@@ -1,7 +1,7 @@
-# The library in both forms, the program, and what `cmake --install` puts where.
+# The library in both forms, the program (which alone has the server), and what `cmake --install` puts where.
 set(library_objects)
 foreach(module ${modules})
-  if(NOT module STREQUAL nb_cli)
+  if(NOT module MATCHES "^nb_(cli|server)$")
     list(APPEND library_objects $<TARGET_OBJECTS:${module}>)
   endif()
 endforeach()
@@ -16,8 +16,8 @@ foreach(lib nibble_static nibble_shared)
                                        PkgConfig::CRYPTO)
 endforeach()
 
-add_executable(nibble $<TARGET_OBJECTS:nb_cli>)
-target_link_libraries(nibble PRIVATE nibble_static)
+add_executable(nibble $<TARGET_OBJECTS:nb_cli> $<TARGET_OBJECTS:nb_server>)
+target_link_libraries(nibble PRIVATE nibble_static PkgConfig::HTTPD)
 
 # nibble.pc finds its prefix from where it lies: --prefix and a moved tree both work
 file(RELATIVE_PATH up_to_prefix /p/${CMAKE_INSTALL_LIBDIR}/pkgconfig /p)

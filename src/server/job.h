@@ -80,7 +80,7 @@ nb_status nb_job_next(nb_job *j, nb_job_event *event, nb_error *err);
 void nb_job_free(nb_job *j); /* ends the reply when it runs still; NULL is fine */
 
 size_t nb_job_truncated(const nb_job *j); /* tokens of the request that were left out */
-int64_t nb_job_load_ns(const nb_job *j); /* waiting for the model */
+int64_t nb_job_load_ns(const nb_job *j);  /* waiting for the model */
 /* The prompt's ids and then the reply's: what Ollama hands out as context. */
 const int32_t *nb_job_ids(const nb_job *j, size_t *count);
 nb_served *nb_job_served(const nb_job *j);

@@ -13,7 +13,7 @@
 enum { REPLIES = 16, QUEUE = 512, GOOD_CONTEXT = 8192, REPLY_TOKENS = 4096 };
 static const int64_t second = 1000000000, forever = INT64_MAX;
 
-void nb_service_log(const nb_service *s, const char *format, ...)
+void nb_service_say(const nb_service *s, const char *format, ...)
 {
     char line[1400];
     va_list args;
@@ -152,7 +152,7 @@ static void unload(nb_service *s, nb_served *m, const char *why)
     m->state = NB_SERVED_LEAVING;
     unlink_served(s, m);
     pthread_mutex_unlock(&s->lock);
-    nb_service_log(s, "%s: unloaded (%s)", nb_entry_text(m->entry), why);
+    nb_service_say(s, "%s: unloaded (%s)", nb_entry_text(m->entry), why);
     free_served(m);
     pthread_mutex_lock(&s->lock);
     pthread_cond_broadcast(&s->changed);
@@ -234,7 +234,7 @@ static nb_status load(nb_service *s, nb_served *m, nb_error *err)
     NB_TRY(nb_scheduler_new(m->model, &p, &m->scheduler, err));
     size_t context = nb_scheduler_context(m->scheduler), trained = nb_model_context(m->model);
     if (context < GOOD_CONTEXT && context < trained)
-        nb_service_log(s, "%s: the context is %zu of %zu positions: memory holds no more", nb_entry_text(m->entry),
+        nb_service_say(s, "%s: the context is %zu of %zu positions: memory holds no more", nb_entry_text(m->entry),
                        context, trained);
     return warm(m, err);
 }
@@ -250,7 +250,7 @@ static void load_one(nb_service *s, nb_served *m)
     m->error = error;
     m->state = status == NB_OK ? NB_SERVED_READY : NB_SERVED_FAILED;
     m->released = nb_seconds();
-    nb_service_log(s, status == NB_OK ? "%s: loaded in %.2f s, %.2f GB" : "%s: not loaded after %.2f s",
+    nb_service_say(s, status == NB_OK ? "%s: loaded in %.2f s, %.2f GB" : "%s: not loaded after %.2f s",
                    nb_entry_text(m->entry), (double)m->load_ns * 1e-9, (double)m->bytes * 1e-9);
     pthread_cond_broadcast(&s->changed);
 }

@@ -32,6 +32,9 @@ nb_status nb_service_new(nb_library *library, const nb_service_params *params, n
 void nb_service_stop(nb_service *s, int64_t grace_ns);
 void nb_service_free(nb_service *s); /* stops first */
 
+/* One line for the operator's log, from any thread. */
+void nb_service_say(const nb_service *s, const char *format, ...) NB_PRINTF(2, 3);
+
 /* ---- models ---- */
 
 typedef struct

@@ -126,7 +126,7 @@ static bool step_models(nb_service *s)
         m->users++;
         pthread_mutex_unlock(&s->lock);
         if (nb_scheduler_step(m->scheduler, &worked, &error) != NB_OK)
-            nb_service_log(s, "%s: a step failed: %s", nb_entry_text(m->entry), error.message);
+            nb_service_say(s, "%s: a step failed: %s", nb_entry_text(m->entry), error.message);
         nb_scheduler_load load = nb_scheduler_look(m->scheduler);
         if (worked && others) /* who unlocks and locks again at once would never let them in */
             nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);

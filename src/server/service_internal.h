@@ -85,7 +85,6 @@ struct nb_service {
 
 void *nb_service_engine_thread(void *service);
 void nb_served_free_grammars(nb_served *m);
-void nb_service_log(const nb_service *s, const char *format, ...) NB_PRINTF(2, 3);
 /* One user fewer; with the lock held. */
 void nb_served_leave(nb_served *m);
 

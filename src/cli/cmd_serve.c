@@ -1,0 +1,202 @@
+/* nibble serve [FILE...]: the APIs of Ollama, OpenAI and Anthropic over the models of a store and loose files. */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/command.h"
+#include "server/http.h"
+#include "server/options_use.h"
+
+typedef struct serve_options {
+    const char *host, *cache, *keep_alive, *memory, *certificate, *key, *key_file;
+    int port, threads, parallel, queue, models;
+    int64_t context;
+    bool no_store, log_text;
+} serve_options;
+
+static const char *env(const char *name)
+{
+    const char *value = getenv(name);
+    return value && *value ? value : NULL;
+}
+
+/* ---- the log: a line an event, with the time ---- */
+
+static void log_line(void *user, const char *line)
+{
+    char now[32];
+    struct tm t;
+    time_t seconds = time(NULL);
+    (void)user;
+    localtime_r(&seconds, &t);
+    strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%S%z", &t);
+    flockfile(stderr);
+    fprintf(stderr, "%s ", now);
+    for (const unsigned char *p = (const unsigned char *)line; *p; p++) /* names and errors quote what clients send */
+        fputc(*p < 0x20 || *p == 0x7f ? '?' : *p, stderr);
+    fputc('\n', stderr);
+    funlockfile(stderr);
+}
+
+static void log_request(void *user, const char *method, const char *path, int status, double seconds, bool complete)
+{
+    char line[400];
+    snprintf(line, sizeof line, "%s %.200s %d %.3f s%s", method, path, status, seconds,
+             complete ? "" : " (client left)");
+    log_line(user, line);
+}
+
+/* ---- what the environment says, in Ollama's names ---- */
+
+/* "host:port", "host", ":port", "http://host:port", "[::1]:port" */
+static bool split_address(const char *text, char host[256], int *port)
+{
+    const char *at = strstr(text, "://"), *colon;
+    text = at ? at + 3 : text;
+    size_t n = strcspn(text, "/");
+    colon = text[0] == '[' ? memchr(text, ']', n) : memrchr(text, ':', n);
+    if (text[0] == '[' && !colon)
+        return false;
+    const char *begin = text[0] == '[' ? text + 1 : text, *end = colon ? colon : text + n;
+    if (text[0] == '[')
+        colon = colon[1] == ':' ? colon + 1 : NULL;
+    if (end - begin >= 256)
+        return false;
+    if (end > begin) {
+        memcpy(host, begin, (size_t)(end - begin));
+        host[end - begin] = 0;
+    }
+    if (!colon)
+        return true;
+    char *rest;
+    long number = strtol(colon + 1, &rest, 10);
+    if (rest == colon + 1 || (*rest && *rest != '/') || number < 0 || number > 65535)
+        return false;
+    *port = (int)number;
+    return true;
+}
+
+static int number_of(const char *name, int fallback)
+{
+    const char *value = env(name);
+    return value ? atoi(value) : fallback;
+}
+
+static int read_environment(const serve_options *o, nb_service_params *s, nb_http_params *h)
+{
+    const char *keep = o->keep_alive ? o->keep_alive : env("OLLAMA_KEEP_ALIVE"), *load = env("OLLAMA_LOAD_TIMEOUT");
+    s->replies = (size_t)(o->parallel ? o->parallel : number_of("OLLAMA_NUM_PARALLEL", 0));
+    s->queue = (size_t)(o->queue ? o->queue : number_of("OLLAMA_MAX_QUEUE", 0));
+    s->max_models = (size_t)(o->models ? o->models : number_of("OLLAMA_MAX_LOADED_MODELS", 0));
+    s->context = (size_t)(o->context ? o->context : number_of("OLLAMA_CONTEXT_LENGTH", 0));
+    s->kv_type = o->cache ? o->cache : env("OLLAMA_KV_CACHE_TYPE");
+    if (keep && !nb_duration_parse(nb_str_of(keep), &s->keep_alive_ns))
+        return nb_report_usage("serve", "keep-alive %s: give seconds or a duration such as 5m", keep);
+    if (load && !nb_duration_parse(nb_str_of(load), &s->load_timeout_ns))
+        return nb_report_usage("serve", "OLLAMA_LOAD_TIMEOUT=%s: give seconds or a duration such as 5m", load);
+    if (keep && s->keep_alive_ns == 0)
+        s->keep_alive_ns = 1; /* 0 would be the default */
+    h->api_keys = env("NIBBLE_API_KEYS");
+    h->api_key_file = o->key_file ? o->key_file : env("NIBBLE_API_KEY_FILE");
+    h->origins = env("OLLAMA_ORIGINS");
+    h->allowed_hosts = env("NIBBLE_ALLOWED_HOSTS");
+    h->certificate = o->certificate;
+    h->key = o->key;
+    h->log_text = o->log_text;
+    return -1;
+}
+
+/* ---- serving ---- */
+
+static nb_status wait_for_signal(void)
+{
+    sigset_t set;
+    int number;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigwait(&set, &number);
+    return NB_OK;
+}
+
+/* All threads of the server are to inherit this mask: the signals come to sigwait. */
+static void block_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+static nb_status serve(const nb_library_params *l, const nb_service_params *s, const nb_http_params *h, nb_error *err)
+{
+    nb_library *library = NULL;
+    nb_service *service = NULL;
+    nb_http *http = NULL;
+    block_signals();
+    nb_status status = nb_library_open(l, &library, err);
+    if (status == NB_OK)
+        status = nb_service_new(library, s, &service, err);
+    if (status == NB_OK)
+        status = nb_http_start(service, library, h, &http, err);
+    if (status == NB_OK) {
+        nb_note("nibble %s listens on %s://%s:%d; Ctrl-C stops it", nb_version(), h->certificate ? "https" : "http",
+                h->host, nb_http_port(http));
+        wait_for_signal();
+        nb_note("stopping: replies that run have 10 s to finish");
+        nb_http_quiesce(http);
+        nb_service_stop(service, (int64_t)10 * 1000000000);
+    }
+    nb_http_stop(http);
+    nb_service_free(service);
+    nb_library_close(library);
+    return status;
+}
+
+int nb_cmd_serve(int argc, char **argv)
+{
+    serve_options o = {0};
+    nb_option options[] = {
+        {"host", 0, NB_OPTION_STRING, &o.host, "ADDRESS", "listen here (default: OLLAMA_HOST, or 127.0.0.1)"},
+        {"port", 0, NB_OPTION_INT, &o.port, "N", "and on this port (default: 11434)"},
+        {"threads", 't', NB_OPTION_INT, &o.threads, "N", "threads that compute (default: one a processor)"},
+        {"parallel", 0, NB_OPTION_INT, &o.parallel, "N",
+         "replies computed at once (default: OLLAMA_NUM_PARALLEL, or 16)"},
+        {"queue", 0, NB_OPTION_INT, &o.queue, "N", "requests that may wait (default: OLLAMA_MAX_QUEUE, or 512)"},
+        {"max-models", 0, NB_OPTION_INT, &o.models, "N", "models loaded at once (default: as memory allows)"},
+        {"ctx", 'c', NB_OPTION_I64, &o.context, "N", "context of models (default: as trained, as far as memory goes)"},
+        {"memory", 0, NB_OPTION_STRING, &o.memory, "N", "bytes that models may take: 8G (default: nine tenths)"},
+        {"cache-type", 0, NB_OPTION_STRING, &o.cache, "TYPE", "of keys and values: f16, bf16, q8_0, f32"},
+        {"keep-alive", 0, NB_OPTION_STRING, &o.keep_alive, "TIME", "how long an idle model stays (default: 5m)"},
+        {"cert", 0, NB_OPTION_STRING, &o.certificate, "FILE", "serve https with this certificate (PEM)"},
+        {"key", 0, NB_OPTION_STRING, &o.key, "FILE", "and its key"},
+        {"api-keys", 0, NB_OPTION_STRING, &o.key_file, "FILE", "ask for one of these API keys, one a line"},
+        {"no-store", 0, NB_OPTION_FLAG, &o.no_store, NULL, "only the files that are named here"},
+        {.name = ""},
+    };
+    nb_error err;
+    int code = nb_options_parse("serve", options, &argc, argv);
+    nb_service_params s = {.threads = o.threads, .log = log_line};
+    char host[256] = "127.0.0.1";
+    nb_http_params h = {.host = host, .port = 11434, .log = log_request};
+    const char *address = o.host ? o.host : env("OLLAMA_HOST");
+    if (code < 0 && address && !split_address(address, host, &h.port))
+        code = nb_report_usage("serve", "%s is no address; give HOST, HOST:PORT or [::1]:PORT", address);
+    if (o.port)
+        h.port = o.port;
+    if (code < 0 && o.memory && !nb_parse_bytes(o.memory, &s.memory))
+        code = nb_report_usage("serve", "--memory %s: give bytes, as 8G", o.memory);
+    if (code < 0)
+        code = read_environment(&o, &s, &h);
+    nb_library_params l = {
+        .no_store = o.no_store, .files = (const char *const *)argv + 1, .file_count = (size_t)(argc - 1)};
+    if (code < 0)
+        code = serve(&l, &s, &h, &err) == NB_OK ? NB_EXIT_OK : nb_report_error(&err);
+    nb_options_free(options);
+    return code;
+}
