@@ -38,13 +38,16 @@ static const uint64_t *meant(const nb_hf_exporter *x, const nb_hf_key_row *row)
 /* what a file without the key says */
 static nb_status put_absent(nb_hf_exporter *x, nb_json *j, const nb_hf_key_row *row, nb_error *err)
 {
-    bool flag = row->kind == NB_HF_BOOL && row->otherwise && *row->otherwise;
+    bool said = row->otherwise && *row->otherwise, flag = row->kind == NB_HF_BOOL && said;
     if (meant(x, row)) {
         put_key(j, row->config);
         nb_json_uint(j, *meant(x, row));
     } else if (!row->otherwise) {
         return nb_fail(err, NB_ERR_FORMAT, "%s: has no %s.%s; convert the model again", x->s->path, x->arch->gguf,
                        row->gguf);
+    } else if (row->kind == NB_HF_STR && said) {
+        put_key(j, row->config);
+        nb_json_z(j, row->otherwise);
     } else if (flag || (is_window(row) && strcmp(row->otherwise, "0") == 0)) {
         put_key(j, row->config);
         if (flag)

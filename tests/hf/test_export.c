@@ -29,8 +29,8 @@ static const char *const files[] = {"model.safetensors", "tokenizer.json", "toke
 enum { FILES = sizeof files / sizeof *files, FOLDERS = 3 };
 
 /* Families that are read only. */
-static const char *const unwritten[] = {"apertus", "baichuan", "gpt-oss",  "gptneo",
-                                        "internlm2", "mistral3", "qwen", NULL};
+static const char *const unwritten[] = {"apertus",   "baichuan", "gpt-oss", "gptneo",
+                                        "internlm2", "mistral3", "qwen",    NULL};
 
 static nb_archs_list models;
 
@@ -307,7 +307,10 @@ static void compare_checkpoints(const char *name, const char *own_path, const ch
             t = find_older(own, m->name);
         snprintf(text, sizeof text, "%.*s", NB_STR_ARG(m->name));
         bool positions = strstr(text, "position") != NULL;
-        uint64_t from = positions && (strstr(name, "roberta") || strncmp(name, "opt", 3) == 0) ? 2 * m->dims[1] : 0;
+        uint64_t from = positions && (strstr(name, "roberta") || strncmp(name, "mpnet", 5) == 0 ||
+                                      strncmp(name, "opt", 3) == 0)
+                            ? 2 * m->dims[1]
+                            : 0;
         if (!t)
             continue;
         assert_int_equal(t->n_dims, m->n_dims);
@@ -353,17 +356,16 @@ static bool same_node(const nb_node *a, const nb_node *b)
 /* keys that both have say the same */
 static void compare_configs(const char *name, const char *own_path, const char *made_path)
 {
-    static const char *const others[] = {"architectures", "model_type", "torch_dtype", "bos_token_id", "eos_token_id",
-                                         "pad_token_id",
-                                         /* said by other keys */
-                                         "decoder_sparse_step", "mlp_only_layers", "max_window_layers",
-                                         /* where they say what is not so: multi_query counts, model_max_length, gelu's
+    static const char *const others[] = {
+        "architectures", "model_type", "torch_dtype", "bos_token_id", "eos_token_id", "pad_token_id",
+        /* said by other keys */
+        "decoder_sparse_step", "mlp_only_layers", "max_window_layers",
+        /* where they say what is not so: multi_query counts, model_max_length, gelu's
                                           * form in Gemma */
-                                         "falcon-7b num_kv_heads", "command-r max_position_embeddings",
-                                         "gemma hidden_act", "gpt2-base-names activation_function",
-                                         "granite-4-dense intermediate_size", "hunyuan-7b rope_theta",
-                                         /* few factors fit several numbers */
-                                         "exaone-3.5 rope_scaling", "exaone-4-1.2b rope_scaling"};
+        "falcon-7b num_kv_heads", "command-r max_position_embeddings", "gemma hidden_act",
+        "gpt2-base-names activation_function", "granite-4-dense intermediate_size", "hunyuan-7b rope_theta",
+        /* few factors fit several numbers */
+        "exaone-3.5 rope_scaling", "exaone-4-1.2b rope_scaling"};
     nb_tree own, made;
     nb_error err = {0};
     assert_int_equal(nb_tree_open(own_path, "config.json", 1 << 20, false, &own, &err), NB_OK);
