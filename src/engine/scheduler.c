@@ -128,9 +128,8 @@ static nb_status fill(nb_scheduler *s, const nb_scheduler_params *params, nb_err
     s->spans = calloc(s->cp.max_spans, sizeof *s->spans);
     s->outputs = calloc(s->cp.max_outputs, sizeof *s->outputs);
     s->rows = calloc(s->cp.max_outputs, sizeof *s->rows);
-    s->masked = calloc(s->model->def->h.vocab, sizeof *s->masked);
     s->top = calloc(TOP, sizeof *s->top);
-    if (!s->tokens || !s->spans || !s->outputs || !s->rows || !s->masked || !s->top)
+    if (!s->tokens || !s->spans || !s->outputs || !s->rows || !s->top)
         return nb_fail_memory(err, "a scheduler", s->cp.max_tokens * sizeof *s->tokens);
     return NB_OK;
 }
@@ -168,7 +167,6 @@ void nb_scheduler_free(nb_scheduler *s)
     free(s->spans);
     free(s->outputs);
     free(s->rows);
-    free(s->masked);
     free(s->top);
     free(s);
 }

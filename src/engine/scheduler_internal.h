@@ -52,7 +52,6 @@ struct nb_scheduler {
     nb_span *spans;
     uint32_t *outputs;
     nb_reply_task **rows; /* whose logits row i is */
-    float *masked;        /* [vocabulary] */
     nb_top_token *top;
     nb_batch batch;
     nb_scheduler_load load;

@@ -77,20 +77,6 @@ static size_t find_top(const float *logits, size_t n, double log_total, size_t r
 
 /* ---- the token ---- */
 
-/* logits, or a copy in which what the grammar forbids is impossible */
-static nb_status keep_to_grammar(nb_scheduler *s, nb_reply_task *t, const float **logits, nb_error *err)
-{
-    const uint32_t *allowed;
-    size_t n = nb_tokenizer_count(s->model->tokenizer);
-    if (!t->grammar)
-        return NB_OK;
-    NB_TRY(nb_grammar_mask(t->grammar, &allowed, err));
-    for (size_t i = 0; i < n; i++)
-        s->masked[i] = allowed[i / 32] >> (i & 31) & 1 ? (*logits)[i] : -INFINITY;
-    *logits = s->masked;
-    return NB_OK;
-}
-
 static bool is_marker(const nb_reply_task *t, int32_t id)
 {
     for (size_t i = 0; i < t->marker_count; i++)
@@ -172,12 +158,16 @@ static void go_on(nb_scheduler *s, nb_reply_task *t, bool stopped)
         end(s, t, NB_TASK_CONTEXT);
 }
 
-static nb_status choose(nb_scheduler *s, nb_reply_task *t, const float *logits, int32_t *id, nb_error *err)
+static nb_status choose(nb_reply_task *t, const float *logits, int32_t *id, nb_error *err)
 {
-    NB_TRY(keep_to_grammar(s, t, &logits, err));
-    *id = nb_sampler_pick(t->sampler, logits);
-    if (t->grammar)
+    const uint32_t *allowed;
+    if (t->grammar) {
+        NB_TRY(nb_grammar_mask(t->grammar, &allowed, err));
+        *id = nb_sampler_pick_allowed(t->sampler, logits, allowed);
         NB_TRY(nb_grammar_accept(t->grammar, *id, err));
+    } else {
+        *id = nb_sampler_pick(t->sampler, logits);
+    }
     nb_sampler_accept(t->sampler, *id);
     return NB_OK;
 }
@@ -191,7 +181,7 @@ void nb_task_take_row(nb_scheduler *s, nb_reply_task *t, const float *logits)
         end(s, t, NB_TASK_LENGTH);
         return;
     }
-    nb_status status = choose(s, t, logits, &id, &error);
+    nb_status status = choose(t, logits, &id, &error);
     if (status == NB_OK && t->stats.tokens == 0)
         t->first = nb_seconds();
     if (status == NB_OK && !t->p.ignore_end && nb_tokenizer_ends(s->model->tokenizer, id)) {
