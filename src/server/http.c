@@ -23,6 +23,7 @@
 #include "server/routes.h"
 
 enum { MAX_BODY = 64 << 20, CONNECTIONS = 1024, TIMEOUT = 120, HEADERS = 64 << 10, STACK = 1 << 20, MOST_SET = 8 };
+enum { LAST_WORDS_MS = 2000 }; /* for replies that are complete and not yet sent */
 
 struct nb_http {
     nb_service *service;
@@ -298,10 +299,10 @@ static void check(nb_http_request *r)
     if (!nb_guard_host(h->guard, host))
         refuse(r, 403, "this server does not answer to the name %.100s; name it in NIBBLE_ALLOWED_HOSTS if it should",
                host);
-    if (origin && !nb_guard_origin(h->guard, origin))
+    if (origin && !nb_guard_origin(h->guard, origin, host))
         refuse(r, 403, "pages of %.100s may not use this server; name them in OLLAMA_ORIGINS if they should", origin);
     r->user = address_of(r->connection);
-    bool open = r->route && (r->route->run == nb_route_root || r->route->run == nb_route_health);
+    bool open = strcmp(r->path, "/") == 0 || strcmp(r->path, "/health") == 0;
     if (!open && strcmp(r->method, "OPTIONS") != 0 &&
         !nb_guard_key(h->guard, nb_http_header(r, "Authorization"), nb_http_header(r, "x-api-key"), &r->user))
         refuse(r, 401, "an API key is needed: Authorization: Bearer KEY");
@@ -320,7 +321,7 @@ static enum MHD_Result send_answer(nb_http_request *r)
         return MHD_NO;
     for (size_t i = 0; i < r->set_count; i++)
         MHD_add_response_header(r->response, r->set[i].name, r->set[i].value);
-    if (origin && nb_guard_origin(r->http->guard, origin)) {
+    if (origin && nb_guard_origin(r->http->guard, origin, nb_http_header(r, "Host"))) {
         MHD_add_response_header(r->response, "Access-Control-Allow-Origin", origin);
         MHD_add_response_header(r->response, "Vary", "Origin");
     }
@@ -358,8 +359,8 @@ static nb_http_request *new_request(nb_http *h, struct MHD_Connection *connectio
     r->method = method;
     r->path = path;
     atomic_fetch_add(&h->active, 1);
+    check(r); /* first: the first refusal is the answer */
     find_route(r, method, path);
-    check(r);
     return r;
 }
 
@@ -469,7 +470,7 @@ static nb_status read_certificates(nb_http *h, nb_error *err)
 static nb_status start_daemon(nb_http *h, int fd, nb_error *err)
 {
     bool tls = h->certificate.len > 0;
-    unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL |
+    unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC |
                      (tls ? MHD_USE_TLS : 0);
     struct MHD_OptionItem secure[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, h->certificate.data},
                                       {MHD_OPTION_HTTPS_MEM_KEY, 0, h->key.data},
@@ -491,8 +492,8 @@ static nb_status start_daemon(nb_http *h, int fd, nb_error *err)
 nb_status nb_http_start(nb_service *service, nb_library *library, const nb_http_params *params, nb_http **out,
                         nb_error *err)
 {
-    int fd;
-    bool loopback;
+    int fd = -1;
+    bool loopback = false;
     nb_http *h = calloc(1, sizeof *h);
     *out = NULL;
     if (!h)
@@ -523,14 +524,18 @@ int nb_http_port(const nb_http *h) { return h->port; }
 void nb_http_quiesce(nb_http *h)
 {
     int fd = MHD_quiesce_daemon(h->daemon);
-    if (fd >= 0)
-        close(fd);
+    if (fd < 0)
+        return;
+    shutdown(fd, SHUT_RDWR); /* the listening thread may be polling it still */
+    close(fd);
 }
 
 void nb_http_stop(nb_http *h)
 {
     if (!h)
         return;
+    for (int i = 0; h->daemon && atomic_load(&h->active) && i < LAST_WORDS_MS / 5; i++)
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     if (h->daemon)
         MHD_stop_daemon(h->daemon);
     nb_guard_free(h->guard);
