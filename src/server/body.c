@@ -23,7 +23,7 @@ void nb_body_open(nb_body *b, nb_str text)
         nb_body_fail(b, "the body is empty; send a JSON object");
         return;
     }
-    b->root = json_loadb(text.p, text.n, JSON_ALLOW_NUL, &problem);
+    b->root = json_loadb(text.p, text.n, JSON_ALLOW_NUL | JSON_DECODE_ANY, &problem);
     if (!b->root)
         nb_body_fail(b, "the body is no JSON: line %d, column %d: %s", problem.line, problem.column, problem.text);
     else if (!json_is_object(b->root))

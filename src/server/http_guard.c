@@ -145,10 +145,11 @@ static bool is_address(const char *name)
     return inet_pton(AF_INET, name, bytes) == 1 || inet_pton(AF_INET6, name, bytes) == 1;
 }
 
+/* 127.evil.example is a name: only an address is taken by its first number. */
 static bool is_local(const char *name)
 {
-    return strcasecmp(name, "localhost") == 0 || strcmp(name, "127.0.0.1") == 0 || strcmp(name, "::1") == 0 ||
-           strcmp(name, "0.0.0.0") == 0 || strncmp(name, "127.", 4) == 0;
+    return strcasecmp(name, "localhost") == 0 || strcmp(name, "::1") == 0 || strcmp(name, "0.0.0.0") == 0 ||
+           (is_address(name) && strncmp(name, "127.", 4) == 0);
 }
 
 /* name without port and brackets; false: it is none */
@@ -157,6 +158,9 @@ static bool split_host(const char *host, char name[256])
     const char *begin = host[0] == '[' ? host + 1 : host,
                *end = host[0] == '[' ? strchr(host, ']') : strrchr(host, ':');
     if (host[0] == '[' && !end)
+        return false;
+    const char *port = !end ? "" : host[0] == '[' ? end + 1 : end;
+    if (*port && (*port != ':' || port[1 + strspn(port + 1, "0123456789")]))
         return false;
     size_t n = end ? (size_t)(end - begin) : strlen(begin);
     if (n == 0 || n >= 256)
@@ -193,15 +197,35 @@ static bool has_scheme(const char *origin, const char *scheme)
     return strncasecmp(origin, scheme, strlen(scheme)) == 0;
 }
 
-bool nb_guard_origin(const nb_guard *g, const char *origin)
+/* `pattern` may hold one '*' for any text. */
+static bool fits(const char *pattern, const char *text)
 {
-    static const char *const apps[] = {"app://", "file://", "tauri://", "vscode-webview://", "vscode-file://"};
+    const char *star = strchr(pattern, '*');
+    if (!star)
+        return strcasecmp(pattern, text) == 0;
+    size_t before = (size_t)(star - pattern), behind = strlen(star + 1), n = strlen(text);
+    return n >= before + behind && strncasecmp(pattern, text, before) == 0 &&
+           strcasecmp(star + 1, text + n - behind) == 0;
+}
+
+/* The page came from this very server, whose name nb_guard_host has looked at. */
+static bool is_own(const char *origin, const char *host)
+{
+    const char *name = strstr(origin, "://");
+    return name && host && strcasecmp(name + 3, host) == 0;
+}
+
+bool nb_guard_origin(const nb_guard *g, const char *origin, const char *host)
+{
+    static const char *const apps[] = {"app://*", "file://*", "tauri://*", "vscode-*"};
     char name[256];
+    if (is_own(origin, host))
+        return true;
     for (size_t i = 0; i < sizeof apps / sizeof *apps; i++)
-        if (has_scheme(origin, apps[i]))
+        if (fits(apps[i], origin))
             return true;
     for (size_t i = 0; i < g->origins.count; i++)
-        if (nb_str_eqz(g->origins.items[i], "*") || strcasecmp(g->origins.items[i].p, origin) == 0)
+        if (fits(g->origins.items[i].p, origin))
             return true;
     const char *rest = has_scheme(origin, "http://") ? origin + 7 : has_scheme(origin, "https://") ? origin + 8 : NULL;
     return rest && split_host(rest, name) && is_local(name);

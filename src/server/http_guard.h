@@ -14,6 +14,7 @@ void nb_guard_free(nb_guard *g); /* NULL is fine */
 bool nb_guard_key(const nb_guard *g, const char *authorization, const char *key, uint64_t *user);
 bool nb_guard_asks_key(const nb_guard *g);
 bool nb_guard_host(const nb_guard *g, const char *host);     /* the Host header; NULL passes */
-bool nb_guard_origin(const nb_guard *g, const char *origin); /* the Origin header */
+/* The Origin header; the server's own pages (host, which may be NULL) pass. */
+bool nb_guard_origin(const nb_guard *g, const char *origin, const char *host);
 
 #endif

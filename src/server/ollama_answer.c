@@ -6,6 +6,8 @@
 #include "base/clock.h"
 #include "server/ollama.h"
 
+enum { LOADED = 64 };
+
 int64_t nb_time_now(void)
 {
     struct timespec t;
@@ -262,20 +264,49 @@ static bool is_empty(const nb_job_params *p, bool is_chat)
     return is_chat ? p->message_count == 0 : p->prompt.n == 0 && p->suffix.n == 0 && p->context_count == 0;
 }
 
-static void answer_load(nb_http_request *r, nb_ollama_request *q, bool is_chat)
+/* A model that is asked to go is not loaded for it. */
+static bool is_loaded(nb_service *s, const char *name)
+{
+    nb_served_info info[LOADED];
+    size_t n = nb_min_size(nb_service_list(s, info, LOADED), LOADED);
+    bool found = false;
+    for (size_t i = 0; i < n; i++) {
+        found |= strcmp(info[i].name, name) == 0;
+        nb_entry_release(info[i].entry);
+    }
+    return found;
+}
+
+/* Loads the model, or lets it go. */
+static nb_status load(nb_http_request *r, const nb_ollama_request *q, nb_error *err)
 {
     nb_served *m;
+    nb_entry *e;
+    nb_service *s = nb_http_service(r);
+    if (q->job.keep_alive_ns == 0) {
+        NB_TRY(nb_library_find(nb_http_library(r), q->model, &e, err));
+        bool loaded = is_loaded(s, nb_entry_text(e));
+        nb_entry_release(e);
+        if (!loaded)
+            return NB_OK;
+    }
+    NB_TRY(nb_service_acquire(s, q->model, &q->job.load, nb_http_gone, r, &m, err));
+    nb_service_release(s, m, q->job.keep_alive_ns);
+    return NB_OK;
+}
+
+static void answer_load(nb_http_request *r, nb_ollama_request *q, bool is_chat)
+{
     nb_error err;
     nb_buf out = {0};
     char now[40];
     bool unload = q->job.keep_alive_ns == 0;
     double start = nb_seconds();
-    if (nb_service_acquire(nb_http_service(r), q->model, &q->job.load, nb_http_gone, r, &m, &err) != NB_OK) {
+    if (load(r, q, &err) != NB_OK) {
         nb_http_fail(r, 0, &err);
         nb_ollama_free(q);
         return;
     }
-    nb_service_release(nb_http_service(r), m, q->job.keep_alive_ns);
     nb_time_text(nb_time_now(), now);
     nb_json j = nb_json_begin(&out, false);
     nb_json_open(&j, '{');

@@ -35,15 +35,17 @@ static void read_format(nb_ollama_request *q)
 {
     nb_body *b = &q->body;
     const json_t *v = json_object_get(b->root, "format");
+    nb_body_text(b, b->root, "grammar", &q->job.grammar);
     if (!v || json_is_null(v) || (json_is_string(v) && json_string_length(v) == 0))
         return;
-    if (json_is_object(v))
+    if (q->job.grammar.n)
+        nb_body_fail(b, "\"format\" and \"grammar\" cannot both be asked for");
+    else if (json_is_object(v))
         q->job.schema = nb_body_dump(b, v);
     else if (json_is_string(v) && nb_str_eqz(nb_body_str(v), "json"))
         q->job.schema = NB_STR("{\"type\":\"object\"}");
     else
         nb_body_fail(b, "\"format\" has to be \"json\" or a JSON schema");
-    nb_body_text(b, b->root, "grammar", &q->job.grammar);
 }
 
 static void read_think(nb_ollama_request *q)

@@ -2,8 +2,9 @@
 #ifndef NB_TESTS_SERVER_H
 #define NB_TESTS_SERVER_H
 
-#include "server/http.h"
 #include "support/http_client.h"
+
+#include "server/http.h"
 
 typedef struct ts_server {
     nb_library *library;
