@@ -1,0 +1,43 @@
+/* api_request.h - what the routes of OpenAI's and Anthropic's APIs share: the model's own parameters under a request's, texts in
+ * parts, events of a stream. */
+#ifndef NB_SERVER_API_REQUEST_H
+#define NB_SERVER_API_REQUEST_H
+
+#include "base/json_write.h"
+#include "server/body.h"
+#include "server/http.h"
+#include "server/job.h"
+
+typedef struct nb_api_request {
+    nb_body body;
+    nb_job_params job;
+    bool stream;
+} nb_api_request;
+
+enum { NB_API_ID = 48 };
+
+/* The body, the model (where it is not named, the only one that there is), its own parameters, temperature, top_p, top_k, min_p,
+ * repeat_penalty, grammar, stream. A prompt that does not fit is an error. Look at body.status. */
+void nb_api_read(nb_http_request *r, nb_api_request *q);
+void nb_api_close(nb_api_request *q);
+
+/* A string or a list of strings; they join those of the model. */
+void nb_api_stops(nb_api_request *q, const char *key);
+/* The text of a content: a string, null, or a list of parts of which only texts (types: "text" and up to two more) are taken. */
+nb_str nb_api_content(nb_body *b, const json_t *content, const char *type2, const char *type3);
+/* Asks for thinking: "none", "minimal", "low", "medium", "high", "xhigh". */
+void nb_api_effort(nb_api_request *q, nb_str effort);
+/* The name of the tool that an earlier message called by this id; empty: none did. */
+nb_str nb_api_tool_name(const nb_job_message *messages, size_t count, nb_str id);
+/* One tool in the form of nb_job_params.tools. Steals nothing. NULL: out of memory. */
+json_t *nb_api_tool(nb_str name, nb_str description, const json_t *parameters);
+
+/* An id: a prefix and 24 letters and digits. */
+void nb_api_id(const char *prefix, char id[NB_API_ID]);
+/* A value that is JSON already. */
+void nb_api_put_raw(nb_json *j, const char *key, nb_str json);
+void nb_api_put_str(nb_json *j, const char *key, nb_str value);
+/* "data: JSON\n\n", with a line of its event where there is one. */
+void nb_api_event(nb_buf *out, const char *event, const nb_buf *json);
+
+#endif
