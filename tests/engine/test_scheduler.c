@@ -177,7 +177,7 @@ static const char *const models[] = {
 static void like_alone(void **state)
 {
     (void)state;
-    for (size_t k = 0; k < sizeof models / sizeof *models; k++) {
+    for (size_t k = 0; k < (NB_TEST_SLOW ? 4 : sizeof models / sizeof *models); k++) {
         nb_model *m = open_model(models[k]);
         size_t context = nb_min_size(nb_model_context(m), 512), n = 0;
         ask asks[12];
