@@ -6,7 +6,6 @@
 #include <sys/random.h>
 #include <time.h>
 
-#include "base/clock.h"
 #include "server/options_use.h"
 
 enum { STOPS = 256 };

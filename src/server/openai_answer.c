@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "server/openai.h"
+#include "text/utf8.h"
 
 enum { LISTS = 4 }; /* logprobs of a chat: one list; of a completion: tokens, their logprobs, alternatives, offsets */
 
@@ -11,7 +12,7 @@ typedef struct choice {
     nb_buf content, thinking, calls, logprobs[LISTS]; /* of what was not sent yet */
     nb_buf id, name, arguments;                       /* of the call that is being written */
     bool begun, over, called;
-    size_t text_bytes; /* of the tokens, for offsets */
+    size_t text_points; /* code points of the tokens so far, for offsets */
     nb_task_stats stats;
 } choice;
 
@@ -43,11 +44,13 @@ static void free_answer(void *state)
 
 /* ---- logprobs ---- */
 
+/* What a token adds to a text; of control tokens, which add nothing, their names. */
 static nb_str piece_of(const choice *c, int32_t id, nb_buf *text)
 {
+    const nb_tokenizer *t = nb_served_model(nb_job_served(c->job))->tokenizer;
     nb_buf_clear(text);
-    if (nb_tokenizer_decode(nb_served_model(nb_job_served(c->job))->tokenizer, &id, 1, true, text, NULL) != NB_OK)
-        nb_buf_clear(text);
+    if (nb_tokenizer_bytes(t, id, text, NULL) != NB_OK || text->len == 0)
+        nb_buf_str(text, nb_tokenizer_piece(t, id));
     return nb_buf_view(text);
 }
 
@@ -83,6 +86,31 @@ static void add_chat_logprob(choice *c, const nb_token_event *e)
     nb_buf_free(&text);
 }
 
+/* A key of a completion's alternatives: bytes that are no text have a name, so that no two are alike. */
+static void put_key(nb_json *j, nb_str piece)
+{
+    nb_buf name = {0};
+    uint32_t point;
+    bool is_text = true;
+    for (size_t i = 0, n; is_text && i < piece.n; i += n) {
+        n = nb_utf8_decode((const unsigned char *)piece.p + i, piece.n - i, &point);
+        is_text = n > 0 && point;
+    }
+    nb_buf_z(&name, "bytes:");
+    for (size_t i = 0; i < piece.n; i++)
+        nb_buf_printf(&name, "\\x%02x", (unsigned char)piece.p[i]);
+    nb_json_key_str(j, is_text ? piece : nb_buf_view(&name));
+    nb_buf_free(&name);
+}
+
+static size_t count_points(nb_str text)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < text.n; i++)
+        n += ((unsigned char)text.p[i] & 0xC0) != 0x80;
+    return n;
+}
+
 static void add_logprob(choice *c, const nb_token_event *e)
 {
     nb_json j[LISTS];
@@ -96,12 +124,12 @@ static void add_logprob(choice *c, const nb_token_event *e)
     nb_json_f32(&j[1], e->logprob);
     nb_json_open(&j[2], '{');
     for (size_t i = 0; i < e->top_count; i++) {
-        nb_json_key_str(&j[2], piece_of(c, e->top[i].id, &text));
+        put_key(&j[2], piece_of(c, e->top[i].id, &text));
         nb_json_f32(&j[2], e->top[i].logprob);
     }
     nb_json_close(&j[2], '}');
-    nb_json_uint(&j[3], c->text_bytes);
-    c->text_bytes += e->piece.n;
+    nb_json_uint(&j[3], c->text_points);
+    c->text_points += count_points(e->piece);
     nb_buf_free(&text);
 }
 
@@ -402,7 +430,7 @@ static void echo(answer *a, size_t i)
             text = nb_buf_view(&decoded);
     }
     nb_buf_str(&c->content, text);
-    c->text_bytes = text.n;
+    c->text_points = count_points(text);
     nb_buf_free(&decoded);
 }
 
