@@ -88,6 +88,7 @@ typedef struct nb_task_params { /* all is copied, the grammar cache excepted */
     const char *const *stops;
     size_t stop_count;
     bool special;               /* write control tokens out, too */
+    bool goes_on;               /* in the line of the prompt: the space that its first token begins with stays */
     const char *const *markers; /* control tokens whose text is written out in any case (nb_reply_markers) */
     size_t marker_count;
     bool ignore_end;

@@ -29,7 +29,7 @@ nb_status nb_task_prepare_text(nb_scheduler *s, nb_reply_task *t, nb_error *err)
     if (t->p.grammar)
         NB_TRY(nb_grammar_state_new(t->p.grammar, &t->grammar, err));
     NB_TRY(find_markers(s, t, err));
-    t->detok = (nb_detok){.tokenizer = tokenizer, .special = t->p.special};
+    t->detok = (nb_detok){.tokenizer = tokenizer, .special = t->p.special, .started = t->p.goes_on};
     for (size_t i = 0; i < t->count; i++) /* penalties look back on the prompt */
         nb_sampler_accept(t->sampler, t->ids[i]);
     return NB_OK;
@@ -112,8 +112,9 @@ static void tell(nb_scheduler *s, nb_reply_task *t, int32_t id, const float *log
     if (!t->p.on_token)
         return;
     nb_buf_clear(&t->piece);
-    if (nb_tokenizer_decode(s->model->tokenizer, &id, 1, true, &t->piece, NULL) == NB_OK)
-        event.piece = nb_buf_view(&t->piece);
+    if (nb_tokenizer_bytes(s->model->tokenizer, id, &t->piece, NULL) == NB_OK && t->piece.len == 0)
+        nb_tokenizer_decode(s->model->tokenizer, &id, 1, true, &t->piece, NULL); /* a control token's name */
+    event.piece = nb_buf_view(&t->piece);
     if (t->p.logprobs >= 0) {
         double total = log_sum(logits, n);
         event.logprob = (float)((double)logits[id] - total);

@@ -325,6 +325,7 @@ static nb_status submit(nb_job *j, const nb_job_params *p, bool *busy, nb_error 
     nb_status status = make_parser(j, p, err);
     t.prompt = j->prompt.ids.id;
     t.prompt_count = j->prompt.ids.count;
+    t.goes_on = !j->prompt.chats;
     t.on_token = on_token;
     t.on_end = on_end;
     t.user = j;

@@ -52,9 +52,12 @@ static void free_answer(void *state)
 static void put_token(answer *a, nb_json *j, int32_t id, nb_str piece, float logprob)
 {
     nb_buf text = {0};
-    if (piece.p == NULL &&
-        nb_tokenizer_decode(nb_served_model(nb_job_served(a->job))->tokenizer, &id, 1, true, &text, NULL) == NB_OK)
+    if (piece.p == NULL) {
+        const nb_tokenizer *t = nb_served_model(nb_job_served(a->job))->tokenizer;
+        if (nb_tokenizer_bytes(t, id, &text, NULL) == NB_OK && text.len == 0)
+            nb_tokenizer_decode(t, &id, 1, true, &text, NULL); /* a control token's name */
         piece = nb_buf_view(&text);
+    }
     nb_json_key(j, "token");
     nb_json_str(j, piece);
     nb_json_key(j, "logprob");

@@ -295,7 +295,8 @@ static nb_status compute(nb_http_request *r, embedding *e, nb_error *err)
                         : nb_fail_memory(err, "embeddings", e->count * e->width * sizeof *e->out);
     }
     nb_service_release(nb_http_service(r), m, e->q.job.keep_alive_ns);
-    cut(e);
+    if (status == NB_OK)
+        cut(e);
     return status;
 }
 

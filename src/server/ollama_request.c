@@ -96,6 +96,8 @@ static nb_status read_options(nb_http_request *r, nb_ollama_request *q, nb_error
     nb_entry *entry;
     const json_t *options = nb_body_object(&q->body, q->body.root, "options");
     nb_str text = options ? nb_body_dump(&q->body, options) : NB_STR("");
+    if (q->body.status != NB_OK)
+        return q->body.status;
     NB_TRY(nb_library_find(nb_http_library(r), q->model, &entry, err));
     nb_status status = nb_use_options(nb_http_service(r), entry, text, &q->body.arena, &q->job, err);
     nb_entry_release(entry);
