@@ -1,8 +1,5 @@
 #include "server/options_use.h"
 
-#include <math.h>
-#include <stdlib.h>
-
 #include "server/service_internal.h"
 
 static void on_idle(void *user, nb_str key, bool known)
@@ -79,10 +76,28 @@ static double unit_of(const char **at)
     return 0;
 }
 
+/* "12.5": digits and at most one point, whatever the locale; no exponent. False: there is no digit. */
+static bool read_number(const char **at, double *value)
+{
+    bool any = false, point = false;
+    double scale = 1;
+    *value = 0;
+    for (; (**at >= '0' && **at <= '9') || (**at == '.' && !point); ++*at) {
+        point |= **at == '.';
+        if (**at == '.')
+            continue;
+        any = true;
+        *value = *value * 10 + (**at - '0');
+        scale *= point ? 10 : 1;
+    }
+    *value /= scale;
+    return any;
+}
+
 bool nb_duration_parse(nb_str text, int64_t *ns)
 {
-    char copy[64], *end;
-    double sum = 0, sign = 1;
+    char copy[64];
+    double sum = 0, sign = 1, value;
     if (text.n == 0 || text.n >= sizeof copy)
         return false;
     memcpy(copy, text.p, text.n);
@@ -91,12 +106,8 @@ bool nb_duration_parse(nb_str text, int64_t *ns)
     if (*at == '-' || *at == '+')
         sign = *at++ == '-' ? -1 : 1;
     for (bool first = true; *at; first = false) {
-        if (!(*at >= '0' && *at <= '9') && *at != '.')
+        if (!read_number(&at, &value))
             return false;
-        double value = strtod(at, &end);
-        if (end == at || !isfinite(value))
-            return false;
-        at = end;
         double unit = *at ? unit_of(&at) : first ? 1 : 0;
         if (unit == 0)
             return false;

@@ -666,7 +666,7 @@ static void errors(void **state)
     assert_string_equal(text_of(r, "error"), "model 'x' not found");
     json_decref(r);
     r = ask("/api/generate", 400, "{'model':'bert','prompt':'y'}");
-    assert_non_null(strstr(text_of(r, "error"), "does not support generate"));
+    assert_non_null(strstr(text_of(r, "error"), "writes no text"));
     json_decref(r);
 }
 
