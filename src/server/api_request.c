@@ -115,6 +115,7 @@ void nb_api_stops(nb_api_request *q, const char *key)
     for (i = 0; i < n; i++)
         if (stops[i])
             stops[kept++] = stops[i];
+    q->stop_count = kept;
     for (i = 0; i < t->stop_count; i++)
         stops[kept++] = t->stops[i];
     t->stops = stops;

@@ -12,6 +12,7 @@ typedef struct nb_api_request {
     nb_body body;
     nb_job_params job;
     bool stream;
+    size_t stop_count; /* stop strings of its own, the first of the job's */
 } nb_api_request;
 
 enum { NB_API_ID = 48 };

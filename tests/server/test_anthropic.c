@@ -1,0 +1,223 @@
+/* Anthropic's routes over a socket: blocks, events, tools, stop reasons, counts and errors. */
+#include "support/api_server.h"
+
+#define MESSAGES "/v1/messages"
+#define USER "\"messages\":[{\"role\":\"user\",\"content\":\"hello there\"}]"
+#define TOOL                                                                                                           \
+    "\"tools\":[{\"name\":\"weather\",\"description\":\"x\",\"input_schema\":{\"type\":\"object\",\"properties\":{"    \
+    "\"city\":{\"enum\":[\"Paris\",\"Rome\"]}},\"required\":[\"city\"],\"additionalProperties\":false}}]"
+
+/* The events of a stream as an array: each "event:" line has the name that its data's type has. */
+static json_t *stream(const char *body)
+{
+    char line[20000], name[100] = "";
+    hc_connection c;
+    json_t *events = json_array();
+    assert_true(hc_open(&c, server.port, "POST", MESSAGES, NULL, body));
+    assert_int_equal(c.status, 200);
+    while (hc_line(&c, line, sizeof line)) {
+        if (strncmp(line, "event: ", 7) == 0) {
+            snprintf(name, sizeof name, "%.90s", line + 7);
+        } else if (line[0]) {
+            assert_memory_equal(line, "data: ", 6);
+            json_t *event = json_loads(line + 6, 0, NULL);
+            assert_non_null(event);
+            assert_string_equal(text_at(event, "type"), name);
+            json_array_append_new(events, event);
+        }
+    }
+    assert_true(c.whole);
+    hc_hang_up(&c);
+    return events;
+}
+
+/* Puts the events of a stream together as a client does: a message as it comes at once. */
+static json_t *assemble(const json_t *events)
+{
+    json_t *message = NULL, *event, *block = NULL;
+    char text[8192] = "";
+    size_t i, open = 0;
+    json_array_foreach(events, i, event)
+    {
+        const char *type = text_at(event, "type");
+        if (strcmp(type, "message_start") == 0) {
+            assert_int_equal(i, 0);
+            message = json_deep_copy(at(event, "message"));
+        } else if (strcmp(type, "content_block_start") == 0) {
+            assert_int_equal(int_at(event, "index"), json_array_size(at(message, "content")));
+            assert_int_equal(open++, 0);
+            block = json_deep_copy(at(event, "content_block"));
+            json_array_append_new(json_object_get(message, "content"), block);
+            text[0] = 0;
+        } else if (strcmp(type, "content_block_delta") == 0) {
+            const char *kind = text_at(event, "delta/type");
+            const char *piece = strcmp(kind, "text_delta") == 0         ? text_at(event, "delta/text")
+                                : strcmp(kind, "input_json_delta") == 0 ? text_at(event, "delta/partial_json")
+                                                                        : text_at(event, "delta/thinking");
+            snprintf(text + strlen(text), sizeof text - strlen(text), "%s", piece);
+        } else if (strcmp(type, "content_block_stop") == 0) {
+            assert_int_equal(open--, 1);
+            if (strcmp(text_at(block, "type"), "tool_use") == 0)
+                json_object_set_new(block, "input", json_loads(text, 0, NULL));
+            else
+                json_object_set_new(block, text_at(block, "type"), json_string(text));
+        } else if (strcmp(type, "message_delta") == 0) {
+            json_object_update(message, json_object_get(event, "delta"));
+            json_object_update(json_object_get(message, "usage"), json_object_get(event, "usage"));
+        } else {
+            assert_string_equal(type, "message_stop");
+            assert_int_equal(i + 1, json_array_size(events));
+        }
+    }
+    assert_int_equal(open, 0);
+    assert_non_null(message);
+    return message;
+}
+
+/* Asks twice, with and without a stream: the same content, reason and tokens. Seeds make it so. */
+static json_t *ask(const char *fields)
+{
+    char body[4000];
+    snprintf(body, sizeof body, "{\"model\":\"tiny\",%s}", fields);
+    json_t *whole = post(MESSAGES, 200, body);
+    snprintf(body, sizeof body, "{\"model\":\"tiny\",\"stream\":true,%s}", fields);
+    json_t *events = stream(body), *message = assemble(events);
+    const json_t *calls = at(whole, "content");
+    for (size_t i = 0; i < json_array_size(calls); i++) { /* ids are made anew */
+        json_object_del(json_array_get(calls, i), "id");
+        json_object_del(json_array_get(at(message, "content"), i), "id");
+    }
+    assert_true(json_equal(at(whole, "content"), at(message, "content")));
+    assert_true(json_equal(at(whole, "stop_reason"), at(message, "stop_reason")));
+    assert_true(json_equal(at(whole, "stop_sequence"), at(message, "stop_sequence")));
+    assert_int_equal(int_at(whole, "usage/output_tokens"), int_at(message, "usage/output_tokens"));
+    assert_int_equal(int_at(whole, "usage/input_tokens") + int_at(whole, "usage/cache_read_input_tokens"),
+                     int_at(message, "usage/input_tokens") + int_at(message, "usage/cache_read_input_tokens"));
+    json_decref(message);
+    json_decref(events);
+    return whole;
+}
+
+static void texts(void **state)
+{
+    (void)state;
+    json_t *r = ask("\"max_tokens\":12,\"temperature\":0," USER);
+    assert_string_equal(text_at(r, "type"), "message");
+    assert_string_equal(text_at(r, "role"), "assistant");
+    assert_memory_equal(text_at(r, "id"), "msg_", 4);
+    assert_int_equal(json_array_size(at(r, "content")), 1);
+    assert_string_equal(text_at(r, "content/0/type"), "text");
+    assert_true(strlen(text_at(r, "content/0/text")) > 5);
+    assert_string_equal(text_at(r, "stop_reason"), "max_tokens");
+    assert_true(json_is_null(at(r, "stop_sequence")));
+    assert_int_equal(int_at(r, "usage/output_tokens"), 12);
+    json_t *count = post("/v1/messages/count_tokens", 200, "{\"model\":\"tiny\"," USER "}");
+    assert_true(int_at(count, "input_tokens") > 5);
+    assert_int_equal(int_at(count, "input_tokens"),
+                     int_at(r, "usage/input_tokens") + int_at(r, "usage/cache_read_input_tokens"));
+    json_decref(count);
+    json_decref(r);
+}
+
+static void stop_sequences(void **state)
+{
+    (void)state;
+    json_t *r = ask("\"max_tokens\":60,\"temperature\":0,\"grammar\":\"root ::= \\\"alpha beta gamma delta\\\"\","
+                    "\"stop_sequences\":[\"never\",\" gam\"]," USER);
+    assert_string_equal(text_at(r, "content/0/text"), "alpha beta");
+    assert_string_equal(text_at(r, "stop_reason"), "stop_sequence");
+    assert_string_equal(text_at(r, "stop_sequence"), " gam");
+    json_decref(r);
+    r = ask("\"max_tokens\":60,\"temperature\":0,\"grammar\":\"root ::= \\\"alpha beta\\\"\"," USER);
+    assert_string_equal(text_at(r, "content/0/text"), "alpha beta");
+    assert_string_equal(text_at(r, "stop_reason"), "end_turn");
+    json_decref(r);
+}
+
+static void tools(void **state)
+{
+    static const char *const choices[] = {"{\"type\":\"any\"}", "{\"type\":\"tool\",\"name\":\"weather\"}"};
+    char fields[2000];
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        snprintf(fields, sizeof fields, "\"max_tokens\":100,\"temperature\":0,\"tool_choice\":%s," TOOL "," USER,
+                 choices[i]);
+        json_t *r = ask(fields);
+        assert_int_equal(json_array_size(at(r, "content")), 1);
+        assert_string_equal(text_at(r, "content/0/type"), "tool_use");
+        assert_string_equal(text_at(r, "content/0/name"), "weather");
+        const char *city = text_at(r, "content/0/input/city");
+        assert_true(strcmp(city, "Paris") == 0 || strcmp(city, "Rome") == 0);
+        assert_string_equal(text_at(r, "stop_reason"), "tool_use");
+        json_decref(r);
+    }
+    /* a call and its result go back in, and a system text in parts: what the model is shown is what it costs */
+    json_t *with = post(
+        "/v1/messages/count_tokens", 200,
+        "{\"model\":\"tiny\",\"system\":[{\"type\":\"text\",\"text\":\"be \"},{\"type\":\"text\",\"text\":"
+        "\"brief\"}],\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\","
+        "\"content\":[{\"type\":\"text\",\"text\":\"so\"},{\"type\":\"tool_use\",\"id\":\"t1\",\"name\":"
+        "\"weather\",\"input\":{\"city\":\"Rome\"}}]},{\"role\":\"user\",\"content\":[{\"type\":"
+        "\"tool_result\",\"tool_use_id\":\"t1\",\"content\":[{\"type\":\"text\",\"text\":\"sunny\"}]},{"
+        "\"type\":\"text\",\"text\":\"and?\"}]}]}");
+    json_t *shown = post("/tokenize", 200,
+                         "{\"model\":\"tiny\",\"add_special\":true,\"content\":\"[system]be brief[user]hi"
+                         "[assistant]so<tool_call>\\n{\\\"name\\\": \\\"weather\\\", \\\"arguments\\\": {\\\"city\\\": "
+                         "\\\"Rome\\\"}}\\n</tool_call>[tool]sunny[user]and?[assistant]\"}");
+    assert_int_equal(int_at(with, "input_tokens"), json_array_size(at(shown, "tokens")));
+    json_decref(with);
+    json_decref(shown);
+}
+
+static void formats(void **state)
+{
+    (void)state;
+    json_t *r = ask("\"max_tokens\":100,\"temperature\":0,\"output_config\":{\"format\":{\"type\":\"json_schema\","
+                    "\"schema\":{\"type\":\"object\",\"properties\":{\"a\":{\"enum\":[17]}},\"required\":[\"a\"],"
+                    "\"additionalProperties\":false}}}," USER);
+    json_t *value = json_loads(text_at(r, "content/0/text"), 0, NULL);
+    assert_int_equal(int_at(value, "a"), 17);
+    json_decref(value);
+    json_decref(r);
+}
+
+static void errors(void **state)
+{
+    static const struct {
+        int status;
+        const char *body, *words;
+    } cases[] = {
+        {400, "[]", "object"},
+        {404, "{\"model\":\"none\",\"max_tokens\":5," USER "}", "none"},
+        {400, "{\"model\":\"tiny\"," USER "}", "max_tokens"},
+        {400, "{\"model\":\"tiny\",\"max_tokens\":0," USER "}", "max_tokens"},
+        {400, "{\"model\":\"tiny\",\"max_tokens\":5}", "messages"},
+        {400, "{\"model\":\"tiny\",\"max_tokens\":5,\"messages\":[{\"role\":\"user\"}]}", "content"},
+        {400,
+         "{\"model\":\"tiny\",\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image\"}]}]}",
+         "images"},
+        {400, "{\"model\":\"tiny\",\"max_tokens\":5,\"messages\":[{\"role\":\"user\",\"content\":[7]}]}", "type"},
+        {400, "{\"model\":\"tiny\",\"max_tokens\":5,\"tools\":[{\"name\":\"x\"}]," USER "}", "input_schema"},
+        {400, "{\"model\":\"tiny\",\"max_tokens\":5,\"tool_choice\":{\"type\":\"some\"}," USER "}", "tool_choice"},
+        {400, "{\"model\":\"tiny\",\"max_tokens\":5,\"tool_choice\":{\"type\":\"any\"}," USER "}", "tool"},
+        {400, "{\"model\":\"tiny\",\"max_tokens\":5,\"stop_sequences\":{}," USER "}", "stop_sequences"},
+        {400, "{\"model\":\"tiny\",\"max_tokens\":5,\"thinking\":{\"type\":\"deep\"}," USER "}", "thinking"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        json_t *r = post(MESSAGES, cases[i].status, cases[i].body);
+        if (!strstr(text_at(r, "error/message"), cases[i].words))
+            fail_msg("%s: %s", cases[i].body, text_at(r, "error/message"));
+        assert_string_equal(text_at(r, "type"), "error");
+        assert_string_equal(text_at(r, "error/type"),
+                            cases[i].status == 404 ? "not_found_error" : "invalid_request_error");
+        json_decref(r);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(texts), cmocka_unit_test(stop_sequences),
+                                       cmocka_unit_test(tools), cmocka_unit_test(formats), cmocka_unit_test(errors)};
+    return cmocka_run_group_tests(tests, open_server, close_server);
+}
