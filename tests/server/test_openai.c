@@ -396,11 +396,55 @@ static void completions(void **state)
     json_decref(ids);
     json_decref(one);
     json_decref(events);
+    one = post("/v1/completions", 200, "{\"model\":\"tiny\",\"prompt\":\"abc\",\"max_tokens\":0,\"echo\":true}");
+    assert_string_equal(text_at(one, "choices/0/text"), "abc");
+    json_decref(one);
     json_decref(post("/v1/completions", 400, "{\"model\":\"tiny\"}"));
     json_decref(post("/v1/completions", 400, "{\"model\":\"tiny\",\"prompt\":7}"));
     json_decref(post("/v1/completions", 400, "{\"model\":\"tiny\",\"prompt\":[99999]}"));
     json_decref(post("/v1/completions", 400, "{\"model\":\"tiny\",\"prompt\":\"a\",\"best_of\":3}"));
     json_decref(post("/v1/completions", 400, "{\"model\":\"tiny\",\"prompt\":\"a\",\"suffix\":\"b\"}"));
+}
+
+/* The scores are those that the model gives each text alone; the best comes first. */
+static void rankings(void **state)
+{
+    static const char *const texts[] = {"a b c", "permission", "hello"};
+    char body[400];
+    double scores[3];
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        snprintf(body, sizeof body, "{\"model\":\"xlm-roberta-ranker\",\"query\":\"a b\",\"documents\":[\"%s\"]}",
+                 texts[i]);
+        json_t *r = post("/rerank", 200, body);
+        scores[i] = json_number_value(at(r, "results/0/relevance_score"));
+        json_decref(r);
+    }
+    json_t *all = post(
+        "/v1/rerank", 200,
+        "{\"model\":\"xlm-roberta-ranker\",\"query\":\"a b\",\"documents\":[\"a b c\",{\"text\":\"permission\"},"
+        "\"hello\"],\"return_documents\":true}");
+    double before = 1e30;
+    assert_int_equal(json_array_size(at(all, "results")), 3);
+    for (size_t i = 0; i < 3; i++) {
+        const json_t *one = json_array_get(at(all, "results"), i);
+        double score = json_number_value(at(one, "relevance_score")), own = scores[int_at(one, "index")];
+        assert_true(score <= before && score - own < 1e-5 && own - score < 1e-5);
+        assert_string_equal(text_at(one, "document/text"), texts[int_at(one, "index")]);
+        before = score;
+    }
+    assert_true(scores[0] != scores[1] && int_at(all, "usage/prompt_tokens") > 6);
+    json_t *two = post(
+        "/rerank", 200,
+        "{\"model\":\"xlm-roberta-ranker\",\"query\":\"a b\",\"documents\":[\"a b c\",\"permission\",\"hello\"],"
+        "\"top_n\":2}");
+    assert_int_equal(json_array_size(at(two, "results")), 2);
+    assert_int_equal(int_at(two, "results/0/index"), int_at(all, "results/0/index"));
+    json_decref(all);
+    json_decref(two);
+    json_decref(post("/rerank", 400, "{\"model\":\"tiny\",\"query\":\"a\",\"documents\":[\"b\"]}"));
+    json_decref(post("/rerank", 400, "{\"model\":\"xlm-roberta-ranker\",\"query\":\"a\",\"documents\":[]}"));
+    json_decref(post("/rerank", 400, "{\"model\":\"xlm-roberta-ranker\",\"documents\":[\"b\"]}"));
 }
 
 static void from_base64(const char *text, unsigned char *out)
@@ -464,7 +508,7 @@ static void models(void **state)
 {
     (void)state;
     json_t *list = get("/v1/models", 200), *one = get("/v1/models/tiny", 200), *none = get("/v1/models/none", 404);
-    assert_int_equal(json_array_size(at(list, "data")), 2);
+    assert_int_equal(json_array_size(at(list, "data")), 3);
     assert_string_equal(text_at(one, "object"), "model");
     assert_memory_equal(text_at(one, "id"), "tiny", 4);
     assert_true(int_at(one, "created") > 1000000000);
@@ -515,6 +559,7 @@ int main(void)
                                        cmocka_unit_test(completions),
                                        cmocka_unit_test(embeddings),
                                        cmocka_unit_test(models),
+                                       cmocka_unit_test(rankings),
                                        cmocka_unit_test(texts)};
     return cmocka_run_group_tests(tests, open_server, close_server);
 }

@@ -41,9 +41,9 @@ static inline int open_server(void **state)
         fprintf(stderr, "%s\n", err.message);
         return -1;
     }
-    const char *const files[] = {model_path, NB_TEST_DATA "/archs/bert.gguf"};
+    const char *const files[] = {model_path, NB_TEST_DATA "/archs/bert.gguf", NB_TEST_DATA "/hf/xlm-roberta-ranker"};
     nb_http_params p = {0};
-    ts_start(&server, files, 2, &p, NULL);
+    ts_start(&server, files, 3, &p, NULL);
     return 0;
 }
 
