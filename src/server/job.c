@@ -364,6 +364,7 @@ nb_status nb_job_start(nb_service *s, const nb_job_params *p, nb_job **out, bool
     double start = nb_seconds();
     nb_status status = nb_service_acquire(s, p->model, &p->load, p->gone, p->gone_user, &j->served, err);
     j->load_ns = (int64_t)((nb_seconds() - start) * 1e9);
+    *busy = status == NB_ERR_LIMIT; /* no room for the model now, or the server stops */
     if (status == NB_OK)
         status = nb_job_prompt_make(j->served, p, &j->prompt, err);
     if (status == NB_OK)

@@ -72,7 +72,7 @@ nb_job_params nb_job_defaults(void);
 
 typedef struct nb_job nb_job;
 /* Finds and loads the model, renders, tokenizes, submits. Errors: NOT_FOUND (no such model), ARGUMENT (the request),
- * UNSUPPORTED (the model cannot: tools, insert, thinking; the message says what), LIMIT (context; with *busy: the queue), CANCELLED (client gone). */
+ * UNSUPPORTED (the model cannot: tools, insert, thinking; the message says what), LIMIT (context; with *busy: the queue, or no room for the model), CANCELLED (client gone). */
 nb_status nb_job_start(nb_service *s, const nb_job_params *params, nb_job **out, bool *busy, nb_error *err);
 /* Waits for the next event; views are good until the next call. NB_ERR_CANCELLED when the client left: the reply is ended then.
  * After NB_JOB_END: NB_ERR_NOT_FOUND. */

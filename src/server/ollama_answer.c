@@ -306,7 +306,7 @@ static void answer_load(nb_http_request *r, nb_ollama_request *q, bool is_chat)
     bool unload = q->job.keep_alive_ns == 0;
     double start = nb_seconds();
     if (load(r, q, &err) != NB_OK) {
-        nb_http_fail(r, 0, &err);
+        nb_http_fail(r, err.code == NB_ERR_LIMIT ? 503 : 0, &err);
         nb_ollama_free(q);
         return;
     }

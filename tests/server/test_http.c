@@ -392,6 +392,20 @@ static void stops(void **state)
     ts_stop(&s);
 }
 
+/* No room for a model is 503, and says when to come again. */
+static void full(void **state)
+{
+    char value[512];
+    ts_server s;
+    (void)state;
+    ts_start(&s, files, 1, NULL, &(nb_service_params){.memory = 100000});
+    hc_reply r = hc_post(s.port, "/api/generate", SHORT);
+    assert_non_null(hc_header(r.head, "Retry-After", value));
+    expect_error(r, 503, "do not fit");
+    expect_error(hc_post(s.port, "/api/generate", "{\"model\":\"llama-2-mha\"}"), 503, "do not fit");
+    ts_stop(&s);
+}
+
 static void refusals(void **state)
 {
     nb_error err;
@@ -453,6 +467,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hosts),   cmocka_unit_test(origins), cmocka_unit_test(keys),         cmocka_unit_test(users),
         cmocka_unit_test(routes),  cmocka_unit_test(bodies),  cmocka_unit_test(byte_by_byte), cmocka_unit_test(silent),
-        cmocka_unit_test(hang_up), cmocka_unit_test(stops),   cmocka_unit_test(refusals),     cmocka_unit_test(secure)};
+        cmocka_unit_test(hang_up), cmocka_unit_test(stops),   cmocka_unit_test(refusals),     cmocka_unit_test(full),
+        cmocka_unit_test(secure)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
