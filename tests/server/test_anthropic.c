@@ -75,12 +75,12 @@ static json_t *assemble(const json_t *events)
 }
 
 /* Asks twice, with and without a stream: the same content, reason and tokens. Seeds make it so. */
-static json_t *ask(const char *fields)
+static json_t *ask_of(const char *model, const char *fields)
 {
     char body[4000];
-    snprintf(body, sizeof body, "{\"model\":\"tiny\",%s}", fields);
+    snprintf(body, sizeof body, "{\"model\":\"%s\",%s}", model, fields);
     json_t *whole = post(MESSAGES, 200, body);
-    snprintf(body, sizeof body, "{\"model\":\"tiny\",\"stream\":true,%s}", fields);
+    snprintf(body, sizeof body, "{\"model\":\"%s\",\"stream\":true,%s}", model, fields);
     json_t *events = stream(body), *message = assemble(events);
     const json_t *calls = at(whole, "content");
     for (size_t i = 0; i < json_array_size(calls); i++) { /* ids are made anew */
@@ -96,6 +96,20 @@ static json_t *ask(const char *fields)
     json_decref(message);
     json_decref(events);
     return whole;
+}
+
+static json_t *ask(const char *fields) { return ask_of("tiny", fields); }
+
+static void thinking(void **state)
+{
+    (void)state;
+    json_t *r = ask_of("thinker", "\"max_tokens\":12,\"temperature\":0,\"thinking\":{\"type\":\"enabled\","
+                                  "\"budget_tokens\":1024}," USER);
+    assert_int_equal(json_array_size(at(r, "content")), 1);
+    assert_string_equal(text_at(r, "content/0/type"), "thinking");
+    assert_true(strlen(text_at(r, "content/0/thinking")) > 5);
+    assert_string_equal(text_at(r, "content/0/signature"), "");
+    json_decref(r);
 }
 
 static void texts(void **state)
@@ -217,7 +231,8 @@ static void errors(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(texts), cmocka_unit_test(stop_sequences),
-                                       cmocka_unit_test(tools), cmocka_unit_test(formats), cmocka_unit_test(errors)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(texts),          cmocka_unit_test(thinking),
+                                       cmocka_unit_test(stop_sequences), cmocka_unit_test(tools),
+                                       cmocka_unit_test(formats),        cmocka_unit_test(errors)};
     return cmocka_run_group_tests(tests, open_server, close_server);
 }

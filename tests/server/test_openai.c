@@ -167,6 +167,31 @@ static void tools(void **state)
     json_decref(r);
 }
 
+static void thinking(void **state)
+{
+    char text[2][8192];
+    (void)state;
+    json_t *whole = post(CHAT, 200, "{\"model\":\"thinker\"," USER ",\"seed\":7,\"max_tokens\":12}");
+    json_t *events = stream(CHAT, "{\"model\":\"thinker\"," USER ",\"seed\":7,\"max_tokens\":12,\"stream\":true}");
+    assert_true(strlen(text_at(whole, "choices/0/message/reasoning_content")) > 5);
+    assert_string_equal(text_at(whole, "choices/0/message/content"), "");
+    join(events, 0, "delta/reasoning_content", text[0], sizeof text[0]);
+    join(events, 0, "delta/reasoning", text[1], sizeof text[1]);
+    assert_string_equal(text[0], text_at(whole, "choices/0/message/reasoning_content"));
+    assert_string_equal(text[0], text[1]);
+    json_decref(whole);
+    json_decref(events);
+    /* what an earlier reply thought goes back in */
+    whole = post("/apply-template", 200,
+                 "{\"model\":\"thinker\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\","
+                 "\"reasoning_content\":\"hm\",\"content\":\"b\"},{\"role\":\"user\",\"content\":\"c\"}]}");
+    assert_string_equal(text_at(whole, "prompt"), "[user]a[assistant]<think>hm</think>b[user]c[assistant]<think>");
+    json_decref(whole);
+    /* of a model that cannot, it is refused */
+    json_decref(post(CHAT, 400, "{\"model\":\"tiny\"," USER ",\"reasoning_effort\":\"low\"}"));
+    json_decref(post(CHAT, 200, "{\"model\":\"tiny\"," USER ",\"reasoning_effort\":\"none\",\"max_tokens\":1}"));
+}
+
 static void formats(void **state)
 {
     (void)state;
@@ -508,7 +533,7 @@ static void models(void **state)
 {
     (void)state;
     json_t *list = get("/v1/models", 200), *one = get("/v1/models/tiny", 200), *none = get("/v1/models/none", 404);
-    assert_int_equal(json_array_size(at(list, "data")), 3);
+    assert_int_equal(json_array_size(at(list, "data")), 4);
     assert_string_equal(text_at(one, "object"), "model");
     assert_memory_equal(text_at(one, "id"), "tiny", 4);
     assert_true(int_at(one, "created") > 1000000000);
@@ -550,6 +575,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(streams_what_comes_at_once),
                                        cmocka_unit_test(choices),
                                        cmocka_unit_test(tools),
+                                       cmocka_unit_test(thinking),
                                        cmocka_unit_test(formats),
                                        cmocka_unit_test(logprobs),
                                        cmocka_unit_test(bias),

@@ -17,7 +17,7 @@
 #include "support/gguf_edit.h"
 
 static ts_server server;
-static char model_path[400];
+static char model_path[400], thinker_path[400];
 
 /* A template that shows tools and calls, as Qwen's does. */
 static inline void put_template(nb_gguf_writer *w, const void *user)
@@ -31,6 +31,16 @@ static inline void put_template(nb_gguf_writer *w, const void *user)
                            "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"));
 }
 
+/* Replies of this one begin inside their thinking. */
+static inline void put_thinking(nb_gguf_writer *w, const void *user)
+{
+    (void)user;
+    nb_gguf_put_str(w, "tokenizer.chat_template",
+                    NB_STR("{% for m in messages %}[{{ m.role }}]{% if m.reasoning_content %}<think>"
+                           "{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}{% endfor %}"
+                           "{% if add_generation_prompt %}[assistant]<think>{% endif %}"));
+}
+
 static inline int open_server(void **state)
 {
     nb_error err = {0};
@@ -41,9 +51,15 @@ static inline int open_server(void **state)
         fprintf(stderr, "%s\n", err.message);
         return -1;
     }
-    const char *const files[] = {model_path, NB_TEST_DATA "/archs/bert.gguf", NB_TEST_DATA "/hf/xlm-roberta-ranker"};
+    snprintf(thinker_path, sizeof thinker_path, "%s", nb_folder_path("thinker.gguf"));
+    if (gguf_edit_write(NB_TEST_DATA "/archs/llama-2-mha.gguf", thinker_path, put_thinking, NULL, &err) != NB_OK) {
+        fprintf(stderr, "%s\n", err.message);
+        return -1;
+    }
+    const char *const files[] = {model_path, thinker_path, NB_TEST_DATA "/archs/bert.gguf",
+                                 NB_TEST_DATA "/hf/xlm-roberta-ranker"};
     nb_http_params p = {0};
-    ts_start(&server, files, 3, &p, NULL);
+    ts_start(&server, files, 4, &p, NULL);
     return 0;
 }
 
@@ -51,6 +67,7 @@ static inline int close_server(void **state)
 {
     ts_stop(&server);
     remove(model_path);
+    remove(thinker_path);
     return nb_folder_remove(state);
 }
 
