@@ -122,7 +122,7 @@ static void usage(void **state)
         {"quantize a.gguf b.gguf Q4_KM", "did you mean Q4_K_M?"},
         {"quantize a.gguf b.gguf zzzzzzzzzzzz", "there are: Q1_0 Q2_0 Q4_0"},
         {"quantize a.gguf b.gguf c.gguf Q4_0", "give a model"},
-        {"quantize a.gguf b.gguf Q4_0 --rounding up", "there are search and nearest"},
+        {"quantize a.gguf b.gguf Q4_0 --rounding up", "there are feedback, search and nearest"},
         {"quantize a.gguf b.gguf Q4_0 --tensor-type attn_q", "give REGEX=TYPE"},
         {"quantize a.gguf b.gguf Q4_0 --tensor-type attn_q=q99", "no such tensor type"},
         {"quantize a.gguf b.gguf Q4_0 --output-type Q4_K_M", "no such tensor type"},
