@@ -160,7 +160,8 @@ static nb_status place_weights(nb_weights *w, const use *uses, nb_error *err)
         w->weight[i] = (nb_cpu_weight){bytes ? next : t->data, packed,
                                        (packed ? bytes : t->bytes) / matrices_of(t, &uses[i]),
                                        packed ? NULL : m->weights[i].each};
-        next += bytes;
+        if (bytes)
+            next += bytes; /* there may be no memory at all */
     }
     return NB_OK;
 }

@@ -40,9 +40,10 @@ struct nb_job {
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t said;
     item *first, **last;
-    bool over; /* the engine has said the last */
-    bool short_of_memory;
+    bool over;   /* the engine has said the last */
+    bool unsaid; /* for want of memory */
     /* the http thread's */
+    bool short_of_memory;
     item *current;
     nb_arena arena; /* of ready */
     ready *events, **events_last;
@@ -75,7 +76,7 @@ static void say(nb_job *j, item *i)
         *j->last = i;
         j->last = &i->next;
     } else {
-        j->short_of_memory = true;
+        j->unsaid = true;
     }
     pthread_cond_signal(&j->said);
     pthread_mutex_unlock(&j->lock);
@@ -109,7 +110,7 @@ static void on_end(void *user, nb_str last_text, const nb_task_stats *stats)
         *j->last = i;
         j->last = &i->next;
     }
-    j->short_of_memory |= !i;
+    j->unsaid |= !i;
     j->over = true;
     pthread_cond_signal(&j->said);
     pthread_mutex_unlock(&j->lock);
@@ -189,7 +190,7 @@ static nb_status wait_item(nb_job *j, item **out, nb_error *err)
     nb_status status = NB_OK;
     *out = NULL;
     pthread_mutex_lock(&j->lock);
-    while (!j->first && !j->over && !j->short_of_memory && status == NB_OK) {
+    while (!j->first && !j->over && !j->unsaid && status == NB_OK) {
         struct timespec t;
         clock_gettime(CLOCK_MONOTONIC, &t);
         t.tv_nsec += LOOK_MS * 1000000L;
@@ -199,14 +200,16 @@ static nb_status wait_item(nb_job *j, item **out, nb_error *err)
         if (!j->first && j->gone && j->gone(j->gone_user))
             status = nb_fail(err, NB_ERR_CANCELLED, "the client left");
     }
-    *out = j->first;
-    if (j->first) {
+    if (status == NB_OK && j->unsaid) /* what comes after it would be another text */
+        status = nb_fail_memory(err, "a reply", 0);
+    if (status == NB_OK)
+        *out = j->first;
+    if (*out) {
         j->first = j->first->next;
         if (!j->first)
             j->last = &j->first;
     } else if (status == NB_OK) {
-        status = j->short_of_memory ? nb_fail_memory(err, "a reply", 0)
-                                    : nb_fail(err, NB_ERR_NOT_FOUND, "the reply is over");
+        status = j->unsaid ? nb_fail_memory(err, "a reply", 0) : nb_fail(err, NB_ERR_NOT_FOUND, "the reply is over");
     }
     pthread_mutex_unlock(&j->lock);
     return status;

@@ -411,9 +411,9 @@ static bool is_replaced(const nb_arch *arch, const nb_tensor_row *row)
 {
     for (const nb_tensor_row *r = arch->tensors; r->name; r++) {
         const nb_tensor_row *first = arch->tensors;
-        while (first->role != r->role || first->whole)
+        while (first->name && (first->role != r->role || first->whole))
             first++;
-        if (strcmp(r->name, row->name) == 0 && strcmp(first->name, r->name) == 0)
+        if (strcmp(r->name, row->name) == 0 && (!first->name || strcmp(first->name, r->name) == 0))
             return false;
     }
     return true;
