@@ -209,7 +209,7 @@ static nb_status wait_item(nb_job *j, item **out, nb_error *err)
         if (!j->first)
             j->last = &j->first;
     } else if (status == NB_OK) {
-        status = j->unsaid ? nb_fail_memory(err, "a reply", 0) : nb_fail(err, NB_ERR_NOT_FOUND, "the reply is over");
+        status = nb_fail(err, NB_ERR_NOT_FOUND, "the reply is over");
     }
     pthread_mutex_unlock(&j->lock);
     return status;
