@@ -119,8 +119,12 @@ static bool step_models(nb_service *s)
 {
     bool any = false;
     for (nb_served *m = s->models; m; m = m->next) {
-        if (m->state != NB_SERVED_READY || m->users == 0 || !m->scheduler)
+        if (m->state != NB_SERVED_READY || !m->scheduler)
             continue;
+        if (m->users == 0) { /* the last task may have been cancelled since */
+            m->load = nb_scheduler_look(m->scheduler);
+            continue;
+        }
         nb_error error;
         bool worked, others = m->embedding > 0;
         m->users++;
