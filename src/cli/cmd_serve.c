@@ -14,7 +14,7 @@ typedef struct serve_options {
     const char *host, *cache, *keep_alive, *memory, *certificate, *key, *key_file;
     int port, threads, parallel, queue, models;
     int64_t context;
-    bool no_store, log_text;
+    bool no_store;
 } serve_options;
 
 static const char *env(const char *name)
@@ -105,7 +105,6 @@ static int read_environment(const serve_options *o, nb_service_params *s, nb_htt
     h->allowed_hosts = env("NIBBLE_ALLOWED_HOSTS");
     h->certificate = o->certificate;
     h->key = o->key;
-    h->log_text = o->log_text;
     return -1;
 }
 

@@ -83,7 +83,6 @@ nb_str nb_http_body(const nb_http_request *r) { return nb_buf_view(&r->body); }
 nb_str nb_http_rest(const nb_http_request *r) { return nb_buf_view(&r->rest); }
 uint64_t nb_http_user(const nb_http_request *r) { return r->user; }
 nb_http_flavor nb_http_flavor_of(const nb_http_request *r) { return r->route ? r->route->flavor : NB_FLAVOR_OLLAMA; }
-bool nb_http_logs_text(const nb_http_request *r) { return r->http->p.log_text; }
 
 const char *nb_http_header(const nb_http_request *r, const char *name)
 {

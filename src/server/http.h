@@ -23,7 +23,6 @@ typedef struct nb_http_params {          /* texts live as long as the server */
     int timeout_seconds;                 /* of an idle or slow client; 0: 120 */
     nb_http_log_fn *log;                 /* after each request; may be NULL */
     void *log_user;
-    bool log_text; /* prompts and replies may be logged */
 } nb_http_params;
 
 /* What a route is: a row of routes.def. */
@@ -46,7 +45,6 @@ nb_library *nb_http_library(const nb_http_request *r);
 nb_str nb_http_body(const nb_http_request *r);
 nb_str nb_http_rest(const nb_http_request *r);                          /* what the route's '*' stands for, decoded */
 const char *nb_http_header(const nb_http_request *r, const char *name); /* NULL: absent */
-bool nb_http_logs_text(const nb_http_request *r);
 bool nb_http_gone(void *request);                /* the client has left: for nb_job_params.gone */
 uint64_t nb_http_user(const nb_http_request *r); /* of the key, or the address: for fairness */
 

@@ -1,9 +1,9 @@
 /* /, /api/version, tags, ps, show, embed and embeddings. */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "server/embedding.h"
 #include "server/ollama.h"
 #include "server/options_use.h"
 #include "server/routes.h"
@@ -232,12 +232,9 @@ void nb_route_show(nb_http_request *r)
 /* ---- embeddings ---- */
 
 typedef struct embedding {
-    nb_ollama_request q;
-    nb_embed_input *inputs;
-    size_t count, width, wanted; /* wanted: dimensions; 0: all */
-    float *out;
-    size_t tokens;
-    double start, loaded;
+    nb_ollama_request q; /* first: who frees it frees all */
+    nb_embedding made;
+    double start;
 } embedding;
 
 static void read_inputs(embedding *e, const char *key)
@@ -249,83 +246,42 @@ static void read_inputs(embedding *e, const char *key)
         nb_body_fail(b, "\"%s\" has to be a text or a list of texts", key);
     if (n > INPUTS)
         nb_body_fail(b, "at most %d texts are taken", INPUTS);
-    e->inputs = NB_ARRAY(&b->arena, nb_embed_input, n + 1);
-    if (!e->inputs || b->status != NB_OK)
+    e->made.inputs = NB_ARRAY(&b->arena, nb_embed_input, n + 1);
+    if (!e->made.inputs || b->status != NB_OK)
         return;
-    e->count = n;
+    e->made.count = n;
     if (json_is_string(v))
-        e->inputs[0] = (nb_embed_input){.text = json_string_value(v), .bytes = json_string_length(v)};
+        e->made.inputs[0] = (nb_embed_input){.text = json_string_value(v), .bytes = json_string_length(v)};
     json_array_foreach(v, i, item)
     {
         if (!json_is_string(item))
             nb_body_fail(b, "\"%s\" %zu has to be a text", key, i);
-        e->inputs[i] = (nb_embed_input){.text = json_string_value(item), .bytes = json_string_length(item)};
+        e->made.inputs[i] = (nb_embed_input){.text = json_string_value(item), .bytes = json_string_length(item)};
     }
-}
-
-/* A part of a normalised vector is normalised anew. */
-static void cut(embedding *e)
-{
-    for (size_t i = 0; e->wanted && i < e->count; i++) {
-        float *v = e->out + i * e->width;
-        double sum = 0;
-        for (size_t k = 0; k < e->wanted; k++)
-            sum += (double)v[k] * (double)v[k];
-        for (size_t k = 0; k < e->wanted && sum > 0; k++)
-            v[k] = (float)((double)v[k] / sqrt(sum));
-    }
-}
-
-static nb_status compute(nb_http_request *r, embedding *e, nb_error *err)
-{
-    nb_served *m;
-    nb_embed_params p = nb_embed_defaults();
-    p.truncate = e->q.job.overflow == NB_OVERFLOW_TRUNCATE;
-    p.normalize = NB_NORMALIZE_YES;
-    e->q.job.load.embed = true;
-    NB_TRY(nb_service_acquire(nb_http_service(r), e->q.model, &e->q.job.load, nb_http_gone, r, &m, err));
-    e->loaded = nb_seconds();
-    nb_status status = NB_OK;
-    e->width = nb_model_embedding(nb_served_model(m));
-    if (e->wanted > e->width)
-        status = nb_fail(err, NB_ERR_ARGUMENT, "\"dimensions\" is %zu; the model has %zu", e->wanted, e->width);
-    if (status == NB_OK && e->count) {
-        e->out = calloc(e->count * e->width, sizeof *e->out);
-        status = e->out ? nb_service_embed(nb_http_service(r), m, e->inputs, e->count, &p, e->out, &e->tokens, err)
-                        : nb_fail_memory(err, "embeddings", e->count * e->width * sizeof *e->out);
-    }
-    nb_service_release(nb_http_service(r), m, e->q.job.keep_alive_ns);
-    if (status == NB_OK)
-        cut(e);
-    return status;
-}
-
-static void put_vector(nb_json *j, const float *v, size_t n)
-{
-    nb_json_open(j, '[');
-    for (size_t i = 0; i < n; i++)
-        nb_json_f32(j, v[i]);
-    nb_json_close(j, ']');
 }
 
 static void write_embeddings(embedding *e, bool old, nb_buf *out)
 {
-    size_t n = e->wanted ? e->wanted : e->width;
     nb_json j = nb_json_begin(out, false);
     nb_json_open(&j, '{');
     if (old) {
         nb_json_key(&j, "embedding");
-        put_vector(&j, e->out, e->count ? n : 0);
+        if (e->made.count) {
+            nb_embedding_write(&e->made, 0, &j);
+        } else {
+            nb_json_open(&j, '[');
+            nb_json_close(&j, ']');
+        }
     } else {
         put_str(&j, "model", e->q.model);
         nb_json_key(&j, "embeddings");
         nb_json_open(&j, '[');
-        for (size_t i = 0; i < e->count; i++)
-            put_vector(&j, e->out + i * e->width, n);
+        for (size_t i = 0; i < e->made.count; i++)
+            nb_embedding_write(&e->made, i, &j);
         nb_json_close(&j, ']');
         nb_json_put_int(&j, "total_duration", (int64_t)((nb_seconds() - e->start) * 1e9));
-        nb_json_put_int(&j, "load_duration", (int64_t)((e->loaded - e->start) * 1e9));
-        nb_json_put_uint(&j, "prompt_eval_count", e->tokens);
+        nb_json_put_int(&j, "load_duration", (int64_t)((e->made.loaded - e->start) * 1e9));
+        nb_json_put_uint(&j, "prompt_eval_count", e->made.tokens);
     }
     nb_json_close(&j, '}');
 }
@@ -346,18 +302,20 @@ static void embed(nb_http_request *r, bool old)
     read_inputs(e, old ? "prompt" : "input");
     if (nb_body_int(&e->q.body, e->q.body.root, "dimensions", &dimensions) && dimensions < 1)
         nb_body_fail(&e->q.body, "\"dimensions\" has to be positive");
-    e->wanted = (size_t)dimensions;
+    e->made.wanted = (size_t)dimensions;
+    e->made.truncate = e->q.job.overflow == NB_OVERFLOW_TRUNCATE;
     if (e->q.body.status != NB_OK) {
         nb_ollama_refuse(r, &e->q);
         return;
     }
-    if (compute(r, e, &err) == NB_OK) {
+    const nb_job_params *p = &e->q.job;
+    if (nb_embedding_compute(r, e->q.model, &p->load, p->keep_alive_ns, &e->made, &err) == NB_OK) {
         write_embeddings(e, old, &out);
         nb_http_json(r, 200, &out);
     } else {
         nb_http_fail(r, 0, &err);
     }
-    free(e->out);
+    free(e->made.out);
     nb_ollama_free(&e->q);
 }
 

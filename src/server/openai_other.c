@@ -1,7 +1,7 @@
 /* /v1/completions, /v1/embeddings and /v1/models. */
-#include <math.h>
 #include <stdlib.h>
 
+#include "server/embedding.h"
 #include "server/openai.h"
 #include "server/options_use.h"
 #include "server/routes.h"
@@ -91,10 +91,7 @@ void nb_route_openai_completions(nb_http_request *r)
 
 typedef struct embedding {
     nb_api_request api;
-    nb_embed_input *inputs;
-    size_t count, width, wanted; /* wanted: dimensions; 0: all */
-    float *out;
-    size_t tokens;
+    nb_embedding made;
     bool base64;
 } embedding;
 
@@ -103,57 +100,22 @@ static void read_embedding(embedding *e)
     nb_body *b = &e->api.body;
     nb_str format = NB_STR("float");
     int64_t dimensions = 0;
-    nb_openai_prompt *prompts = read_prompts(b, "input", INPUTS, &e->count);
+    nb_openai_prompt *prompts = read_prompts(b, "input", INPUTS, &e->made.count);
     nb_body_text(b, b->root, "encoding_format", &format);
     e->base64 = nb_str_eqz(format, "base64");
     if (!e->base64 && !nb_str_eqz(format, "float"))
         nb_body_fail(b, "\"encoding_format\" has to be \"float\" or \"base64\"");
     if (nb_body_int(b, b->root, "dimensions", &dimensions) && dimensions < 1)
         nb_body_fail(b, "\"dimensions\" has to be positive");
-    e->wanted = (size_t)dimensions;
-    e->inputs = b->status == NB_OK ? NB_ARRAY(&b->arena, nb_embed_input, e->count) : NULL;
-    if (!e->inputs) {
+    e->made.wanted = (size_t)dimensions;
+    e->made.inputs = b->status == NB_OK ? NB_ARRAY(&b->arena, nb_embed_input, e->made.count) : NULL;
+    if (!e->made.inputs) {
         nb_body_fail(b, "out of memory");
         return;
     }
-    for (size_t i = 0; i < e->count; i++)
-        e->inputs[i] = (nb_embed_input){
+    for (size_t i = 0; i < e->made.count; i++)
+        e->made.inputs[i] = (nb_embed_input){
             .text = prompts[i].text.p, .bytes = prompts[i].text.n, .ids = prompts[i].ids, .count = prompts[i].count};
-}
-
-/* A part of a normalised vector is normalised anew. */
-static void cut(embedding *e)
-{
-    for (size_t i = 0; e->wanted && i < e->count; i++) {
-        float *v = e->out + i * e->width;
-        double sum = 0;
-        for (size_t k = 0; k < e->wanted; k++)
-            sum += (double)v[k] * (double)v[k];
-        for (size_t k = 0; k < e->wanted && sum > 0; k++)
-            v[k] = (float)((double)v[k] / sqrt(sum));
-    }
-}
-
-static nb_status compute(nb_http_request *r, embedding *e, nb_error *err)
-{
-    nb_served *m;
-    nb_embed_params p = nb_embed_defaults();
-    p.normalize = NB_NORMALIZE_YES;
-    e->api.job.load.embed = true;
-    NB_TRY(nb_service_acquire(nb_http_service(r), e->api.job.model, &e->api.job.load, nb_http_gone, r, &m, err));
-    nb_status status = NB_OK;
-    e->width = nb_model_embedding(nb_served_model(m));
-    if (e->wanted > e->width)
-        status = nb_fail(err, NB_ERR_ARGUMENT, "\"dimensions\" is %zu; the model has %zu", e->wanted, e->width);
-    if (status == NB_OK) {
-        e->out = calloc(e->count * e->width, sizeof *e->out);
-        status = e->out ? nb_service_embed(nb_http_service(r), m, e->inputs, e->count, &p, e->out, &e->tokens, err)
-                        : nb_fail_memory(err, "embeddings", e->count * e->width * sizeof *e->out);
-    }
-    nb_service_release(nb_http_service(r), m, INT64_MIN);
-    if (status == NB_OK)
-        cut(e);
-    return status;
 }
 
 static void put_base64(nb_buf *out, const void *data, size_t n)
@@ -170,21 +132,18 @@ static void put_base64(nb_buf *out, const void *data, size_t n)
     }
 }
 
-static void put_vector(nb_json *j, const float *v, size_t n, bool base64)
+static void put_vector(const embedding *e, size_t i, nb_json *j)
 {
     nb_json_key(j, "embedding");
-    if (base64) {
+    if (e->base64) {
         nb_buf text = {0};
-        put_base64(&text, v, n * sizeof *v);
+        put_base64(&text, e->made.out + i * e->made.width, nb_embedding_size(&e->made) * sizeof *e->made.out);
         nb_json_str(j, nb_buf_view(&text));
         j->out->failed |= text.failed;
         nb_buf_free(&text);
         return;
     }
-    nb_json_open(j, '[');
-    for (size_t i = 0; i < n; i++)
-        nb_json_f32(j, v[i]);
-    nb_json_close(j, ']');
+    nb_embedding_write(&e->made, i, j);
 }
 
 static void write_embeddings(const embedding *e, nb_buf *out)
@@ -194,19 +153,19 @@ static void write_embeddings(const embedding *e, nb_buf *out)
     nb_json_put_z(&j, "object", "list");
     nb_json_key(&j, "data");
     nb_json_open(&j, '[');
-    for (size_t i = 0; i < e->count; i++) {
+    for (size_t i = 0; i < e->made.count; i++) {
         nb_json_open(&j, '{');
         nb_json_put_z(&j, "object", "embedding");
         nb_json_put_uint(&j, "index", i);
-        put_vector(&j, e->out + i * e->width, e->wanted ? e->wanted : e->width, e->base64);
+        put_vector(e, i, &j);
         nb_json_close(&j, '}');
     }
     nb_json_close(&j, ']');
     nb_api_put_str(&j, "model", e->api.job.model);
     nb_json_key(&j, "usage");
     nb_json_open(&j, '{');
-    nb_json_put_uint(&j, "prompt_tokens", e->tokens);
-    nb_json_put_uint(&j, "total_tokens", e->tokens);
+    nb_json_put_uint(&j, "prompt_tokens", e->made.tokens);
+    nb_json_put_uint(&j, "total_tokens", e->made.tokens);
     nb_json_close(&j, '}');
     nb_json_close(&j, '}');
 }
@@ -220,14 +179,14 @@ void nb_route_openai_embeddings(nb_http_request *r)
     if (b->status == NB_OK)
         read_embedding(&e);
     if (b->status == NB_OK)
-        b->status = compute(r, &e, &b->error);
+        b->status = nb_embedding_compute(r, e.api.job.model, &e.api.job.load, INT64_MIN, &e.made, &b->error);
     if (b->status == NB_OK) {
         write_embeddings(&e, &out);
         nb_http_json(r, 200, &out);
     } else {
         nb_http_fail(r, 0, &b->error);
     }
-    free(e.out);
+    free(e.made.out);
     nb_api_close(&e.api);
 }
 
