@@ -1,7 +1,10 @@
-# The library in both forms, the program (which alone has the server), and what `cmake --install` puts where.
+# The library in both forms, the program (which alone has the server, the registry's client and the lab), and what `cmake --install` puts where.
 set(library_objects)
+set(program_objects)
 foreach(module ${modules})
-  if(NOT module MATCHES "^nb_(cli|server)$")
+  if(module MATCHES "^nb_(cli|lab|server|registry)$")
+    list(APPEND program_objects $<TARGET_OBJECTS:${module}>)
+  else()
     list(APPEND library_objects $<TARGET_OBJECTS:${module}>)
   endif()
 endforeach()
@@ -16,8 +19,8 @@ foreach(lib nibble_static nibble_shared)
                                        PkgConfig::CRYPTO)
 endforeach()
 
-add_executable(nibble $<TARGET_OBJECTS:nb_cli> $<TARGET_OBJECTS:nb_server>)
-target_link_libraries(nibble PRIVATE nibble_static PkgConfig::HTTPD)
+add_executable(nibble ${program_objects})
+target_link_libraries(nibble PRIVATE nibble_static PkgConfig::HTTPD PkgConfig::CURL)
 
 # nibble.pc finds its prefix from where it lies: --prefix and a moved tree both work
 file(RELATIVE_PATH up_to_prefix /p/${CMAKE_INSTALL_LIBDIR}/pkgconfig /p)
