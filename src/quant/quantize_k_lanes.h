@@ -335,7 +335,7 @@ QV_INLINE void pack_q3_k(const uint8_t *codes, uint8_t *scales, nb_block_q3_k *b
 }
 
 static const k_signed_format format_q3_k = {-4, 3, -32, 31, 2.0f, 1.04f, 40, 24, 2, 0, 2};
-static const k_signed_format format_q6_k = {-32, 31, -128, 127, 24.0f, 1.014f, 40, 16, 1, 0, 2};
+static const k_signed_format format_q6_k = {-32, 31, -128, 127, 24.0f, 1.028f, 20, 8, 1, 0, 2};
 K_ROW(q3_k, k_signed_run, format_q3_k, 16, pack_q3_k(codes, r.scales + at, &b))
 K_ROW(q6_k, k_signed_run, format_q6_k, 16, nb_pack_q6_k(codes, (const int8_t *)r.scales + at, &b))
 
