@@ -10,6 +10,7 @@
 #include "hf/hf.h"
 #include "hf/hf_missing.h"
 #include "store/digest.h"
+#include "store/write.h"
 #include "text/reply.h"
 #include "text/template_probe.h"
 
@@ -282,6 +283,8 @@ static nb_status open_source(const nb_entry *e, nb_source **out, nb_error *err)
                        e->text, NB_STR_ARG(c->config.format));
     if (!nb_stamp_take(c->model, &stamp) && errno == ENOENT)
         return nb_fail(err, NB_ERR_IO, "%s: %s is missing; pull or create the model again", e->text, c->model);
+    for (size_t i = 0; e->manifest && i < e->manifest->count; i++)
+        NB_TRY(nb_link_check(e->root, e->manifest->layers[i].digest, err));
     return nb_source_open_gguf(c->model, out, err);
 }
 
