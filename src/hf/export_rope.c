@@ -150,10 +150,11 @@ static void put_yarn(nb_hf_exporter *x, nb_json *j, double factor)
     bool multiplied = nb_hf_export_f64(x, ".rope.scaling.yarn_log_multiplier", &multiplier);
     bool given = nb_hf_export_f64(x, ".rope.scaling.yarn_attn_factor", &own);
     bool other = nb_hf_export_f64(x, ".rope.scaling.attn_factor", &more);
-    if (multiplied || given || other)
-        nb_json_put_num(j, "attention_factor", more * (given ? own : (logarithm + 1) / (multiplier * logarithm + 1)));
-    const nb_gguf_value *rounded = nb_hf_export_find(x, ".rope.scaling.yarn_truncate");
-    if (rounded && rounded->kind == NB_GGUF_BOOL && !rounded->data[0]) {
+    double attention = more * (given ? own : (logarithm + 1) / (multiplier * logarithm + 1));
+    if (multiplied || given || other) /* 1, but for what float32 lost of it: most models' */
+        nb_json_put_num(j, "attention_factor", fabs(attention - 1) < 2e-7 ? 1 : attention);
+    bool otherwise = strcmp(x->arch->gguf, "gpt-oss") != 0; /* what readers take without the key */
+    if (!nb_hf_export_flag(x, ".rope.scaling.yarn_truncate", otherwise)) {
         nb_json_key(j, "truncate");
         nb_json_bool(j, false);
     }
@@ -162,6 +163,7 @@ static void put_yarn(nb_hf_exporter *x, nb_json *j, double factor)
 static nb_status put_scaling(nb_hf_exporter *x, nb_json *j, nb_str type, double factor, nb_error *err)
 {
     uint64_t original;
+    double temperature;
     if (nb_str_eqz(type, "longrope"))
         return put_longrope(x, j, err);
     if (!nb_str_eqz(type, "linear") && !nb_str_eqz(type, "yarn") && !nb_str_eqz(type, "dynamic"))
@@ -172,13 +174,36 @@ static nb_status put_scaling(nb_hf_exporter *x, nb_json *j, nb_str type, double 
     nb_json_open(j, '{');
     nb_json_key(j, "rope_type");
     nb_json_str(j, type);
+    nb_json_key(j, "type"); /* for models' own code */
+    nb_json_str(j, type);
     put_number(j, "factor", factor);
     if (nb_hf_export_u64(x, ".rope.scaling.original_context_length", &original))
         nb_json_put_uint(j, "original_max_position_embeddings", original);
     if (nb_str_eqz(type, "yarn"))
         put_yarn(x, j, factor);
+    if (nb_hf_export_f64(x, ".attention.temperature_scale", &temperature))
+        put_number(j, "llama_4_scaling_beta", temperature);
     nb_json_close(j, '}');
     return NB_OK;
+}
+
+/* said aloud where transformers takes a scaling when it is not */
+static void put_none(const nb_hf_exporter *x, nb_json *j)
+{
+    double temperature;
+    uint64_t context = 0;
+    bool tempered = nb_hf_export_f64(x, ".attention.temperature_scale", &temperature);
+    if (!tempered && strcmp(x->arch->gguf, "gpt-oss") != 0 && strcmp(x->arch->gguf, "apertus") != 0)
+        return;
+    nb_json_key(j, "rope_scaling");
+    nb_json_open(j, '{');
+    nb_json_put_z(j, "rope_type", "default");
+    nb_hf_export_u64(x, ".context_length", &context);
+    if (tempered) {
+        nb_json_put_uint(j, "original_max_position_embeddings", context);
+        put_number(j, "llama_4_scaling_beta", temperature);
+    }
+    nb_json_close(j, '}');
 }
 
 void nb_hf_put_partial_rope(const nb_hf_exporter *x, nb_json *j, const char *name)
@@ -210,5 +235,6 @@ nb_status nb_hf_export_rope(nb_hf_exporter *x, nb_json *j, nb_error *err)
     nb_hf_export_f64(x, ".rope.scaling.factor", &factor);
     if (nb_hf_export_str(x, ".rope.scaling.type", &type) && !nb_str_eqz(type, "none"))
         return put_scaling(x, j, type, factor, err);
+    put_none(x, j);
     return NB_OK;
 }

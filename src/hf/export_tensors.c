@@ -48,6 +48,12 @@ bool nb_hf_export_is_sparse(nb_hf_exporter *x, uint64_t block)
     return nb_hf_export_tensor(x, "blk.%d.ffn_gate_inp", block) != NULL;
 }
 
+/* what stands behind the checkpoint's name of a row */
+static const char *own_end(const nb_hf_tensor_row *row, const char *end)
+{
+    return !(row->flags & NB_HF_BARE) ? end : strcmp(end, ".bias") == 0 ? "_bias" : "";
+}
+
 static size_t index_of(const nb_hf_exporter *x, const nb_source_tensor *t) { return (size_t)(t - x->s->tensors); }
 
 static nb_status absent(nb_hf_exporter *x, const nb_hf_tensor_row *row, uint64_t block, nb_error *err)
@@ -66,6 +72,12 @@ static nb_status no_matrix(const nb_hf_exporter *x, const nb_source_tensor *t, n
 {
     return nb_fail(err, NB_ERR_FORMAT, "%s: tensor '%.*s' has %u dimensions, which cannot be; convert the model again",
                    x->s->path, NB_STR_ARG(t->name), t->n_dims);
+}
+
+static nb_status unlike(const nb_hf_exporter *x, const nb_source_tensor *a, const nb_source_tensor *b, nb_error *err)
+{
+    return nb_fail(err, NB_ERR_FORMAT, "%s: tensors '%.*s' and '%.*s' are unlike each other; convert the model again",
+                   x->s->path, NB_STR_ARG(a->name), NB_STR_ARG(b->name));
 }
 
 /* ---- the list ---- */
@@ -101,7 +113,7 @@ static nb_status add_item(nb_hf_exporter *x, list *l, const item *it, nb_error *
         return nb_fail_memory(err, "tensors", sizeof *it);
     for (uint32_t d = 0; d < it->n_dims; d++)
         values *= it->dims[d];
-    for (int i = 0; i < it->parts || i == 0; i++)
+    for (int i = 0; !it->is_number && (i < it->parts || i == 0); i++)
         x->used[it->from[i]] = true;
     l->bytes += values * nb_dtype_bytes(x->dtype);
     l->items[l->count++] = *it;
@@ -158,9 +170,7 @@ static nb_status add_halves(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *
     if (gate->n_dims < 2)
         return no_matrix(x, gate, err);
     if (memcmp(gate->dims, up->dims, sizeof gate->dims) != 0)
-        return nb_fail(err, NB_ERR_FORMAT,
-                       "%s: tensors '%.*s' and '%.*s' are unlike each other; convert the model again", x->s->path,
-                       NB_STR_ARG(gate->name), NB_STR_ARG(up->name));
+        return unlike(x, gate, up, err);
     item it = new_item(x, gate, spell(x, row->hf, block, 0, ".weight"), NB_HF_EXPERTS_GATE);
     it.from[1] = index_of(x, up);
     it.parts = 2;
@@ -182,6 +192,86 @@ static nb_status add_experts(nb_hf_exporter *x, list *l, const nb_hf_tensor_row 
     if (row->change == NB_HF_EXPERTS_UP) /* with its gate */
         return NB_OK;
     item it = new_item(x, t, spell(x, row->hf, block, 0, ".weight"), NB_HF_AS_IS);
+    return add_item(x, l, &it, err);
+}
+
+/* experts' matrices with their inputs as rows, of two tensors turn by turn; likewise their biases */
+static nb_status add_turned(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *row, uint64_t block, const char *end,
+                            nb_error *err)
+{
+    const nb_hf_tensor_row *odd = row->change == NB_HF_EXPERTS_EVEN ? row + 1 : row;
+    const nb_source_tensor *t = find(x, row, block, end), *other = find(x, odd, block, end);
+    bool bias = strcmp(end, ".bias") == 0;
+    if (!t && !other && bias)
+        return NB_OK;
+    if (!t || !other)
+        return absent(x, t ? odd : row, block, err);
+    if (t->n_dims != (bias ? 2 : 3) || t->n_dims != other->n_dims)
+        return no_matrix(x, t->n_dims == (bias ? 2 : 3) ? other : t, err);
+    if (memcmp(t->dims, other->dims, sizeof t->dims) != 0)
+        return unlike(x, t, other, err);
+    item it = new_item(x, t, spell(x, row->hf, block, 0, own_end(row, end)), NB_HF_EXPERTS_TURNED);
+    it.from[1] = index_of(x, other);
+    it.parts = odd == row ? 1 : 2;
+    if (!bias) {
+        it.dims[1] = t->dims[0];
+        it.dims[2] = t->dims[1];
+    }
+    it.dims[it.n_dims - 1] *= (uint64_t)it.parts;
+    return add_item(x, l, &it, err);
+}
+
+/* queries, keys and values, whose rows are heads of one tensor */
+static nb_status add_split(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *row, uint64_t block, const char *end,
+                           nb_error *err)
+{
+    const nb_source_tensor *t[3];
+    bool bias = strcmp(end, ".bias") == 0;
+    uint64_t rows[3];
+    for (int i = 0; i < 3; i++) {
+        t[i] = find(x, row + i, block, end);
+        if (!t[i] && (!bias || (i > 0 && t[0])))
+            return absent(x, row + i, block, err);
+        if (!t[i])
+            return NB_OK;
+        if (t[i]->n_dims != (bias ? 1 : 2))
+            return no_matrix(x, t[i], err);
+        rows[i] = t[i]->dims[bias ? 0 : 1];
+        if (!bias && t[i]->dims[0] != t[0]->dims[0])
+            return unlike(x, t[0], t[i], err);
+    }
+    item it = new_item(x, t[0], spell(x, row->hf, block, 0, own_end(row, end)), NB_HF_SPLIT_Q);
+    it.head = rows[0] / x->heads;
+    it.groups = row->flags & NB_HF_IN_ORDER ? 0 : x->kv_heads;
+    it.queries = x->heads / x->kv_heads;
+    it.heads = x->heads;
+    it.kv_heads = x->kv_heads;
+    if (it.head == 0 || it.head % 2 != 0 || rows[0] != x->heads * it.head || rows[1] != x->kv_heads * it.head ||
+        rows[2] != rows[1] || x->heads % x->kv_heads != 0)
+        return bad_heads(x, t[0], err);
+    it.parts = 3;
+    it.from[1] = index_of(x, t[1]);
+    it.from[2] = index_of(x, t[2]);
+    it.dims[0] = rows[0] + 2 * rows[1];
+    x->attention_bias = x->attention_bias || bias;
+    return add_item(x, l, &it, err);
+}
+
+/* a number of the list that the row's key has; a list of one holds for all blocks */
+static nb_status add_number(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *row, uint64_t block, nb_error *err)
+{
+    const nb_gguf_value *v = nb_source_find(x->s, row->gguf);
+    bool is_list = v && v->kind == NB_GGUF_ARRAY;
+    nb_gguf_kind kind = is_list ? v->element : v ? v->kind : NB_GGUF_STRING;
+    if ((kind != NB_GGUF_F32 && kind != NB_GGUF_F64) || (is_list && v->count != x->blocks))
+        return nb_fail(err, NB_ERR_FORMAT,
+                       "%s: has no %s, a number or one for each of %" PRIu64 " blocks; convert the model again",
+                       x->s->path, row->gguf, x->blocks);
+    item it = {.name = spell(x, row->hf, block, 0, ""),
+               .is_number = true,
+               .number = (float)nb_gguf_elem_f64(v, is_list ? (size_t)block : 0)};
+    it.n_dims = row->flags & NB_HF_BARE ? 0 : 1;
+    it.dims[0] = 1;
     return add_item(x, l, &it, err);
 }
 
@@ -243,10 +333,13 @@ static nb_status add_part(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *ro
     if (!t)
         return add_third(x, l, row, block, end, found, err);
     bool plain = row->change == NB_HF_ADD_1 && strcmp(end, ".bias") == 0; /* weights alone have it */
-    item it = new_item(x, t, spell(x, row->hf, block, 0, end), plain ? NB_HF_AS_IS : row->change);
+    item it = new_item(x, t, spell(x, row->hf, block, 0, own_end(row, end)), plain ? NB_HF_AS_IS : row->change);
     NB_TRY(set_change(x, t, &it, err));
     return add_item(x, l, &it, err);
 }
+
+typedef nb_status add_fn(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *row, uint64_t block, const char *end,
+                         nb_error *err);
 
 static nb_status add_row(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *row, uint64_t block, nb_error *err)
 {
@@ -258,6 +351,15 @@ static nb_status add_row(nb_hf_exporter *x, list *l, const nb_hf_tensor_row *row
         return NB_OK;
     if (row->change == NB_HF_HEADS)
         return add_heads(x, l, row, block, err);
+    if (row->change == NB_HF_NUMBERS)
+        return add_number(x, l, row, block, err);
+    if (row->change == NB_HF_SPLIT_K || row->change == NB_HF_SPLIT_V || row->change == NB_HF_EXPERTS_ODD)
+        return NB_OK; /* with the row before */
+    if (row->change == NB_HF_SPLIT_Q || row->change == NB_HF_EXPERTS_EVEN || row->change == NB_HF_EXPERTS_TURNED) {
+        add_fn *add = row->change == NB_HF_SPLIT_Q ? add_split : add_turned;
+        NB_TRY(add(x, l, row, block, ".weight", err));
+        return add(x, l, row, block, ".bias", err);
+    }
     if (row->change == NB_HF_EXPERTS || row->change == NB_HF_EXPERTS_GATE || row->change == NB_HF_EXPERTS_UP)
         return add_experts(x, l, row, block, err);
     NB_TRY(add_part(x, l, row, block, ".weight", &weight, err));
@@ -283,7 +385,7 @@ static bool is_said_elsewhere(nb_str name)
 nb_status nb_hf_items_list(nb_hf_exporter *x, list *l, nb_error *err)
 {
     for (const nb_hf_tensor_row *row = x->arch->tensors; row->gguf; row++) {
-        uint64_t blocks = strstr(row->gguf, "%d") ? x->blocks : 1;
+        uint64_t blocks = strstr(row->hf, "%d") ? x->blocks : 1;
         for (uint64_t block = 0; block < blocks; block++)
             NB_TRY(add_row(x, l, row, block, err));
     }
@@ -308,10 +410,24 @@ static uint64_t grouped(const item *it, uint64_t at) /* head `at` of the checkpo
     return i < it->queries ? group * it->queries + i : i * it->groups + group;
 }
 
+static place in_thirds(const item *it, uint64_t r)
+{
+    uint64_t at = r / it->head, i = r % it->head, third = 0;
+    at = it->groups ? grouped(it, at) : at;
+    if (at >= it->heads) {
+        third = (at - it->heads) / it->kv_heads + 1;
+        at = (at - it->heads) % it->kv_heads;
+    }
+    if (third == 2)
+        return (place){.tensor = it->from[2], .row = at * it->head + i, .run = it->head - i};
+    return (place){.tensor = it->from[third], .row = nb_hf_unpermuted(at * it->head + i, it->head), .run = 1};
+}
+
 static place locate(const item *it, uint64_t r)
 {
     place p = {.tensor = it->from[0], .row = it->first + r, .run = UINT64_MAX};
     switch (it->change) {
+    case NB_HF_SPLIT_Q: return in_thirds(it, r);
     case NB_HF_PERMUTE_Q:
     case NB_HF_PERMUTE_K:
         p.row = nb_hf_unpermuted(r, it->head);
@@ -370,13 +486,20 @@ static nb_status dequantize(const nb_hf_exporter *x, const place *p, uint64_t co
 /* a bias: its values go where the rows of its matrix go */
 static nb_status read_vector(const nb_hf_exporter *x, const item *it, room *r, nb_error *err)
 {
-    place whole = {.tensor = it->from[0], .run = 1};
-    float *all = malloc(x->s->tensors[whole.tensor].dims[0] * sizeof *all);
-    nb_status status = all ? dequantize(x, &whole, 1, r->codes, all, err) : nb_fail_memory(err, "a bias", it->dims[0]);
-    for (uint64_t i = 0; status == NB_OK && i < it->dims[0]; i++)
-        r->values[i] = all[locate(it, i).row];
-    free(all);
-    return status;
+    for (int k = 0; k < it->parts || k == 0; k++) {
+        place whole = {.tensor = it->from[k], .run = 1};
+        size_t n = x->s->tensors[whole.tensor].dims[0];
+        float *all = malloc(n * sizeof *all);
+        nb_status status = all ? dequantize(x, &whole, 1, r->codes, all, err) : nb_fail_memory(err, "a bias", n);
+        for (uint64_t i = 0; status == NB_OK && i < it->dims[0]; i++) {
+            place p = locate(it, i);
+            if (p.tensor == whole.tensor)
+                r->values[i] = all[p.row];
+        }
+        free(all);
+        NB_TRY(status);
+    }
+    return NB_OK;
 }
 
 /* Rows [row, row + count) of the checkpoint's tensor. */
@@ -432,34 +555,68 @@ static nb_status too_large(const nb_hf_exporter *x, const item *it, nb_error *er
                    NB_STR_ARG(x->s->tensors[it->from[0]].name));
 }
 
-/* The matrix the other way, whole: rows that are columns need all of them. */
-static nb_status write_transposed(const nb_hf_exporter *x, const item *it, nb_safetensors_writer *w, nb_hf_progress *p,
-                                  nb_error *err)
+/* ---- matrices the other way, each whole: rows that are columns need all of them ---- */
+
+/* how many there are in one of the source's tensors, and rows of each there; biases are a row each */
+static uint64_t matrix_rows(const item *it, const nb_source_tensor *t)
+{
+    return it->change == NB_HF_TRANSPOSE || it->n_dims == 3 ? t->dims[1] : 1;
+}
+
+/* matrix `i`, of several tensors' rows turn by turn */
+static nb_status turn(const nb_hf_exporter *x, const item *it, uint64_t i, char *codes, float *values, float *turned,
+                      nb_error *err)
+{
+    size_t parts = it->parts ? (size_t)it->parts : 1, row_bytes;
+    for (size_t part = 0; part < parts; part++) {
+        const nb_source_tensor *t = &x->s->tensors[it->from[part]];
+        size_t n = t->dims[0], rows = (size_t)matrix_rows(it, t);
+        nb_type_row_bytes(t->type, n, &row_bytes);
+        NB_TRY(x->s->read(x->s, it->from[part], i * rows, rows, codes, err));
+        for (size_t r = 0; r < rows; r++) {
+            t->type->dequantize(codes + r * row_bytes, values, n);
+            for (size_t k = 0; k < n; k++)
+                turned[(k * rows + r) * parts + part] = values[k];
+        }
+    }
+    return NB_OK;
+}
+
+static nb_status write_turned(const nb_hf_exporter *x, const item *it, nb_safetensors_writer *w, size_t row_bytes,
+                              nb_hf_progress *p, nb_error *err)
 {
     const nb_source_tensor *t = &x->s->tensors[it->from[0]];
-    size_t row_bytes, n = t->dims[0], rows = (size_t)nb_source_rows(t);
-    nb_type_row_bytes(t->type, n, &row_bytes);
+    size_t parts = it->parts ? (size_t)it->parts : 1, rows = (size_t)matrix_rows(it, t), n = t->dims[0] * rows * parts,
+           bytes = n * nb_dtype_bytes(x->dtype);
     char *codes = malloc(row_bytes * rows);
-    float *values = malloc(n * sizeof *values), *turned = malloc(n * rows * sizeof *turned);
-    nb_status status = codes && values && turned ? x->s->read(x->s, it->from[0], 0, rows, codes, err)
-                                                 : nb_fail_memory(err, "a matrix", n * rows * 2 * sizeof *turned);
-    for (size_t r = 0; status == NB_OK && r < rows; r++) {
-        t->type->dequantize(codes + r * row_bytes, values, n);
-        for (size_t k = 0; k < n; k++)
-            turned[k * rows + r] = values[k];
+    float *values = malloc(t->dims[0] * sizeof *values), *turned = malloc(n * sizeof *turned),
+          *out = malloc(n * sizeof *out);
+    nb_status status =
+        codes && values && turned && out ? NB_OK : nb_fail_memory(err, "a matrix", n * 2 * sizeof *turned);
+    for (uint64_t i = 0; status == NB_OK && i < nb_source_rows(t) / rows; i++) {
+        status = turn(x, it, i, codes, values, turned, err);
+        if (status == NB_OK && !narrow(x->dtype, turned, n, out))
+            status = too_large(x, it, err);
+        if (status == NB_OK)
+            status = nb_safetensors_data(w, out, bytes, err);
+        if (status == NB_OK)
+            status = report(x, it, bytes, p, err);
     }
     free(codes);
     free(values);
-    void *out = status == NB_OK ? malloc(n * rows * sizeof *turned) : NULL;
-    if (status == NB_OK && !out)
-        status = nb_fail_memory(err, "a matrix", n * rows * sizeof *turned);
-    if (status == NB_OK && !narrow(x->dtype, turned, n * rows, out))
-        status = too_large(x, it, err);
-    if (status == NB_OK)
-        status = nb_safetensors_data(w, out, n * rows * nb_dtype_bytes(x->dtype), err);
     free(turned);
     free(out);
-    return status == NB_OK ? report(x, it, n * rows * nb_dtype_bytes(x->dtype), p, err) : status;
+    return status;
+}
+
+static nb_status write_number(const nb_hf_exporter *x, const item *it, nb_safetensors_writer *w, nb_hf_progress *p,
+                              nb_error *err)
+{
+    float out;
+    size_t bytes = nb_dtype_bytes(x->dtype);
+    narrow(x->dtype, &it->number, 1, &out);
+    NB_TRY(nb_safetensors_data(w, &out, bytes, err));
+    return report(x, it, bytes, p, err);
 }
 
 static uint64_t rows_of(const item *it)
@@ -491,6 +648,8 @@ static nb_status write_tensor(const nb_hf_exporter *x, const item *it, nb_safete
 {
     enum { VALUES = 1 << 18 }; /* at a time */
     size_t row_bytes = 0, most = 0;
+    if (it->is_number)
+        return write_number(x, it, w, p, err);
     uint64_t n = it->dims[it->n_dims - 1], step = n >= VALUES ? 1 : VALUES / n;
     for (int i = 0; i < it->parts || i == 0; i++) {
         const nb_source_tensor *t = &x->s->tensors[it->from[i]];
@@ -499,8 +658,8 @@ static nb_status write_tensor(const nb_hf_exporter *x, const item *it, nb_safete
                            NB_STR_ARG(t->name));
         most = nb_max_size(most, row_bytes);
     }
-    if (it->change == NB_HF_TRANSPOSE)
-        return write_transposed(x, it, w, p, err);
+    if (it->change == NB_HF_TRANSPOSE || it->change == NB_HF_EXPERTS_TURNED)
+        return write_turned(x, it, w, most, p, err);
     step = step < rows_of(it) ? step : rows_of(it);
     room r = {malloc(most * step), malloc(n * step * sizeof(float)), malloc(n * step * sizeof(float))};
     nb_status status = r.codes && r.values && r.out ? write_rows(x, it, w, step, &r, p, err)

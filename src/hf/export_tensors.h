@@ -9,11 +9,14 @@ typedef struct nb_hf_item { /* a tensor to write */
     uint32_t n_dims;
     uint64_t dims[4]; /* as the checkpoint has them: the last is of values that follow one another */
     nb_hf_change change;
-    size_t from[2];           /* in the source */
+    size_t from[3];           /* in the source */
     int parts;                /* of these; 0 is 1 */
+    bool is_number;           /* it is in no tensor there, but this: */
+    float number;
     uint64_t first;           /* its first row there */
     uint64_t head;            /* rows of a head for the permutations, of a half for experts' gate and up */
-    uint64_t groups, queries; /* NB_HF_GROUPED */
+    uint64_t groups, queries; /* NB_HF_GROUPED, _SPLIT_Q (groups 0: of all queries, then all keys, then all values) */
+    uint64_t heads, kv_heads; /* NB_HF_SPLIT_Q */
 } nb_hf_item;
 
 typedef struct nb_hf_items { /* of one file, or of shards */

@@ -1,6 +1,7 @@
 /* apertus: ApertusForCausalLM. The four numbers of each layer's activation are tensors there and metadata in GGUF. */
 #include <stdio.h>
 
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"ApertusForCausalLM", NULL};
@@ -17,6 +18,10 @@ static const nb_hf_tensor_row tensors[] = {
     {"blk.%d.attn_k_norm", "~layers.%d.self_attn.k_norm", NB_HF_AS_IS, 0},
     {"blk.%d.ffn_norm", "~layers.%d.feedforward_layernorm", NB_HF_AS_IS, 0},
     NB_HF_UP_DOWN_ROWS,
+    {"xielu.alpha_p", "~layers.%d.mlp.act_fn.alpha_p", NB_HF_NUMBERS, 0},
+    {"xielu.alpha_n", "~layers.%d.mlp.act_fn.alpha_n", NB_HF_NUMBERS, 0},
+    {"xielu.beta", "~layers.%d.mlp.act_fn.beta", NB_HF_NUMBERS, NB_HF_BARE},
+    {"xielu.eps", "~layers.%d.mlp.act_fn.eps", NB_HF_NUMBERS, NB_HF_BARE},
     NB_HF_END_ROWS,
     {0},
 };
@@ -62,6 +67,12 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return nb_hf_rope(h, dim, 12000000, err);
 }
 
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    nb_json_put_z(j, "hidden_act", "xielu");
+    nb_hf_put_biases(x, j, false);
+}
+
 const nb_hf_arch nb_hf_arch_apertus = {
     .gguf = "apertus",
     .classes = classes,
@@ -71,4 +82,5 @@ const nb_hf_arch nb_hf_arch_apertus = {
     .keys = keys,
     .ignored = ignored,
     .configure = configure,
+    .put = put,
 };

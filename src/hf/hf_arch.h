@@ -34,7 +34,9 @@ typedef enum nb_hf_change {
     NB_HF_EXPERTS_TURNED, /* all rows of an expert */
     NB_HF_EXPERTS_EVEN,   /* the first, third, ... */
     NB_HF_EXPERTS_ODD,    /* the others */
-    NB_HF_HEADS         /* from a vector for each head ("%e" in the name) a tensor with a row for each; float32 */
+    NB_HF_HEADS,        /* from a vector for each head ("%e" in the name) a tensor with a row for each; float32 */
+    /* a number of each block; in GGUF a list of them, which is metadata: `configure` reads them */
+    NB_HF_NUMBERS
 } nb_hf_change;
 
 typedef enum nb_hf_tensor_flags {
@@ -45,7 +47,8 @@ typedef enum nb_hf_tensor_flags {
     NB_HF_ALL_F32 = 16,      /* float32 in the GGUF file although it has rows and columns */
     NB_HF_SPARSE = 32,       /* in layers with experts only */
     NB_HF_DENSE = 64,        /* in the others only */
-    NB_HF_IN_ORDER = 128     /* NB_HF_SPLIT: of all queries, then all keys, then all values */
+    NB_HF_IN_ORDER = 128,    /* NB_HF_SPLIT: of all queries, then all keys, then all values */
+    NB_HF_BARE = 256         /* the checkpoint's name has no ".weight" behind it, that of a bias "_bias"; a number's has no dimension */
 } nb_hf_tensor_flags;
 
 /* Names are without ".weight" and ".bias"; %d is the block. '~' begins the checkpoint's name with one of the architecture's

@@ -1,5 +1,6 @@
 /* baichuan: BaiChuanForCausalLM (Baichuan 7B) and BaichuanForCausalLM (Baichuan2 7B). W_pack holds all queries, then all keys, then
  * all values. The second's code scales the rows of its head to length 1 before it uses them: here they are. */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"BaiChuanForCausalLM", NULL};
@@ -44,6 +45,12 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return nb_hf_rope(h, dim, 10000, err);
 }
 
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    (void)x;
+    nb_json_put_z(j, "hidden_act", "silu");
+}
+
 const nb_hf_arch nb_hf_arch_baichuan = {
     .gguf = "baichuan",
     .classes = classes,
@@ -52,6 +59,7 @@ const nb_hf_arch nb_hf_arch_baichuan = {
     .tensors = tensors,
     .keys = keys,
     .configure = configure,
+    .put = put,
 };
 
 const nb_hf_arch nb_hf_arch_baichuan2 = {

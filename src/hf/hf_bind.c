@@ -326,6 +326,8 @@ static nb_status bind_row(nb_hf *h, const nb_hf_tensor_row *row, int block, nb_e
         NB_TRY(nb_hf_is_sparse(h, block, &sparse, err));
     if (tied || row->flags & (sparse ? NB_HF_DENSE : NB_HF_SPARSE))
         return NB_OK;
+    if (row->change == NB_HF_NUMBERS)
+        return NB_OK;
     if (row->change >= NB_HF_EXPERTS)
         return nb_hf_bind_experts(h, row, block, err);
     bool optional = row->flags & (NB_HF_OPTIONAL | NB_HF_TIED);

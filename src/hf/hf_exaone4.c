@@ -45,11 +45,7 @@ static void put(nb_hf_exporter *x, nb_json *j)
     nb_json_key(j, "sliding_window");
     if (!nb_hf_export_u64(x, ".attention.sliding_window", &window)) {
         nb_json_null(j);
-        nb_json_key(j, "layer_types");
-        nb_json_open(j, '[');
-        for (uint64_t i = 0; i < x->blocks; i++)
-            nb_json_z(j, "full_attention");
-        nb_json_close(j, ']');
+        nb_hf_put_all_full(x, j);
         return;
     }
     nb_json_uint(j, window);

@@ -1,9 +1,12 @@
 /* gpt-oss: GptOssForCausalLM. Experts are in one tensor, as floats inputs by outputs, in MXFP4 (hf_mxfp4.c) outputs by inputs; of
  * its rows the even ones are the gate's. */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"GptOssForCausalLM", NULL};
 static const char *const prefixes[] = {"model.", "", NULL};
+
+enum { BARE_BIASED = NB_HF_BIAS_OPTIONAL | NB_HF_BARE };
 
 static const nb_hf_tensor_row tensors[] = {
     {"token_embd", "~embed_tokens", NB_HF_AS_IS, 0},
@@ -12,12 +15,12 @@ static const nb_hf_tensor_row tensors[] = {
     {"blk.%d.attn_k", "~layers.%d.self_attn.k_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
     {"blk.%d.attn_v", "~layers.%d.self_attn.v_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
     {"blk.%d.attn_output", "~layers.%d.self_attn.o_proj", NB_HF_AS_IS, NB_HF_BIAS_OPTIONAL},
-    {"blk.%d.attn_sinks", "~layers.%d.self_attn.sinks", NB_HF_AS_IS, 0},
+    {"blk.%d.attn_sinks", "~layers.%d.self_attn.sinks", NB_HF_AS_IS, NB_HF_BARE},
     {"blk.%d.post_attention_norm", "~layers.%d.post_attention_layernorm", NB_HF_AS_IS, 0},
     {"blk.%d.ffn_gate_inp", "~layers.%d.mlp.router", NB_HF_AS_IS, NB_HF_ALL_F32 | NB_HF_BIAS},
-    {"blk.%d.ffn_gate_exps", "~layers.%d.mlp.experts.gate_up_proj", NB_HF_EXPERTS_EVEN, NB_HF_BIAS_OPTIONAL},
-    {"blk.%d.ffn_up_exps", "~layers.%d.mlp.experts.gate_up_proj", NB_HF_EXPERTS_ODD, NB_HF_BIAS_OPTIONAL},
-    {"blk.%d.ffn_down_exps", "~layers.%d.mlp.experts.down_proj", NB_HF_EXPERTS_TURNED, NB_HF_BIAS_OPTIONAL},
+    {"blk.%d.ffn_gate_exps", "~layers.%d.mlp.experts.gate_up_proj", NB_HF_EXPERTS_EVEN, BARE_BIASED},
+    {"blk.%d.ffn_up_exps", "~layers.%d.mlp.experts.gate_up_proj", NB_HF_EXPERTS_ODD, BARE_BIASED},
+    {"blk.%d.ffn_down_exps", "~layers.%d.mlp.experts.down_proj", NB_HF_EXPERTS_TURNED, BARE_BIASED},
     {"output_norm", "~norm", NB_HF_AS_IS, 0},
     {"output", "lm_head", NB_HF_AS_IS, NB_HF_TIED},
     {0},
@@ -79,6 +82,23 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return configure_rope(h, dim, err);
 }
 
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    uint64_t window = 0;
+    nb_json_put_z(j, "hidden_act", "silu");
+    nb_hf_put_biases(x, j, false);
+    nb_json_key(j, "swiglu_limit");
+    nb_hf_export_float(j, 7);
+    nb_json_key(j, "sliding_window");
+    if (nb_hf_export_u64(x, ".attention.sliding_window", &window) && window > 0) {
+        nb_json_uint(j, window);
+        nb_hf_put_layer_types(x, j, 2);
+        return;
+    }
+    nb_json_null(j);
+    nb_hf_put_all_full(x, j);
+}
+
 const nb_hf_arch nb_hf_arch_gpt_oss = {
     .gguf = "gpt-oss",
     .classes = classes,
@@ -87,4 +107,5 @@ const nb_hf_arch nb_hf_arch_gpt_oss = {
     .tensors = tensors,
     .keys = keys,
     .configure = configure,
+    .put = put,
 };

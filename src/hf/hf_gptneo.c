@@ -1,4 +1,5 @@
 /* gptneo: GPTNeoForCausalLM. */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"GPTNeoForCausalLM", NULL};
@@ -21,7 +22,9 @@ static const nb_hf_tensor_row tensors[] = {
 };
 
 static const nb_hf_key_row keys[] = {
-    NB_HF_SIZE_KEYS("2048"),
+    {"block_count", "num_layers|num_hidden_layers", NB_HF_U32, NULL},
+    {"context_length", "max_position_embeddings", NB_HF_U32, "2048"},
+    {"embedding_length", "hidden_size", NB_HF_U32, NULL},
     {"attention.head_count", "num_heads", NB_HF_U32, NULL},
     {"attention.layer_norm_epsilon", "layer_norm_epsilon", NB_HF_F32, "1e-5"},
     {"attention.sliding_window", "window_size", NB_HF_U32, "256"},
@@ -70,6 +73,27 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return put_windows(h, err);
 }
 
+/* attention_types: one pair a layer */
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    const nb_gguf_value *v = nb_hf_export_find(x, ".attention.sliding_window_pattern");
+    bool list = v && v->kind == NB_GGUF_ARRAY && v->element == NB_GGUF_BOOL && v->count >= x->blocks;
+    uint64_t inner = 4 * x->width;
+    nb_hf_export_u64(x, ".feed_forward_length", &inner);
+    nb_json_put_uint(j, "intermediate_size", inner);
+    nb_json_key(j, "attention_types");
+    nb_json_open(j, '[');
+    for (uint64_t i = 0; i < x->blocks; i++) {
+        nb_json_open(j, '[');
+        nb_json_open(j, '[');
+        nb_json_z(j, (list ? v->data[i] != 0 : i % 2 == 1) ? "local" : "global");
+        nb_json_close(j, ']');
+        nb_json_uint(j, 1);
+        nb_json_close(j, ']');
+    }
+    nb_json_close(j, ']');
+}
+
 const nb_hf_arch nb_hf_arch_gptneo = {
     .gguf = "gptneo",
     .classes = classes,
@@ -79,4 +103,5 @@ const nb_hf_arch nb_hf_arch_gptneo = {
     .keys = keys,
     .tied = true,
     .configure = configure,
+    .put = put,
 };

@@ -1,4 +1,5 @@
 /* internlm2: InternLM2ForCausalLM (InternLM 2 and 2.5). wqkv holds each key head's queries, then it, then its values. */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"InternLM2ForCausalLM", NULL};
@@ -37,6 +38,12 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return nb_hf_rope(h, dim, 10000, err);
 }
 
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    nb_json_put_z(j, "hidden_act", "silu");
+    nb_hf_put_flag(j, "bias", x->attention_bias);
+}
+
 const nb_hf_arch nb_hf_arch_internlm2 = {
     .gguf = "internlm2",
     .classes = classes,
@@ -45,4 +52,5 @@ const nb_hf_arch nb_hf_arch_internlm2 = {
     .tensors = tensors,
     .keys = keys,
     .configure = configure,
+    .put = put,
 };

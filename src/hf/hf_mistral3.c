@@ -1,4 +1,5 @@
 /* mistral3: Ministral3ForCausalLM. Mistral Small 3.1 is MistralForCausalLM behind a tower for pictures, and read as llama. */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"Ministral3ForCausalLM", NULL};
@@ -37,6 +38,14 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return nb_hf_rope(h, dim, 1000000, err);
 }
 
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    (void)x;
+    nb_json_put_z(j, "hidden_act", "silu");
+    nb_json_key(j, "sliding_window");
+    nb_json_null(j);
+}
+
 const nb_hf_arch nb_hf_arch_mistral3 = {
     .gguf = "mistral3",
     .classes = classes,
@@ -45,4 +54,5 @@ const nb_hf_arch nb_hf_arch_mistral3 = {
     .tensors = tensors,
     .keys = keys,
     .configure = configure,
+    .put = put,
 };

@@ -1,4 +1,5 @@
 /* qwen: QWenLMHeadModel (Qwen 1). */
+#include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
 static const char *const classes[] = {"QWenLMHeadModel", NULL};
@@ -38,6 +39,19 @@ static nb_status configure(nb_hf *h, nb_error *err)
     return nb_hf_rope(h, dim, 10000, err);
 }
 
+static void put(nb_hf_exporter *x, nb_json *j)
+{
+    uint64_t length = 8192;
+    double base = 10000;
+    nb_hf_export_u64(x, ".context_length", &length);
+    nb_hf_export_f64(x, ".rope.freq_base", &base);
+    nb_json_put_uint(j, "seq_length", length);
+    nb_json_put_uint(j, "kv_channels", x->head_dim);
+    nb_json_key(j, "rotary_emb_base");
+    nb_hf_export_float(j, base);
+    nb_hf_put_flag(j, "no_bias", !x->attention_bias);
+}
+
 const nb_hf_arch nb_hf_arch_qwen = {
     .gguf = "qwen",
     .classes = classes,
@@ -46,4 +60,5 @@ const nb_hf_arch nb_hf_arch_qwen = {
     .tensors = tensors,
     .keys = keys,
     .configure = configure,
+    .put = put,
 };

@@ -23,6 +23,7 @@ static uint64_t origin(const nb_hf_made *made, uint64_t r)
     case NB_HF_EXPERTS_EVEN:
     case NB_HF_EXPERTS_ODD:
     case NB_HF_HEADS:
+    case NB_HF_NUMBERS:
     case NB_HF_AS_IS:
     case NB_HF_TRANSPOSE:
     case NB_HF_UNIT_ROWS:

@@ -80,6 +80,7 @@ nb_status nb_hf_late_windows(nb_hf *h, nb_error *err);
 nb_status nb_hf_moe_windows(nb_hf *h, nb_error *err);
 /* layer_types of what these wrote; usual 0: all layers have the window. */
 void nb_hf_put_layer_types(const struct nb_hf_exporter *x, struct nb_json *j, uint64_t usual);
+void nb_hf_put_all_full(const struct nb_hf_exporter *x, struct nb_json *j); /* no layer has it */
 void nb_hf_put_late_windows(const struct nb_hf_exporter *x, struct nb_json *j);
 
 /* Gemma's query_pre_attn_scalar as attention.scale, where it is not what readers take: the head's size, or in models of

@@ -162,6 +162,15 @@ void nb_hf_put_layer_types(const nb_hf_exporter *x, nb_json *j, uint64_t usual)
     nb_json_close(j, ']');
 }
 
+void nb_hf_put_all_full(const nb_hf_exporter *x, nb_json *j)
+{
+    nb_json_key(j, "layer_types");
+    nb_json_open(j, '[');
+    for (uint64_t i = 0; i < x->blocks; i++)
+        nb_json_z(j, "full_attention");
+    nb_json_close(j, ']');
+}
+
 void nb_hf_put_late_windows(const nb_hf_exporter *x, nb_json *j)
 {
     uint64_t window = 0;
