@@ -524,6 +524,17 @@ static void what_cannot_be_written(void **state)
     odd.tensors = renamed;
     refused(&odd, NULL, "output_norm.weight");
     free(renamed);
+    nb_gguf_value *values = malloc(s->value_count * sizeof *values);
+    memcpy(values, s->values, s->value_count * sizeof *values);
+    for (size_t i = 0; i < s->value_count; i++)
+        if (nb_str_eqz(values[i].key, "general.architecture")) {
+            values[i].data = (const unsigned char *)"mamba";
+            values[i].bytes = 5;
+        }
+    nb_source other = *s;
+    other.values = values;
+    refused(&other, NULL, "'mamba' are not written as directories; these are: llama, qwen2, ");
+    free(values);
     nb_hf_export_params p = {0};
     nb_error err = {0};
     assert_int_equal(nb_hf_export(s, nb_folder_path("first"), &p, cancel, NULL, NULL, &err), NB_ERR_CANCELLED);
