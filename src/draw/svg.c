@@ -117,7 +117,7 @@ void nb_svg_text(nb_buf *out, nb_str text)
     }
 }
 
-static void put_text(nb_buf *out, double x, double y, const char *anchor, const char *class, const char *text)
+void nb_svg_label(nb_buf *out, double x, double y, const char *anchor, const char *class, const char *text)
 {
     nb_buf_printf(out, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\" class=\"%s\">", x, y, anchor, class);
     nb_svg_text(out, nb_str_of(text));
@@ -137,13 +137,13 @@ static void draw_x(nb_chart *c, bool slanted)
                       at, bottom);
         if (slanted) {
             nb_buf_printf(c->out, "<g transform=\"translate(%.1f %.1f) rotate(-35)\">", at + 4, bottom + 14);
-            put_text(c->out, 0, 0, "end", "tick", text);
+            nb_svg_label(c->out, 0, 0, "end", "tick", text);
             nb_buf_z(c->out, "</g>\n");
         } else {
-            put_text(c->out, at, bottom + 16, "middle", "tick", text);
+            nb_svg_label(c->out, at, bottom + 16, "middle", "tick", text);
         }
     }
-    put_text(c->out, (c->x.from + c->x.to) / 2, c->height - 6, "middle", "axis", c->x.label);
+    nb_svg_label(c->out, (c->x.from + c->x.to) / 2, c->height - 6, "middle", "axis", c->x.label);
 }
 
 static void draw_y(nb_chart *c)
@@ -154,16 +154,16 @@ static void draw_y(nb_chart *c)
         nb_axis_format(&c->y, c->y.ticks[i], text);
         nb_buf_printf(c->out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" class=\"grid\"/>\n", c->x.from, at,
                       c->x.to, at);
-        put_text(c->out, c->x.from - 8, at + 4, "end", "tick", text);
+        nb_svg_label(c->out, c->x.from - 8, at + 4, "end", "tick", text);
     }
     if (c->y.label[0]) {
         nb_buf_printf(c->out, "<g transform=\"translate(14 %.1f) rotate(-90)\">", (c->y.from + c->y.to) / 2);
-        put_text(c->out, 0, 0, "middle", "axis", c->y.label);
+        nb_svg_label(c->out, 0, 0, "middle", "axis", c->y.label);
         nb_buf_z(c->out, "</g>\n");
     }
 }
 
-static void open_svg(nb_buf *out, const char *title, double width, double height)
+void nb_svg_open(nb_buf *out, const char *title, double width, double height)
 {
     /* on narrow screens a wide figure is moved sideways rather than made too small to read */
     nb_buf_printf(out,
@@ -174,7 +174,55 @@ static void open_svg(nb_buf *out, const char *title, double width, double height
     nb_buf_z(out, "</title>\n");
 }
 
+/* a shape a series, so that colors need not be told apart; about the middle, within 5 pixels */
+static const char *const shapes[NB_SERIES] = {"M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
+                                              "M-3.5 -3.5h7v7h-7z",
+                                              "M0 -4.8L4.6 3.4H-4.6z",
+                                              "M0 -5L5 0L0 5L-5 0z",
+                                              "M0 4.8L-4.6 -3.4H4.6z",
+                                              "M-1.5 -4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
+                                              "M-4.8 0L3.4 -4.6V4.6z",
+                                              "M4.8 0L-3.4 4.6V-4.6z"};
+
+static void put_shape(nb_buf *out, double x, double y, size_t series)
+{
+    nb_buf_printf(out, "<path class=\"dot s%zu\" transform=\"translate(%.1f %.1f)\" d=\"%s\">", series % NB_SERIES, x,
+                  y, shapes[series % NB_SERIES]);
+}
+
+/* Names above the frame, in as many lines as they need; returns the height. */
+static double draw_keys(nb_chart *c, const nb_chart_key *keys, size_t count)
+{
+    enum { SAMPLE = 34, GAP = 18, LINE = 18 };
+    double x = LEFT, y = TOP;
+    for (size_t i = 0; i < count; i++) {
+        double width = SAMPLE + CHARACTER * (double)strlen(keys[i].name) + GAP;
+        if (x > LEFT && x + width - GAP > c->width) {
+            x = LEFT;
+            y += LINE;
+        }
+        if (keys[i].filled)
+            nb_buf_printf(c->out, "<rect class=\"bars s%zu\" x=\"%.1f\" y=\"%.1f\" width=\"14\" height=\"10\"/>\n",
+                          i % NB_SERIES, x + 10, y - 5);
+        else
+            nb_buf_printf(c->out, "<path class=\"line s%zu\" d=\"M%.1f %.1fh28\"/>\n", i % NB_SERIES, x, y);
+        if (!keys[i].filled) {
+            put_shape(c->out, x + 14, y, i);
+            nb_buf_z(c->out, "</path>\n");
+        }
+        nb_svg_label(c->out, x + SAMPLE, y + 4, "start", "key", keys[i].name);
+        x += width;
+    }
+    return count ? y - TOP + LINE : 0;
+}
+
 void nb_chart_begin(nb_chart *c, nb_buf *out, const char *title, double width, double height, nb_axis x, nb_axis y)
+{
+    nb_chart_begin_keys(c, out, title, width, height, x, y, NULL, 0);
+}
+
+void nb_chart_begin_keys(nb_chart *c, nb_buf *out, const char *title, double width, double height, nb_axis x, nb_axis y,
+                         const nb_chart_key *keys, size_t count)
 {
     size_t longest = 0;
     for (size_t i = 0; x.names && i < x.tick_count; i++)
@@ -184,8 +232,8 @@ void nb_chart_begin(nb_chart *c, nb_buf *out, const char *title, double width, d
     c->x.from = LEFT;
     c->x.to = width - RIGHT;
     c->y.from = height - BOTTOM - (slanted ? 4 * (double)nb_min_size(longest, 16) : 0);
-    c->y.to = TOP;
-    open_svg(out, title, width, height);
+    nb_svg_open(out, title, width, height);
+    c->y.to = TOP + draw_keys(c, keys, count);
     draw_x(c, slanted);
     draw_y(c);
 }
@@ -223,22 +271,6 @@ void nb_chart_steps(nb_chart *c, const double *x, const double *y, size_t n)
             nb_buf_printf(c->out, "M%.1f %.1f", nb_axis_at(&c->x, x[i]), nb_axis_at(&c->y, y[i]));
     }
     nb_buf_z(c->out, "\"/>\n");
-}
-
-/* a shape a series, so that colors need not be told apart; about the middle, within 5 pixels */
-static const char *const shapes[NB_SERIES] = {"M-4 0a4 4 0 1 0 8 0a4 4 0 1 0 -8 0z",
-                                              "M-3.5 -3.5h7v7h-7z",
-                                              "M0 -4.8L4.6 3.4H-4.6z",
-                                              "M0 -5L5 0L0 5L-5 0z",
-                                              "M0 4.8L-4.6 -3.4H4.6z",
-                                              "M-1.5 -4.5h3v3h3v3h-3v3h-3v-3h-3v-3h3z",
-                                              "M-4.8 0L3.4 -4.6V4.6z",
-                                              "M4.8 0L-3.4 4.6V-4.6z"};
-
-static void put_shape(nb_buf *out, double x, double y, size_t series)
-{
-    nb_buf_printf(out, "<path class=\"dot s%zu\" transform=\"translate(%.1f %.1f)\" d=\"%s\">", series % NB_SERIES, x,
-                  y, shapes[series % NB_SERIES]);
 }
 
 void nb_chart_point(nb_chart *c, double x, double y, size_t series, const char *hint)
@@ -307,7 +339,7 @@ void nb_chart_label(nb_chart *c, double x, double y, const char *text)
     if (chosen > NEAR)
         nb_buf_printf(c->out, "<path class=\"lead\" d=\"M%.1f %.1fL%.1f %.1f\"/>\n", px, py, box[0] - 2,
                       (box[1] + box[3]) / 2);
-    put_text(c->out, box[0], (box[1] + box[3]) / 2 + 4, "start", "label", text);
+    nb_svg_label(c->out, box[0], (box[1] + box[3]) / 2 + 4, "start", "label", text);
 }
 
 void nb_chart_bars(nb_chart *c, double lo, double hi, const double *heights, size_t n, size_t series)
@@ -321,6 +353,30 @@ void nb_chart_bars(nb_chart *c, double lo, double hi, const double *heights, siz
             nb_buf_printf(c->out, "M%.2f %.1fV%.1fH%.2fV%.1fZ", left, bottom, nb_axis_at(&c->y, heights[i]), right,
                           bottom);
     }
+    nb_buf_z(c->out, "\"/>\n");
+}
+
+void nb_chart_columns(nb_chart *c, const double *x, const double *heights, size_t n, size_t series, size_t side,
+                      size_t sides)
+{
+    double share = 0.8 / (double)(sides ? sides : 1);
+    nb_buf_printf(c->out, "<path class=\"bars s%zu\" d=\"", series % NB_SERIES);
+    for (size_t i = 0; i < n; i++) {
+        double left = nb_axis_at(&c->x, x[i] - 0.4 + share * (double)side);
+        double right = nb_axis_at(&c->x, x[i] - 0.4 + share * ((double)side + 0.94));
+        if (shown(c, x[i], heights[i]))
+            nb_buf_printf(c->out, "M%.2f %.1fV%.1fH%.2fV%.1fZ", left, c->y.from, nb_axis_at(&c->y, heights[i]), right,
+                          c->y.from);
+    }
+    nb_buf_z(c->out, "\"/>\n");
+}
+
+void nb_chart_stems(nb_chart *c, const double *x, const double *y, size_t n, size_t series)
+{
+    nb_buf_printf(c->out, "<path class=\"stroke s%zu\" d=\"", series % NB_SERIES);
+    for (size_t i = 0; i < n; i++)
+        if (shown(c, x[i], y[i]))
+            nb_buf_printf(c->out, "M%.1f %.1fV%.1f", nb_axis_at(&c->x, x[i]), c->y.from, nb_axis_at(&c->y, y[i]));
     nb_buf_z(c->out, "\"/>\n");
 }
 
@@ -340,7 +396,7 @@ void nb_legend(nb_buf *out, const char *const *names, size_t count)
 
 /* ---- heat maps: one path a color ---- */
 
-static size_t level_of(double value, double limit)
+size_t nb_heat_level(double value, double limit)
 {
     double half = NB_HEAT_LEVELS / 2;
     if (!(limit > 0) || isnan(value))
@@ -351,7 +407,7 @@ static size_t level_of(double value, double limit)
 void nb_heat_map(nb_buf *out, const char *title, const float *values, size_t rows, size_t columns, double limit,
                  double cell)
 {
-    open_svg(out, title, cell * (double)columns, cell * (double)rows);
+    nb_svg_open(out, title, cell * (double)columns, cell * (double)rows);
     nb_buf_printf(out, "<g transform=\"scale(%.3g)\" shape-rendering=\"crispEdges\">\n", cell);
     nb_buf_printf(out, "<rect width=\"%zu\" height=\"%zu\" class=\"h%d\"/>\n", columns, rows, NB_HEAT_LEVELS / 2);
     for (size_t level = 0; level < NB_HEAT_LEVELS; level++) {
@@ -359,7 +415,7 @@ void nb_heat_map(nb_buf *out, const char *title, const float *values, size_t row
         if (level == NB_HEAT_LEVELS / 2)
             continue;
         for (size_t i = 0; i < rows * columns; i++) {
-            if (level_of((double)values[i], limit) != level)
+            if (nb_heat_level((double)values[i], limit) != level)
                 continue;
             if (!any)
                 nb_buf_printf(out, "<path class=\"h%zu\" d=\"", level);
@@ -376,13 +432,13 @@ void nb_heat_scale(nb_buf *out, double limit, double width)
 {
     char text[32];
     double step = width / NB_HEAT_LEVELS;
-    open_svg(out, "colors of the heat map", width + 40, 30);
+    nb_svg_open(out, "colors of the heat map", width + 40, 30);
     for (size_t i = 0; i < NB_HEAT_LEVELS; i++)
         nb_buf_printf(out, "<rect x=\"%.2f\" y=\"0\" width=\"%.2f\" height=\"12\" class=\"h%zu\"/>\n",
                       20 + step * (double)i, step + 0.3, i);
     for (int side = -1; side <= 1; side++) {
         snprintf(text, sizeof text, "%.2g", side * limit);
-        put_text(out, 20 + width / 2 * (1 + side), 26, "middle", "tick", text);
+        nb_svg_label(out, 20 + width / 2 * (1 + side), 26, "middle", "tick", text);
     }
     nb_buf_z(out, "</svg>\n");
 }
