@@ -3,6 +3,7 @@
 #ifndef NB_CLI_CLI_H
 #define NB_CLI_CLI_H
 
+#include "base/bytes.h"
 #include "base/mem.h"
 
 enum { NB_EXIT_OK = 0, NB_EXIT_FAILED = 1, NB_EXIT_USAGE = 2 };
@@ -72,8 +73,6 @@ void nb_progress_end(nb_progress *p, bool finished); /* frees p */
 /* "98.4 MB", "1.12 GB" (decimal) and "1 h 02 min", "12.3 s" for people. */
 void nb_format_bytes(uint64_t bytes, char text[24]);
 void nb_format_seconds(double seconds, char text[24]);
-/* "300M", "1.5G", "4096": decimal, k M G T and a B are understood. False for anything else, and for 0. */
-bool nb_parse_bytes(const char *text, uint64_t *bytes);
 
 /* Ctrl-C: after nb_interrupt_watch the first one only sets a flag (a second within a second ends the process). */
 void nb_interrupt_watch(void);

@@ -61,7 +61,7 @@ int nb_cmd_convert(int argc, char **argv)
     q.adapters = adapters.items;
     q.adapter_count = adapters.count;
     type = *type ? type : "COPY";
-    q.params.mix = nb_quantize_mix(type, &q.params.pure);
+    q.params.mix = nb_mix_named(nb_str_of(type), &q.params.pure);
     code = q.params.mix ? nb_quantize_options_finish("convert", &q) : nb_quantize_unknown("convert", type);
     if (code < 0 && nb_convert_exports(argv[1], argv[2], merge))
         code = nb_convert_export(argv[1], argv[2], type, q.adapters, q.adapter_count, q.params.split_bytes);

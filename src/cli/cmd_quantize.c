@@ -33,7 +33,7 @@ static int take_arguments(quantize_options *o, int argc, char **argv)
 {
     bool copies = o->q.merge_shards || o->q.split;
     o->in = argc > 1 ? argv[1] : NULL;
-    o->q.params.mix = argc > 2 ? nb_quantize_mix(argv[argc - 1], &o->q.params.pure) : NULL;
+    o->q.params.mix = argc > 2 ? nb_mix_named(nb_str_of(argv[argc - 1]), &o->q.params.pure) : NULL;
     bool typed = o->q.params.mix != NULL;
     if (!typed && argc > 2 && !(copies && argc == 3))
         return nb_quantize_unknown("quantize", argv[argc - 1]);

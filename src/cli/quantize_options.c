@@ -11,16 +11,6 @@
 
 /* ---- what is asked for ---- */
 
-const nb_mix *nb_quantize_mix(const char *name, bool *pure)
-{
-    const nb_mix *mix = nb_mix_by_name(nb_str_of(name));
-    const nb_type_info *type = mix ? NULL : nb_type_by_name(nb_str_of(name));
-    if (!type)
-        return mix;
-    *pure = true; /* MXFP4: a type that has no file type of its own name */
-    return nb_mix_of_type(type);
-}
-
 int nb_quantize_unknown(const char *command, const char *name)
 {
     nb_nearest nearest = {.given = name};
@@ -157,19 +147,15 @@ static nb_status dry_run(const nb_quantize_options *o, const nb_source *s, nb_er
     return status;
 }
 
-/* again: what bitsandbytes has quantized will be quantized once more */
 static nb_status open_source(nb_quantize_options *o, const char *in, nb_source **s, bool *again, nb_error *err)
 {
-    nb_hf_params p = {.load = o->load,
-                      .threads = o->params.threads,
-                      .stored = o->type_is_default && !nb_quantize_budget_given(&o->budget)};
-    bool unused;
-    if (!nb_hf_is_model(in))
-        return nb_source_open(in, s, err);
-    NB_TRY(nb_hf_open_as(in, &p, s, err));
-    *again = o->load || nb_hf_is_quantized(*s);
-    if (*again && o->type_is_default)
-        o->params.mix = nb_quantize_mix("Q8_0", &unused);
+    nb_write_source how = {.load = o->load,
+                           .keep_types = o->type_is_default && !nb_quantize_budget_given(&o->budget),
+                           .threads = o->params.threads};
+    NB_TRY(nb_source_open_to_write(in, &how, s, err));
+    *again = how.again;
+    if (how.mix && o->type_is_default)
+        o->params.mix = how.mix;
     return NB_OK;
 }
 

@@ -40,8 +40,6 @@ typedef struct nb_quantize_options {
     {"threads", 't', NB_OPTION_INT, &(O).params.threads, "N", "threads (default: one a processor)"}
 /* clang-format on */
 
-/* The mix of that name, or the one of the tensor type of that name (then *pure is set); NULL: no such name. */
-const nb_mix *nb_quantize_mix(const char *name, bool *pure);
 /* "no such type" with the nearest name; returns the exit code. */
 int nb_quantize_unknown(const char *command, const char *name);
 

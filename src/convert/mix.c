@@ -58,6 +58,16 @@ const nb_mix *nb_mix_by_name(nb_str name)
     return NULL;
 }
 
+const nb_mix *nb_mix_named(nb_str name, bool *pure)
+{
+    const nb_mix *mix = nb_mix_by_name(name);
+    const nb_type_info *type = mix ? NULL : nb_type_by_name(name);
+    if (!type)
+        return mix;
+    *pure = true; /* MXFP4: a type that has no file type of its own name */
+    return nb_mix_of_type(type);
+}
+
 const nb_mix *nb_mix_of_type(const nb_type_info *type)
 {
     for (size_t i = 0; i < MIX_COPY; i++) /* small mixes stand before larger ones of the same type */

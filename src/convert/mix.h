@@ -11,6 +11,8 @@ typedef struct nb_mix nb_mix;
 const nb_mix *nb_mix_by_name(nb_str name);
 /* The file type that is that type, or nearest to it, throughout; NULL: none. */
 const nb_mix *nb_mix_of_type(const nb_type_info *type);
+/* The mix of that name, or the one of the tensor type of that name (then *pure is set); NULL: no such name. */
+const nb_mix *nb_mix_named(nb_str name, bool *pure);
 size_t nb_mix_count(void);
 const nb_mix *nb_mix_at(size_t i);
 const char *nb_mix_name(const nb_mix *mix);

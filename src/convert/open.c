@@ -10,6 +10,20 @@ nb_status nb_source_open(const char *path, nb_source **out, nb_error *err)
     return nb_hf_is_model(path) ? nb_hf_open(path, out, err) : nb_source_open_gguf(path, out, err);
 }
 
+nb_status nb_source_open_to_write(const char *path, nb_write_source *how, nb_source **out, nb_error *err)
+{
+    nb_hf_params p = {.load = how->load, .threads = how->threads, .stored = how->keep_types};
+    how->again = false;
+    how->mix = NULL;
+    if (!nb_hf_is_model(path))
+        return nb_source_open_gguf(path, out, err);
+    NB_TRY(nb_hf_open_as(path, &p, out, err));
+    how->again = how->load || nb_hf_is_quantized(*out);
+    if (how->again)
+        how->mix = nb_mix_by_name(NB_STR("Q8_0"));
+    return NB_OK;
+}
+
 static nb_status open_directory(const char *path, const nb_hf_params *params, nb_gguf **out, nb_error *err)
 {
     nb_quantize_params p = nb_quantize_defaults();
@@ -33,7 +47,8 @@ static const nb_type_info *loaded_type(const nb_load_params *load)
 static bool is_linear(const nb_source_tensor *t)
 {
     static const char end[] = ".weight", router[] = ".ffn_gate_inp.weight";
-    if (t->name.n > sizeof router && memcmp(t->name.p + t->name.n - (sizeof router - 1), router, sizeof router - 1) == 0)
+    if (t->name.n > sizeof router &&
+        memcmp(t->name.p + t->name.n - (sizeof router - 1), router, sizeof router - 1) == 0)
         return false;
     return nb_str_starts(t->name, NB_STR("blk.")) && t->n_dims == 2 && t->name.n > sizeof end &&
            memcmp(t->name.p + t->name.n - (sizeof end - 1), end, sizeof end - 1) == 0;
@@ -96,5 +111,6 @@ nb_status nb_gguf_open_model(const char *path, int threads, nb_gguf **out, nb_er
 
 nb_status nb_adapter_open(const char *path, const nb_adapter_base *base, nb_adapter **out, nb_error *err)
 {
-    return nb_hf_is_adapter(path) ? nb_hf_adapter_open(path, base, out, err) : nb_adapter_open_gguf(path, base, out, err);
+    return nb_hf_is_adapter(path) ? nb_hf_adapter_open(path, base, out, err)
+                                  : nb_adapter_open_gguf(path, base, out, err);
 }

@@ -2,10 +2,21 @@
 #ifndef NB_CONVERT_OPEN_H
 #define NB_CONVERT_OPEN_H
 
+#include "convert/mix.h"
 #include "format/adapter.h"
 #include "hf/hf.h"
 
 nb_status nb_source_open(const char *path, nb_source **out, nb_error *err);
+
+/* To be written as a file. */
+typedef struct nb_write_source {
+    const nb_load_params *load; /* NULL, or how a directory is quantized before that */
+    bool keep_types;            /* no type was asked for */
+    int threads;                /* 0: one a processor */
+    bool again;                 /* answer: what bitsandbytes has quantized will be quantized once more */
+    const nb_mix *mix;          /* answer: what that needs when no type was asked for; else NULL */
+} nb_write_source;
+nb_status nb_source_open_to_write(const char *path, nb_write_source *how, nb_source **out, nb_error *err);
 
 /* As a GGUF: a file is mapped; of a directory, what is to be run as it lies in its files is mapped too, the rest is made in
  * memory, in the checkpoint's own types. threads: 0, one a processor. */

@@ -195,6 +195,7 @@ static nb_status look(nb_service *s, nb_served *m, nb_error *err)
 {
     const nb_contents *contents;
     nb_model_params params = nb_model_defaults();
+    NB_TRY(nb_entry_check(m->entry, err));
     NB_TRY(nb_entry_contents(m->entry, &contents, err));
     nb_model_adapter *adapters = calloc(contents->adapter_count + 1, sizeof *adapters);
     if (!adapters)

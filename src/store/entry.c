@@ -266,6 +266,13 @@ nb_status nb_entry_contents(nb_entry *e, const nb_contents **out, nb_error *err)
 
 /* ---- the file ---- */
 
+nb_status nb_entry_check(const nb_entry *e, nb_error *err)
+{
+    for (size_t i = 0; e->manifest && i < e->manifest->count; i++)
+        NB_TRY(nb_link_check(e->root, e->manifest->layers[i].digest, err));
+    return NB_OK;
+}
+
 static nb_status open_source(const nb_entry *e, nb_source **out, nb_error *err)
 {
     const nb_contents *c = e->contents;
@@ -283,8 +290,7 @@ static nb_status open_source(const nb_entry *e, nb_source **out, nb_error *err)
                        e->text, NB_STR_ARG(c->config.format));
     if (!nb_stamp_take(c->model, &stamp) && errno == ENOENT)
         return nb_fail(err, NB_ERR_IO, "%s: %s is missing; pull or create the model again", e->text, c->model);
-    for (size_t i = 0; e->manifest && i < e->manifest->count; i++)
-        NB_TRY(nb_link_check(e->root, e->manifest->layers[i].digest, err));
+    NB_TRY(nb_entry_check(e, err));
     return nb_source_open_gguf(c->model, out, err);
 }
 

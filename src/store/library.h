@@ -65,6 +65,9 @@ nb_status nb_entry_contents(nb_entry *e, const nb_contents **out, nb_error *err)
 nb_status nb_entry_facts(nb_entry *e, const nb_facts **out, nb_error *err);
 /* The model's file itself, every time anew. NB_ERR_IO: its blob is missing; NB_ERR_UNSUPPORTED: it has no GGUF. */
 nb_status nb_entry_open(nb_entry *e, nb_source **out, nb_error *err);
+/* NB_ERR_IO names a file that was linked into the store and has changed since. nb_entry_open does this; who opens the files
+ * of nb_entry_contents asks first. */
+nb_status nb_entry_check(const nb_entry *e, nb_error *err);
 
 enum {
     NB_CAN_COMPLETE = 1 << 0,

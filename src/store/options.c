@@ -148,6 +148,22 @@ void nb_param_value(const nb_param *p, nb_buf *out)
     }
 }
 
+static void write_value(const nb_param *p, nb_json *j)
+{
+    switch (p->kind) {
+    case NB_PARAM_NUMBER:
+        if (p->number == trunc(p->number) && fabs(p->number) < 1e15)
+            nb_json_int(j, (int64_t)p->number);
+        else
+            nb_json_num(j, p->number);
+        break;
+    case NB_PARAM_BOOL: nb_json_bool(j, p->yes); break;
+    case NB_PARAM_TEXT: nb_json_str(j, p->text); break;
+    case NB_PARAM_NULL:
+    case NB_PARAM_OTHER: nb_json_null(j); break;
+    }
+}
+
 /* in the quotes of a Go string literal */
 static void print_quoted(nb_str s, nb_buf *out)
 {
@@ -186,6 +202,53 @@ void nb_params_print(const nb_param *params, size_t count, nb_buf *out)
     }
 }
 
+void nb_params_write(const nb_param *params, size_t count, nb_buf *out)
+{
+    nb_json j = nb_json_begin(out, false);
+    nb_json_open(&j, '{');
+    for (size_t i = 0, n; i < count; i += n) {
+        for (n = 1; i + n < count && nb_str_eq(params[i + n].key, params[i].key);)
+            n++;
+        nb_json_key_str(&j, params[i].key);
+        if (!params[i].in_array) {
+            write_value(&params[i], &j);
+            continue;
+        }
+        nb_json_open(&j, '[');
+        for (size_t k = i; k < i + n; k++)
+            if (params[k].kind != NB_PARAM_NULL) /* of an empty array */
+                write_value(&params[k], &j);
+        nb_json_close(&j, ']');
+    }
+    nb_json_close(&j, '}');
+}
+
+/* ---- put together ---- */
+
+static bool holds(const nb_param *p, size_t n, nb_str key)
+{
+    for (size_t i = 0; i < n; i++)
+        if (nb_str_eq(p[i].key, key))
+            return true;
+    return false;
+}
+
+nb_status nb_params_merge(const nb_param *base, size_t base_count, const nb_param *over, size_t over_count,
+                          nb_arena *arena, nb_param **out, size_t *count, nb_error *err)
+{
+    *count = 0;
+    *out = NB_ARRAY(arena, nb_param, base_count + over_count + 1);
+    if (!*out)
+        return nb_fail_memory(err, "parameters", (base_count + over_count) * sizeof **out);
+    for (size_t i = 0; i < over_count; i++)
+        (*out)[(*count)++] = over[i];
+    for (size_t i = 0; i < base_count; i++)
+        if (!holds(over, over_count, base[i].key))
+            (*out)[(*count)++] = base[i];
+    sort(*out, *count);
+    return NB_OK;
+}
+
 /* ---- typed ---- */
 
 typedef enum kind { INT, NUMBER, BOOL, STRINGS } kind;
@@ -219,6 +282,76 @@ nb_options nb_options_defaults(void)
 #undef NB_OPTION_NOTHING
     };
 }
+
+/* ---- as texts ---- */
+
+static bool parse_number(nb_str text, double *out)
+{
+    char copy[64], *end;
+    if (text.n == 0 || text.n >= sizeof copy || memchr(text.p, 'x', text.n) || memchr(text.p, 'X', text.n))
+        return false;
+    memcpy(copy, text.p, text.n);
+    copy[text.n] = 0;
+    *out = strtod(copy, &end);
+    return *end == 0 && end != copy && isfinite(*out) && copy[0] != ' ';
+}
+
+/* the words of Go's ParseBool */
+static bool parse_bool(nb_str text, bool *out)
+{
+    static const char *const words[] = {"1", "t", "T", "TRUE",  "true",  "True",
+                                        "0", "f", "F", "FALSE", "false", "False"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (nb_str_eqz(text, words[i])) {
+            *out = i < 6;
+            return true;
+        }
+    return false;
+}
+
+/* Parameters that mean nothing here are kept: by what they look like. */
+static nb_param parse_idle(nb_str key, nb_str text)
+{
+    nb_param p = {.key = key, .kind = NB_PARAM_NUMBER};
+    if (parse_number(text, &p.number))
+        return p;
+    p.kind = parse_bool(text, &p.yes) ? NB_PARAM_BOOL : NB_PARAM_TEXT;
+    p.text = text;
+    return p;
+}
+
+nb_status nb_param_parse(nb_str key, nb_str text, nb_param *out, nb_error *err)
+{
+    size_t i = 0, j = 0;
+    *out = (nb_param){.key = key, .kind = NB_PARAM_NUMBER};
+    while (i < NB_OPTIONS && !nb_str_eqz(key, rows[i].name))
+        i++;
+    while (i == NB_OPTIONS && j < sizeof nothing / sizeof *nothing && !nb_str_eqz(key, nothing[j]))
+        j++;
+    if (j == sizeof nothing / sizeof *nothing)
+        return nb_fail(err, NB_ERR_ARGUMENT, "unknown parameter '%.*s'", NB_STR_ARG(key));
+    if (i == NB_OPTIONS) {
+        *out = parse_idle(key, text);
+        return NB_OK;
+    }
+    static const char *const kinds[] = {"int", "float", "bool", "text"};
+    kind k = rows[i].kind;
+    bool good = true;
+    if (k == STRINGS)
+        *out = (nb_param){.key = key, .kind = NB_PARAM_TEXT, .in_array = true, .text = text};
+    else if (k == BOOL)
+        good = parse_bool(text, &out->yes);
+    else
+        good = parse_number(text, &out->number) &&
+               (k == NUMBER || (out->number == trunc(out->number) && fabs(out->number) < 9.2e18));
+    if (k == BOOL)
+        out->kind = NB_PARAM_BOOL;
+    return good ? NB_OK
+                : nb_fail(err, NB_ERR_ARGUMENT, "the parameter %.*s has the invalid %s value '%.*s'", NB_STR_ARG(key),
+                          kinds[k], NB_STR_ARG(text));
+}
+
+/* ---- from JSON ---- */
 
 static nb_status wrong_type(const struct row *row, nb_error *err)
 {

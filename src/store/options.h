@@ -25,6 +25,15 @@ typedef struct nb_param {
 /* A JSON object of parameters, sorted by key; equal keys stay in their order. `name`: the file's, for messages. */
 nb_status nb_params_read(const char *name, nb_str json, nb_arena *arena, nb_param **out, size_t *count, nb_error *err);
 
+/* One parameter as a Modelfile's PARAMETER says it: "temperature 0.7". NB_ERR_ARGUMENT: there is no such one, or the text is
+ * no value of its type. Texts are not copied. */
+nb_status nb_param_parse(nb_str key, nb_str text, nb_param *out, nb_error *err);
+/* Those of `over`, and those of `base` whose keys it has not, sorted as nb_params_read does. Texts are not copied. */
+nb_status nb_params_merge(const nb_param *base, size_t base_count, const nb_param *over, size_t over_count,
+                          nb_arena *arena, nb_param **out, size_t *count, nb_error *err);
+/* Appends a JSON object of sorted parameters, as a store keeps them. */
+void nb_params_write(const nb_param *params, size_t count, nb_buf *out);
+
 /* Appends a line a parameter as `ollama show --parameters` does: the key, padded to 30 columns, and the value, texts in
  * quotes. Numbers are written so that they can be read back: 1048576, where Ollama writes 1.048576e+06. */
 void nb_params_print(const nb_param *params, size_t count, nb_buf *out);

@@ -1,22 +1,11 @@
 /* show.c - a model as the text of a Modelfile, and its parameters as text. */
 #include "store/library.h"
-
-static bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
-
-/* In quotes where the reader would otherwise cut something off. */
-static void put_value(nb_buf *out, nb_str s)
-{
-    bool quote = s.n == 0 || is_space(s.p[0]) || is_space(s.p[s.n - 1]) || s.p[0] == '"' || memchr(s.p, '\n', s.n);
-    const char *mark = !quote ? "" : s.n && memchr(s.p, '"', s.n) ? "\"\"\"" : "\"";
-    nb_buf_z(out, mark);
-    nb_buf_str(out, s);
-    nb_buf_z(out, mark);
-}
+#include "store/modelfile.h"
 
 static void put_line(nb_buf *out, const char *word, nb_str value)
 {
     nb_buf_printf(out, "%s ", word);
-    put_value(out, value);
+    nb_modelfile_quote(value, out);
     nb_buf_char(out, '\n');
 }
 
@@ -44,7 +33,7 @@ static void put_params(const nb_contents *c, nb_buf *out)
         nb_buf_printf(out, "PARAMETER ");
         nb_buf_str(out, c->params[i].key);
         nb_buf_char(out, ' ');
-        put_value(out, nb_buf_view(&value));
+        nb_modelfile_quote(nb_buf_view(&value), out);
         nb_buf_char(out, '\n');
         out->failed |= value.failed;
         nb_buf_free(&value);
@@ -77,7 +66,7 @@ nb_status nb_entry_modelfile(nb_entry *e, nb_buf *out, nb_error *err)
         nb_buf_z(out, "MESSAGE ");
         nb_buf_str(out, c->messages[i].role);
         nb_buf_char(out, ' ');
-        put_value(out, c->messages[i].content);
+        nb_modelfile_quote(c->messages[i].content, out);
         nb_buf_char(out, '\n');
     }
     return out->failed ? nb_fail_memory(err, "Modelfile", out->len) : NB_OK;

@@ -1,7 +1,8 @@
+#include "base/bytes.h"
+
 #include <errno.h>
 #include <stdlib.h>
-
-#include "cli/cli.h"
+#include <string.h>
 
 bool nb_parse_bytes(const char *text, uint64_t *bytes)
 {
