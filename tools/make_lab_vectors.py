@@ -8,6 +8,7 @@ import sys
 
 import ml_dtypes
 import numpy as np
+import torch
 
 FORMATS = {
     "f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f8_e4m3": ml_dtypes.float8_e4m3fn,
@@ -65,8 +66,39 @@ def finfo(name, dtype):
             "least_normal": float(i.smallest_normal), "least": float(i.smallest_subnormal), "epsilon": float(i.eps)}
 
 
+def limits(bits):
+    return -2 ** (bits - 1), 2 ** (bits - 1) - 1
+
+
+def linear(x, bits, form):
+    """The formulas of the lecture in PyTorch, float32."""
+    low, high = limits(bits)
+    if form == "affine":
+        scale = (x.max() - x.min()) / (high - low)
+        zero = torch.clamp(torch.round(low - x.min() / scale), low, high)
+    else:
+        scale, zero = x.abs().max() / high, torch.tensor(0.0)
+    codes = torch.clamp(torch.round(x / scale + zero), low, high)
+    back = scale * (codes - zero)
+    return {"bits": bits, "form": form, "scale": float(scale), "zero_point": int(zero), "codes": codes.int().tolist(),
+            "mean_square_error": float((back.double() - x.double()).square().mean()),
+            "largest_error": float((back.double() - x.double()).abs().max())}
+
+
+MATRICES = ["191.6 -13.5 728.6; 92.14 295.5 -184; 0 684.6 245.5", "0.23 0.03 0.1 0.3; 0.27 0.61 0.7 0.02; 0.79 0.23 0.03 0.28",
+            "-1.5 -2.25 -0.75; -3 -1 -2"]
+
+
+def linear_cases(text):
+    x = torch.tensor([[float(v) for v in row.split()] for row in text.split(";")], dtype=torch.float32)
+    return [linear(x, bits, form) for bits in (8, 4, 2) for form in ("symmetric", "affine")]
+
+
 def main():
     out = sys.argv[1]
+    with open(f"{out}/linear.json", "w") as f:
+        json.dump({m: linear_cases(m) for m in MATRICES}, f, indent=0)
+        f.write("\n")
     result = {"values": {v: [one(v, n, d) for n, d in FORMATS.items()] for v in VALUES},
               "finfo": [finfo(n, d) for n, d in FORMATS.items()]}
     with open(f"{out}/dtypes.json", "w") as f:

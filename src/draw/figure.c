@@ -81,7 +81,7 @@ static void put_cells(nb_buf *out, const nb_matrix *m, const layout *l)
             if (!any)
                 nb_buf_printf(out, "<path class=\"h%zu\" d=\"", level);
             any = true;
-            nb_buf_printf(out, "M%zu %zuh1v1h-1z", i % m->columns, i / m->columns);
+            nb_buf_printf(out, "M%zu %zuh1v1h-1", i % m->columns, i / m->columns);
         }
         nb_buf_z(out, any ? "\"/>\n" : "");
     }
@@ -104,10 +104,10 @@ static void put_scale(nb_buf *out, const nb_matrix *m, double x, double y, doubl
 {
     char text[32];
     int first = m->from_zero ? HALF : 0, ends = m->from_zero ? 2 : 3;
-    double step = width / (NB_HEAT_LEVELS - first);
-    for (int i = first; i < NB_HEAT_LEVELS; i++)
-        nb_buf_printf(out, "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"10\" class=\"h%d\"/>\n",
-                      x + step * (i - first), y, step + 0.3, i);
+    double step = 2 * width / (NB_HEAT_LEVELS - first + 1);
+    for (int i = first; i < NB_HEAT_LEVELS; i += 2) /* every second color is enough to read it by */
+        nb_buf_printf(out, "<path class=\"h%d\" d=\"M%.1f %.1fv10h%.1fv-10\"/>\n", i, x + step * (i - first) / 2, y,
+                      step + 0.2);
     for (int i = 0; i < ends; i++) {
         double value = m->from_zero ? i * m->limit : (i - 1) * m->limit;
         snprintf(text, sizeof text, "%.3g%s%.12s", value, i == ends - 1 && m->unit ? " " : "",
@@ -172,7 +172,14 @@ nb_size nb_number_line(nb_buf *out, const char *title, nb_axis x, const nb_strok
 
 /* ---- bits ---- */
 
-static size_t class_of(char field) { return field == 's' ? 1 : field == 'e' ? 2 : field == 'i' ? 3 : 0; }
+static size_t class_of(char field)
+{
+    return field >= '0' && field <= '7' ? (size_t)(field - '0')
+           : field == 's'               ? 1
+           : field == 'e'               ? 2
+           : field == 'i'               ? 3
+                                        : 0;
+}
 
 static void put_key(nb_buf *out, double x, double y, const nb_bit_row *rows, size_t count)
 {

@@ -33,8 +33,9 @@ nb_size nb_number_line(nb_buf *out, const char *title, nb_axis x, const nb_strok
 
 typedef struct nb_bit_row {
     const char *name;
-    const char *bits, *fields; /* "0101", "seef": sign, exponent, fraction, 'i' whole number */
-    const char *note;          /* NULL: none */
+    const char *bits,
+        *fields; /* "0101", "seef": sign, exponent, fraction, 'i' whole number; '0' to '7': colors without a meaning */
+    const char *note; /* NULL: none */
 } nb_bit_row;
 nb_size nb_bit_boxes(nb_buf *out, const char *title, const nb_bit_row *rows, size_t count);
 

@@ -134,7 +134,8 @@ typedef struct nb_lab_strokes nb_lab_strokes;
 nb_lab_strokes *nb_lab_strokes_begin(nb_lab *lab, const char *key, nb_lab_axis x);
 void nb_lab_strokes_row(nb_lab_strokes *strokes, const char *name, const double *values, size_t n);
 
-/* The bits of numbers in boxes: fields[i] of bits[i]: 's' sign, 'e' exponent, 'f' fraction, 'i' whole number. */
+/* The bits of numbers in boxes: fields[i] of bits[i]: 's' sign, 'e' exponent, 'f' fraction, 'i' whole number; '0' to
+ * '7': a color each, without a name. */
 typedef struct nb_lab_boxes nb_lab_boxes;
 nb_lab_boxes *nb_lab_boxes_begin(nb_lab *lab, const char *key);
 void nb_lab_boxes_row(nb_lab_boxes *boxes, const char *name, const char *bits, const char *fields, const char *note);
