@@ -74,16 +74,11 @@ static void put_entry(nb_json *j, nb_entry *e)
     nb_json_put_z(j, "model", nb_entry_text(e));
 }
 
-void nb_route_tags(nb_http_request *r)
+nb_status nb_ollama_tags(nb_library *library, nb_buf *out, nb_ollama_problem_fn *problem, void *user, nb_error *err)
 {
     nb_entry_list *list;
-    nb_error err;
-    nb_buf out = {0};
-    if (nb_library_list(nb_http_library(r), &list, &err) != NB_OK) {
-        nb_http_fail(r, 0, &err);
-        return;
-    }
-    nb_json j = nb_json_begin(&out, false);
+    NB_TRY(nb_library_list(library, &list, err));
+    nb_json j = nb_json_begin(out, false);
     nb_json_open(&j, '{');
     nb_json_key(&j, "models");
     nb_json_open(&j, '[');
@@ -104,9 +99,23 @@ void nb_route_tags(nb_http_request *r)
     nb_json_close(&j, ']');
     nb_json_close(&j, '}');
     for (size_t i = 0; i < nb_entry_list_problems(list); i++)
-        nb_service_say(nb_http_service(r), "%s", nb_entry_list_problem(list, i));
+        problem(user, nb_entry_list_problem(list, i));
     nb_entry_list_release(list);
-    nb_http_json(r, 200, &out);
+    return out->failed ? nb_fail_memory(err, "the list of models", out->len) : NB_OK;
+}
+
+static void log_problem(void *service, const char *text) { nb_service_say(service, "%s", text); }
+
+void nb_route_tags(nb_http_request *r)
+{
+    nb_error err;
+    nb_buf out = {0};
+    if (nb_ollama_tags(nb_http_library(r), &out, log_problem, nb_http_service(r), &err) == NB_OK) {
+        nb_http_json(r, 200, &out);
+        return;
+    }
+    nb_buf_free(&out);
+    nb_http_fail(r, 0, &err);
 }
 
 void nb_route_ps(nb_http_request *r)
@@ -175,20 +184,17 @@ static void put_texts(nb_json *j, nb_entry *e, const nb_contents *c, nb_buf *tex
     }
 }
 
-static void show(nb_http_request *r, nb_entry *e, bool verbose)
+nb_status nb_ollama_show(nb_entry *e, bool verbose, nb_buf *out, nb_error *err)
 {
     const nb_contents *c;
     nb_source *source = NULL;
-    nb_error err;
     char modified[40];
-    nb_buf out = {0}, text = {0};
-    if (nb_entry_contents(e, &c, &err) != NB_OK || nb_entry_open(e, &source, &err) != NB_OK) {
-        nb_http_fail(r, 0, &err);
-        return;
-    }
+    nb_buf text = {0};
+    NB_TRY(nb_entry_contents(e, &c, err));
+    NB_TRY(nb_entry_open(e, &source, err));
     struct timespec t = nb_entry_modified(e);
     nb_time_text((int64_t)t.tv_sec * 1000000000 + t.tv_nsec, modified);
-    nb_json j = nb_json_begin(&out, false);
+    nb_json j = nb_json_begin(out, false);
     nb_json_open(&j, '{');
     put_texts(&j, e, c, &text);
     nb_ollama_details(&j, e);
@@ -201,10 +207,22 @@ static void show(nb_http_request *r, nb_entry *e, bool verbose)
     put_capabilities(&j, details_of(e)->capabilities);
     nb_json_put_z(&j, "modified_at", modified);
     nb_json_close(&j, '}');
-    out.failed |= text.failed;
+    out->failed |= text.failed;
     nb_source_free(source);
     nb_buf_free(&text);
-    nb_http_json(r, 200, &out);
+    return out->failed ? nb_fail_memory(err, "what a model says", out->len) : NB_OK;
+}
+
+static void show(nb_http_request *r, nb_entry *e, bool verbose)
+{
+    nb_error err;
+    nb_buf out = {0};
+    if (nb_ollama_show(e, verbose, &out, &err) == NB_OK) {
+        nb_http_json(r, 200, &out);
+        return;
+    }
+    nb_buf_free(&out);
+    nb_http_fail(r, 0, &err);
 }
 
 void nb_route_show(nb_http_request *r)

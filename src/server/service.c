@@ -98,10 +98,12 @@ static nb_status plan_cache(const nb_service *s, const nb_served *m, uint64_t ro
 {
     nb_memory one;
     size_t trained = nb_model_context(m->model), wanted = m->options.context ? m->options.context : s->p.context;
-    *p = (nb_scheduler_params){.replies = s->p.replies, .kv_type = s->p.kv_type, .allow_long = wanted > trained};
+    size_t usual = s->p.most_context ? nb_min_size(trained, s->p.most_context) : trained;
+    *p = (nb_scheduler_params){
+        .replies = s->p.replies, .kv_type = s->p.kv_type, .allow_long = wanted > trained && !s->p.trained_only};
     nb_scheduler_params single = *p;
     single.replies = 1;
-    for (p->context = wanted ? wanted : trained;; p->context /= 2) {
+    for (p->context = wanted ? wanted : usual;; p->context /= 2) {
         single.context = p->context;
         NB_TRY(nb_scheduler_memory(m->model, &single, &one, err));
         uint64_t fixed = one.weights_copied + one.weights_mapped + one.buffers + one.scratch + one.tables;
@@ -194,17 +196,19 @@ static nb_status warm(nb_served *m, nb_error *err)
 static nb_status look(nb_service *s, nb_served *m, nb_error *err)
 {
     const nb_contents *contents;
-    nb_model_params params = nb_model_defaults();
+    nb_model_params params = s->p.model ? *s->p.model : nb_model_defaults();
     NB_TRY(nb_entry_check(m->entry, err));
     NB_TRY(nb_entry_contents(m->entry, &contents, err));
-    nb_model_adapter *adapters = calloc(contents->adapter_count + 1, sizeof *adapters);
+    size_t count = contents->adapter_count + params.adapter_count;
+    nb_model_adapter *adapters = calloc(count + 1, sizeof *adapters);
     if (!adapters)
-        return nb_fail_memory(err, "adapters", contents->adapter_count * sizeof *adapters);
-    for (size_t i = 0; i < contents->adapter_count; i++)
-        adapters[i] = (nb_model_adapter){contents->adapters[i], 1};
+        return nb_fail_memory(err, "adapters", count * sizeof *adapters);
+    for (size_t i = 0; i < count; i++)
+        adapters[i] = i < contents->adapter_count ? (nb_model_adapter){contents->adapters[i], 1}
+                                                  : params.adapters[i - contents->adapter_count];
     params.threads = m->options.threads ? m->options.threads : s->p.threads;
     params.adapters = adapters;
-    params.adapter_count = contents->adapter_count;
+    params.adapter_count = count;
     nb_status status = contents->model ? nb_model_look(contents->model, &params, &m->model, err)
                                        : nb_fail(err, NB_ERR_UNSUPPORTED, "%s has no model file of its own",
                                                  nb_entry_text(m->entry));

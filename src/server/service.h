@@ -19,10 +19,14 @@ typedef struct nb_service_params {
     size_t replies;        /* at once of one model (OLLAMA_NUM_PARALLEL); 0: 16 */
     size_t queue;          /* requests that wait, at most; 0: 512 */
     size_t context;        /* default for models (OLLAMA_CONTEXT_LENGTH); 0: trained length or what memory holds */
+    size_t most_context;   /* of models nobody asks a context for, in place of the trained length; 0: no less */
+    bool trained_only;     /* a context longer than the model was trained for is refused */
     int64_t keep_alive_ns; /* default; < 0: for ever */
     int64_t load_timeout_ns;
     int threads;
     const char *kv_type;
+    const nb_model_params
+        *model; /* how models are opened, threads and a stored model's adapters aside; NULL: the defaults */
     void (*log)(void *user, const char *line); /* one line, from any thread; may be NULL */
     void *log_user;
 } nb_service_params;
