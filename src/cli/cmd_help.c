@@ -1,4 +1,36 @@
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "cli/command.h"
+
+static const struct {
+    const char *name, *fallback, *meaning;
+} variables[] = {
+#define NB_ENV(name, fallback, meaning) {#name, fallback, meaning},
+#include "cli/env.def"
+#undef NB_ENV
+};
+
+/* Keys are not for the screen. */
+static bool is_secret(const char *name)
+{
+    return (strstr(name, "_KEY") || strstr(name, "TOKEN")) && !strstr(name, "_FILE");
+}
+
+static void print_environment(void)
+{
+    printf("Environment variables and their values; in brackets what holds where one is not set.\n\n");
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
+        const char *name = variables[i].name, *value = getenv(name);
+        printf("%s\n    %s\n", name, variables[i].meaning);
+        if (value && *value && is_secret(name))
+            printf("    = (set)\n");
+        else if (value && *value)
+            printf("    = %s\n", value);
+        else
+            printf("    (%s)\n", *variables[i].fallback ? variables[i].fallback : "not set");
+    }
+}
 
 int nb_cmd_help(int argc, char **argv)
 {
@@ -10,6 +42,10 @@ int nb_cmd_help(int argc, char **argv)
         return nb_report_usage("help", "help takes one command, but '%s' follows", argv[2]);
     if (argc < 2) {
         nb_command_print_all();
+        return NB_EXIT_OK;
+    }
+    if (strcmp(argv[1], "env") == 0) {
+        print_environment();
         return NB_EXIT_OK;
     }
     const nb_command *command = nb_command_find(argv[1]);

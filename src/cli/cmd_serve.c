@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/address.h"
 #include "cli/command.h"
 #include "server/http.h"
 #include "server/options_use.h"
@@ -50,34 +51,6 @@ static void log_request(void *user, const char *method, const char *path, int st
 }
 
 /* ---- what the environment says, in Ollama's names ---- */
-
-/* "host:port", "host", ":port", "http://host:port", "[::1]:port" */
-static bool split_address(const char *text, char host[256], int *port)
-{
-    const char *at = strstr(text, "://"), *colon;
-    text = at ? at + 3 : text;
-    size_t n = strcspn(text, "/");
-    colon = text[0] == '[' ? memchr(text, ']', n) : memrchr(text, ':', n);
-    if (text[0] == '[' && !colon)
-        return false;
-    const char *begin = text[0] == '[' ? text + 1 : text, *end = colon ? colon : text + n;
-    if (text[0] == '[')
-        colon = colon[1] == ':' ? colon + 1 : NULL;
-    if (end - begin >= 256)
-        return false;
-    if (end > begin) {
-        memcpy(host, begin, (size_t)(end - begin));
-        host[end - begin] = 0;
-    }
-    if (!colon)
-        return true;
-    char *rest;
-    long number = strtol(colon + 1, &rest, 10);
-    if (rest == colon + 1 || (*rest && *rest != '/') || number < 0 || number > 65535)
-        return false;
-    *port = (int)number;
-    return true;
-}
 
 static int number_of(const char *name, int fallback)
 {
@@ -181,11 +154,11 @@ int nb_cmd_serve(int argc, char **argv)
     nb_error err;
     int code = nb_options_parse("serve", options, &argc, argv);
     nb_service_params s = {.threads = o.threads, .log = log_line};
-    char host[256] = "127.0.0.1";
-    nb_http_params h = {.host = host, .port = 11434, .log = log_request};
+    nb_address at = {.host = "127.0.0.1", .port = -1};
     const char *address = o.host ? o.host : env("OLLAMA_HOST");
-    if (code < 0 && address && !split_address(address, host, &h.port))
+    if (code < 0 && address && !nb_address_parse(address, &at))
         code = nb_report_usage("serve", "%s is no address; give HOST, HOST:PORT or [::1]:PORT", address);
+    nb_http_params h = {.host = at.host, .port = at.port < 0 ? NB_ADDRESS_PORT : at.port, .log = log_request};
     if (o.port)
         h.port = o.port;
     if (code < 0 && o.memory && !nb_parse_bytes(o.memory, &s.memory))

@@ -13,6 +13,8 @@ enum { LONGEST = 63 };
 
 const nb_command *nb_command_find(const char *name)
 {
+    if (strcmp(name, "ls") == 0)
+        name = "list";
     for (const nb_command *c = nb_commands; c->name; c++)
         if (strcmp(c->name, name) == 0)
             return c;
@@ -25,7 +27,7 @@ void nb_command_print_all(void)
            "Runs language models from GGUF files on this machine.\n\ncommands:\n");
     for (const nb_command *c = nb_commands; c->name; c++)
         printf("  %-10s %s\n", c->name, c->summary);
-    printf("\n'nibble COMMAND --help' lists a command's options.\n");
+    printf("\n'nibble COMMAND --help' lists a command's options, 'nibble help env' what the environment may say.\n");
 }
 
 int nb_command_unknown(const char *name)
