@@ -23,6 +23,7 @@ typedef enum nb_option_kind {
     NB_OPTION_U64,    /* uint64_t * */
     NB_OPTION_FLOAT,  /* float * */
     NB_OPTION_STRING, /* const char ** */
+    NB_OPTION_MAYBE,  /* const char **: a value only as --NAME=VALUE; --NAME alone is "" */
     NB_OPTION_LIST    /* nb_option_list *: may be given several times */
 } nb_option_kind;
 
@@ -76,6 +77,8 @@ void nb_format_seconds(double seconds, char text[24]);
 
 /* Ctrl-C: after nb_interrupt_watch the first one only sets a flag (a second within a second ends the process). */
 void nb_interrupt_watch(void);
+/* The same for who answers each of them: only the third that nobody asked for yet ends the process. */
+void nb_interrupt_watch_patiently(void);
 bool nb_interrupted(void); /* true once for each Ctrl-C; clears the flag */
 
 #endif

@@ -42,7 +42,9 @@ static void print_option(const nb_option *o, int width)
     char head[128], letter[8] = "    ";
     if (o->letter)
         snprintf(letter, sizeof letter, "-%c, ", o->letter);
-    snprintf(head, sizeof head, "  %s--%s%s%s", letter, o->name, o->value ? " " : "", o->value ? o->value : "");
+    const char *before = !o->value ? "" : o->kind == NB_OPTION_MAYBE ? "[=" : " ";
+    snprintf(head, sizeof head, "  %s--%s%s%s%s", letter, o->name, before, o->value ? o->value : "",
+             o->kind == NB_OPTION_MAYBE ? "]" : "");
     if (strlen(head) + 2 > HELP_COLUMN)
         printf("%s\n%*s", head, HELP_COLUMN, "");
     else
@@ -125,6 +127,7 @@ static const char *store(const nb_option *o, const char *value)
     case NB_OPTION_U64: return parse_u64(value, o->to) ? NULL : "a whole number from 0";
     case NB_OPTION_FLOAT: return parse_float(value, o->to) ? NULL : "a number";
     case NB_OPTION_STRING: *(const char **)o->to = value; return NULL;
+    case NB_OPTION_MAYBE: *(const char **)o->to = value ? value : ""; return NULL;
     case NB_OPTION_LIST: return add_to_list(o->to, value) ? NULL : "more memory than there is";
     }
     return "another kind";
@@ -223,7 +226,7 @@ static int read_long(parser *p, const char *text)
     }
     if (o->kind == NB_OPTION_FLAG && value)
         return nb_report_usage(p->command, "option --%s takes no value", o->name);
-    if (o->kind == NB_OPTION_FLAG || value)
+    if (o->kind == NB_OPTION_FLAG || o->kind == NB_OPTION_MAYBE || value)
         return store_or_complain(p, o, value);
     return take_next_value(p, o);
 }

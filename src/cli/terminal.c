@@ -129,19 +129,30 @@ void nb_format_seconds(double seconds, char text[24])
 
 /* ---- Ctrl-C ---- */
 
-static atomic_bool interrupted;
+enum { PATIENCE = 3 };
+static atomic_int interrupts; /* that nobody asked for yet */
+static atomic_bool patient;
 static atomic_llong last_interrupt; /* ns */
 
-static void on_interrupt(int signal_number)
+static bool is_enough(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     long long ns = now.tv_sec * 1000000000LL + now.tv_nsec, before = atomic_exchange(&last_interrupt, ns);
-    if (before && ns - before < 1000000000LL) {
+    if (atomic_load(&patient))
+        return atomic_load(&interrupts) + 1 >= PATIENCE;
+    return before && ns - before < 1000000000LL;
+}
+
+static void on_interrupt(int signal_number)
+{
+    if (is_enough()) {
+        if (atomic_load(&patient))
+            raise(SIGTERM); /* whose handler gives the terminal back */
         signal(signal_number, SIG_DFL);
         raise(signal_number);
     }
-    atomic_store(&interrupted, true);
+    atomic_fetch_add(&interrupts, 1);
 }
 
 void nb_interrupt_watch(void)
@@ -153,4 +164,10 @@ void nb_interrupt_watch(void)
     sigaction(SIGINT, &action, NULL);
 }
 
-bool nb_interrupted(void) { return atomic_exchange(&interrupted, false); }
+void nb_interrupt_watch_patiently(void)
+{
+    nb_interrupt_watch();
+    atomic_store(&patient, true);
+}
+
+bool nb_interrupted(void) { return atomic_exchange(&interrupts, 0) > 0; }

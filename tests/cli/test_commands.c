@@ -143,8 +143,8 @@ static void test_run_limits(void **state)
     assert_ends(&r, 2);
     r = RUN("run", PLAIN, "Once", "-n", "3", "-v", "-s", "5");
     assert_ends(&r, 0);
-    assert_contains(r.err, "reply: 3 tokens");
-    assert_contains(r.err, "seed: 5");
+    assert_contains(r.err, "eval count:           3 token(s)");
+    assert_contains(r.err, "seed:                 5\n");
 }
 
 static void test_run_stop(void **state)
