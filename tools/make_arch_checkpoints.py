@@ -9,12 +9,14 @@ SHAPES.json (tools/arch_shapes.json) maps a name to
   stand_in   config.json of a class of transformers that computes the same, for families that it does not have: its
              tensors are written under the family's own names, rows where the family has them (OWN_FORMS)
   unit_head  true: the head's rows are scaled to length 1 before it is used, in the computation alone
+  alibi      true: scores fall with the distance as Baichuan 13B computes it, and nothing is rotated; in the computation alone
   class      "causal" (default), or "encoder": its last hidden states are kept instead of logits
   dtype      of the weights in the file: "bfloat16" (default), "float16", "float32". Weights are numbers of it, so that a
              float32 computation is exact up to its order of summation
   tokens_in  length of the sequences; 48
   sequences  how many; 2
   attention  transformers' implementation; "eager" (default), or "sdpa" where eager adds ALiBi twice (falcon, 5.23)
+  gain       of matrices; 1.5. Less for deep models, in which float32's roundings grow
   seed       of the weights; default: made of the name
   steps      lengths: the sequence is also computed through transformers' cache, in calls that end there (generate's way)
   shard_size of the safetensors files
@@ -28,6 +30,7 @@ Norm weights and every bias are random, so that a missing one shows. T is longer
 Needs torch, transformers, tokenizers, sentencepiece, safetensors.
 """
 import json
+import math
 import os
 import shutil
 import sys
@@ -175,7 +178,7 @@ OWN_FORMS = {"exaone": exaone_form, "internlm2": internlm2_form, "qwen": qwen_fo
              "baichuan": baichuan_form}
 
 
-def randomize(model, seed, dtype):
+def randomize(model, seed, dtype, gain):
     generator = torch.Generator().manual_seed(seed)
     kind = model.config.model_type
     for name, p in model.named_parameters():
@@ -193,7 +196,7 @@ def randomize(model, seed, dtype):
             p.data = 0.5 * noise
         else:
             turned = kind in COLUMNS_FIRST or (kind in INPUTS_FIRST and p.dim() == 3)
-            p.data = (1.5 / p.shape[-2 if turned else -1] ** 0.5) * noise
+            p.data = (gain / p.shape[-2 if turned else -1] ** 0.5) * noise
         p.data = p.data.to(dtype).float()
 
 
@@ -225,7 +228,7 @@ def write_checkpoint(directory, spec, name):
     torch.manual_seed(0)
     attention = spec.get("attention", "eager")
     model = auto.from_config(AutoConfig.from_pretrained(directory), attn_implementation=attention).float().eval()
-    randomize(model, spec.get("seed", sum(map(ord, name))), dtype)
+    randomize(model, spec.get("seed", sum(map(ord, name))), dtype, spec.get("gain", 1.5))
     model.tie_weights()
     with tempfile.TemporaryDirectory() as saved:
         model.to(dtype).save_pretrained(saved, max_shard_size=spec.get("shard_size", "10GB"))
@@ -272,6 +275,31 @@ def logits_in_steps(model, ids, ends):
     return torch.stack(rows)
 
 
+def alibi_mask(heads, length):
+    """Baichuan 13B's: slopes of a power of two of heads, then every second one of twice as many"""
+    def slopes(n):
+        start = 2.0 ** (-2.0 ** -(math.log2(n) - 3))
+        return [start ** (i + 1) for i in range(n)]
+    power = 2 ** math.floor(math.log2(heads))
+    s = torch.tensor(slopes(power) + slopes(2 * power)[0::2][:heads - power])
+    future = torch.triu(torch.full((length, length), float("-inf")), 1)
+    return (s[:, None, None] * (torch.arange(length) - length + 1.0) + future)[None]
+
+
+class NothingRotates(torch.nn.Module):
+    def forward(self, x, position_ids, *more):
+        shape = (*position_ids.shape, x.shape[-1])
+        return torch.ones(shape), torch.zeros(shape)
+
+
+def alibi_logits(model, ids, heads):
+    layer = model.model.layers[0].self_attn
+    rotary = NothingRotates()
+    model.model.rotary_emb.forward = lambda x, position_ids, *more: rotary(x[..., :layer.head_dim], position_ids)
+    mask = alibi_mask(heads, ids.shape[1]).expand(len(ids), -1, -1, -1)
+    return model(input_ids=ids, attention_mask=mask).logits
+
+
 def make(name, spec, out):
     directory = os.path.join(out, name)
     shutil.rmtree(directory, ignore_errors=True)
@@ -293,8 +321,10 @@ def make(name, spec, out):
     ids = torch.randint(5, min(vocab, 300), (spec.get("sequences", 2), length), generator=torch.Generator().manual_seed(7))
     result = {"input_ids": ids.to(torch.int32)}
     with torch.no_grad():
-        output = model(input_ids=ids)
-        if spec.get("class") == "encoder":
+        output = None if spec.get("alibi") else model(input_ids=ids)
+        if spec.get("alibi"):
+            result["logits"] = alibi_logits(model, ids, spec["config"]["num_attention_heads"]).float()
+        elif spec.get("class") == "encoder":
             result["last_hidden"] = output.last_hidden_state.float()
         else:
             result["logits"] = output.logits.float()

@@ -30,7 +30,7 @@ from sentencepiece import SentencePieceProcessor
 IN_F32 = {
     "llama-3.2-rope-scaled", "qwen2", "mistral-sliding", "opt-350m-post-norm", "bert", "qwen3", "gemma-2",
     "phi-3-sliding",
-    "baichuan2-7b",  # its head is scaled
+    "baichuan2-7b", "baichuan2-13b",  # its head is scaled
 }
 # model_type of config.json, and llama.cpp's name
 GGUF_ARCH = {
@@ -441,7 +441,7 @@ def baichuan_parts(config, tensors):
         if ".W_pack." in name:
             for part, values in zip("qkv", np.split(x, 3)):
                 yield name.replace("W_pack", part + "_proj"), values
-        elif name == "lm_head.weight" and config["architectures"] == ["BaichuanForCausalLM"]:
+        elif name == "lm_head.weight" and "z_loss_weight" in config:
             yield name, x / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True).astype(np.float32)
         else:
             yield name, x

@@ -163,6 +163,8 @@ static void choose_class(nb_hf_exporter *x, uint64_t experts)
     } else if (strcmp(gguf, "olmo2") == 0 && windows) {
         x->class_name = "Olmo3ForCausalLM";
         x->model_type = "olmo3";
+    } else if (strcmp(gguf, "baichuan") == 0 && x->blocks == 40) {
+        x->class_name = "BaichuanForCausalLM";
     } else if (strcmp(gguf, "mistral3") == 0 && !nb_hf_export_find(x, ".attention.temperature_scale")) {
         x->class_name = "MistralForCausalLM"; /* of Mistral Small 3.1; the same names */
         x->model_type = "mistral";

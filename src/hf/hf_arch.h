@@ -80,6 +80,7 @@ typedef struct nb_hf_arch {
     const char *const *ignored; /* tensors whose names begin so, or end so after a '*', are passed over; ends with NULL */
     bool tied;                                       /* tie_word_embeddings when config.json does not say */
     nb_status (*configure)(nb_hf *h, nb_error *err); /* the other keys and checks; NULL: none */
+    const struct nb_hf_arch *(*instead)(const nb_hf *h); /* what models of this class are by their config.json; NULL: this */
     /* members of config.json that the table of keys does not have (export_internal.h); NULL: GGUF files of this architecture
      * are not written as directories */
     void (*put)(struct nb_hf_exporter *x, struct nb_json *j);

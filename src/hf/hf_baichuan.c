@@ -1,5 +1,5 @@
-/* baichuan: BaiChuanForCausalLM (Baichuan 7B) and BaichuanForCausalLM (Baichuan2 7B). W_pack holds all queries, then all keys, then
- * all values. The second's code scales the rows of its head to length 1 before it uses them: here they are. */
+/* baichuan: BaiChuanForCausalLM (Baichuan 7B) and BaichuanForCausalLM (Baichuan 13B, Baichuan2). W_pack holds all queries, then all
+ * keys, then all values. The second generation's code scales the rows of its head to length 1 before it uses them: here they are. */
 #include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
@@ -22,6 +22,8 @@ static const char *const prefixes[] = {"model.", NULL};
 static const nb_hf_tensor_row tensors[] = {ROWS_BUT_HEAD, {"output", "lm_head", NB_HF_AS_IS, 0}, {0}};
 static const nb_hf_tensor_row second_tensors[] = {ROWS_BUT_HEAD, {"output", "lm_head", NB_HF_UNIT_ROWS, 0}, {0}};
 
+enum { ALIBI_BLOCKS = 40 }; /* of the 13B */
+
 static const nb_hf_key_row keys[] = {
     {"block_count", "num_hidden_layers", NB_HF_U32, NULL},
     {"context_length", "max_position_embeddings|model_max_length", NB_HF_U32, "4096"},
@@ -37,9 +39,8 @@ static nb_status configure(nb_hf *h, nb_error *err)
     uint64_t dim = 0, blocks = 0;
     NB_TRY(nb_hf_expect(h, "hidden_act", "silu|swish", err));
     NB_TRY(nb_hf_config_u64(h, NB_HF_BLOCKS, 1, 4096, &blocks, err));
-    if (blocks == 40)
-        return nb_tree_bad(&h->config, nb_hf_config(h, NB_HF_BLOCKS), err, NB_ERR_UNSUPPORTED,
-                           "is 40: Baichuan 13B is not supported, the 7B is");
+    if (blocks == ALIBI_BLOCKS)
+        return NB_OK;
     NB_TRY(nb_hf_head_dim(h, &dim, err));
     nb_hf_put_u32(h, nb_hf_key(h, "rope.dimension_count"), (uint32_t)dim);
     return nb_hf_rope(h, dim, 10000, err);
@@ -47,8 +48,12 @@ static nb_status configure(nb_hf *h, nb_error *err)
 
 static void put(nb_hf_exporter *x, nb_json *j)
 {
-    (void)x;
+    uint64_t length = 4096;
     nb_json_put_z(j, "hidden_act", "silu");
+    if (x->blocks != ALIBI_BLOCKS)
+        return;
+    nb_hf_export_u64(x, ".context_length", &length);
+    nb_json_put_uint(j, "model_max_length", length);
 }
 
 const nb_hf_arch nb_hf_arch_baichuan = {
@@ -62,6 +67,14 @@ const nb_hf_arch nb_hf_arch_baichuan = {
     .put = put,
 };
 
+/* Baichuan 13B has the second generation's class, but not its head, nor the loss on it in its configuration. */
+static const nb_hf_arch *first_generation(const nb_hf *h)
+{
+    const nb_node *blocks = nb_hf_config(h, NB_HF_BLOCKS);
+    bool large = blocks && blocks->kind == '0' && blocks->num == ALIBI_BLOCKS;
+    return large && !nb_hf_config(h, "z_loss_weight") ? &nb_hf_arch_baichuan : NULL;
+}
+
 const nb_hf_arch nb_hf_arch_baichuan2 = {
     .gguf = "baichuan",
     .classes = second_classes,
@@ -70,4 +83,5 @@ const nb_hf_arch nb_hf_arch_baichuan2 = {
     .tensors = second_tensors,
     .keys = keys,
     .configure = configure,
+    .instead = first_generation,
 };

@@ -39,6 +39,8 @@ static nb_status find_arch(nb_hf *h, nb_error *err)
         return no_class(h, err);
     h->class_name = list->list.first->str;
     h->arch = nb_hf_arch_of_class(h->class_name);
+    const nb_hf_arch *instead = h->arch && h->arch->instead ? h->arch->instead(h) : NULL;
+    h->arch = instead ? instead : h->arch;
     return h->arch ? NB_OK : nb_hf_unwrap(h, list, err);
 }
 

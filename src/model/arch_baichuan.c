@@ -1,4 +1,5 @@
-/* baichuan: Baichuan 7B and Baichuan2 7B (Yang et al. 2023): llama. The 13B, of 40 layers, has no rotary positions. */
+/* baichuan: Baichuan and Baichuan2 (Yang et al. 2023): llama. The 13B of both, which are those of 40 layers, have ALiBi instead of
+ * rotary positions. */
 #include "model/plan.h"
 
 static const nb_tensor_row tensors[] = {
@@ -13,9 +14,12 @@ static const nb_tensor_row tensors[] = {
 
 static nb_status read(const nb_gguf *g, nb_hparams *h, nb_error *err)
 {
-    if (h->layers == 40)
-        return nb_fail(err, NB_ERR_UNSUPPORTED, "%s: Baichuan 13B (block_count 40) is not supported; the 7B is",
-                       nb_gguf_path(g));
+    (void)g;
+    (void)err;
+    if (h->layers == 40) {
+        h->alibi = 8;
+        h->rope = h->rope_local = (nb_rope){0};
+    }
     return NB_OK;
 }
 

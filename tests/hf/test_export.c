@@ -276,7 +276,7 @@ static const nb_checkpoint_tensor *find_older(const nb_checkpoint *own, nb_str n
 /* several classes become one architecture: these come back as another, with its names and order of rows */
 static bool is_another_class(const char *name)
 {
-    static const char *const names[] = {"chatglm3", "granite-4-dense", "helium-1", "baichuan2-7b",
+    static const char *const names[] = {"chatglm3", "granite-4-dense", "helium-1", "baichuan2-7b", "baichuan2-13b",
                                         "gpt-oss-mxfp4"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
