@@ -59,11 +59,13 @@ static nb_status check_expected(const char *path, nb_str expected, const char *h
 }
 
 /* The file at `path`, whole and synced, gets its blob's name. linked: the stat of the file it is a link to, at source. */
-static nb_status publish(nb_store *s, const char *path, nb_str digest, const char *source, const struct stat *linked,
+static nb_status publish(nb_store *s, const char *path, nb_layer *layer, const char *source, const struct stat *linked,
                          nb_error *err)
 {
     nb_buf blob = {0};
+    nb_str digest = layer->digest;
     nb_status status = nb_store_path(s->root, NULL, digest, &blob, err);
+    layer->found = status == NB_OK && access(blob.data, F_OK) == 0;
     if (status == NB_OK)
         status = nb_store_mark(s, digest, -1, err);
     if (status == NB_OK && linked)
@@ -130,7 +132,7 @@ static nb_status finish(nb_blob *b, nb_str expected, nb_arena *arena, nb_layer *
     NB_TRY(set_layer(arena, hex, b->size, layer, err));
     if (fsync(b->fd) != 0)
         return nb_store_fail(err, b->path.data, "write");
-    return publish(b->store, b->path.data, layer->digest, NULL, NULL, err);
+    return publish(b->store, b->path.data, layer, NULL, NULL, err);
 }
 
 nb_status nb_blob_finish(nb_blob *b, nb_str expected, nb_arena *arena, nb_layer *layer, nb_error *err)
@@ -295,7 +297,7 @@ static nb_status import(nb_store *s, const reading *r, bool link, nb_arena *aren
     if (status == NB_OK)
         status = set_layer(arena, hex, (uint64_t)r->st.st_size, layer, err);
     if (status == NB_OK)
-        status = publish(s, path.data, layer->digest, real, link ? &r->st : NULL, err);
+        status = publish(s, path.data, layer, real, link ? &r->st : NULL, err);
     if (path.len && (status != NB_OK || link)) /* a rename between two links of one file leaves both */
         unlink(path.data);
     nb_hash_free(hash);
@@ -313,6 +315,7 @@ nb_status nb_blob_import(nb_store *s, const char *path, const char *media, bool 
     nb_status status = open_file(&r, err);
     if (status == NB_OK && is_blob(s, &r, hex)) {
         status = set_layer(arena, hex, (uint64_t)r.st.st_size, layer, err);
+        layer->found = true;
         if (status == NB_OK)
             status = nb_link_check(s->root, layer->digest, err);
     } else if (status == NB_OK) {
@@ -336,7 +339,7 @@ static nb_status adopt(nb_store *s, const reading *r, nb_str expected, nb_arena 
     NB_TRY(set_layer(arena, hex, (uint64_t)r->st.st_size, layer, err));
     if (fsync(r->fd) != 0)
         return nb_store_fail(err, r->path, "write");
-    return publish(s, r->path, layer->digest, NULL, NULL, err);
+    return publish(s, r->path, layer, NULL, NULL, err);
 }
 
 nb_status nb_blob_adopt(nb_store *s, const char *path, nb_str expected, const char *media, nb_arena *arena,

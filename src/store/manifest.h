@@ -14,6 +14,7 @@ typedef struct nb_layer {
     uint64_t size;
     nb_str from; /* the model it was made from, or empty */
     nb_str name; /* of a tensor, or empty */
+    bool found;  /* of one just written: its blob was there before */
 } nb_layer;
 
 typedef struct nb_manifest {

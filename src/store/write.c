@@ -387,16 +387,30 @@ static nb_status read_marks(const char *folder, marks *m, nb_error *err)
     return status;
 }
 
-static void remove_temporary(const char *folder, uint64_t *bytes)
+/* what is in an open folder, which is closed; links are not followed */
+static void empty_folder(int fd, int depth, uint64_t *bytes)
 {
-    DIR *d = opendir(folder);
+    DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
     struct stat st;
-    for (struct dirent *member; d && (member = readdir(d));)
-        if (fstatat(dirfd(d), member->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
-            unlinkat(dirfd(d), member->d_name, 0) == 0)
+    if (!d && fd >= 0)
+        close(fd);
+    for (struct dirent *member; d && (member = readdir(d));) {
+        const char *name = member->d_name;
+        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || fstatat(dirfd(d), name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+            continue;
+        bool folder = S_ISDIR(st.st_mode);
+        if (folder && depth > 0)
+            empty_folder(openat(dirfd(d), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), depth - 1, bytes);
+        if (unlinkat(dirfd(d), name, folder ? AT_REMOVEDIR : 0) == 0 && !folder)
             *bytes += (uint64_t)st.st_size;
+    }
     if (d)
         closedir(d);
+}
+
+void nb_store_empty(const char *folder, uint64_t *bytes)
+{
+    empty_folder(open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), 8, bytes);
 }
 
 static bool prune_wanted(void)
@@ -414,7 +428,7 @@ nb_status nb_store_clean(nb_store *s, uint64_t *bytes, nb_error *err)
     if (prune_wanted() && take_lock(s->lock, F_WRLCK, false)) {
         nb_buf_printf(&path, "%s/" NB_STORE_OWN "/new", s->root);
         if (!path.failed)
-            remove_temporary(path.data, &freed);
+            nb_store_empty(path.data, &freed);
         nb_buf_clear(&path);
         nb_buf_printf(&path, "%s/" NB_STORE_OWN "/" NB_STORE_PENDING "/blobs", s->root);
         status = path.failed ? nb_fail_memory(err, s->root, path.len) : read_marks(path.data, &m, err);

@@ -28,4 +28,7 @@ nb_status nb_store_sync_folder(const char *path, nb_error *err);
 /* Marks a blob: it goes unless a manifest names it. keep: not before so many seconds; < 0: as a mark that is there has it. */
 nb_status nb_store_mark(nb_store *s, nb_str digest, int64_t keep, nb_error *err);
 
+/* Removes what is in a folder; links are not followed. *bytes grows by what that frees. */
+void nb_store_empty(const char *folder, uint64_t *bytes);
+
 #endif

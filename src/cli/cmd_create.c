@@ -1,0 +1,147 @@
+/* nibble create NAME [-f FILE]: a model of the store, made as a Modelfile says. Works on the store itself: a server that runs
+ * sees the new model by itself. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "cli/command.h"
+#include "format/imatrix.h"
+#include "store/create.h"
+
+/* ---- what is told ---- */
+
+typedef struct shown {
+    nb_progress *progress;
+    char what[200];
+} shown;
+
+static bool on_status(void *user, const char *status, uint64_t done, uint64_t total)
+{
+    shown *s = user;
+    if (s->progress && (total == 0 || strcmp(s->what, status) != 0)) {
+        nb_progress_end(s->progress, true);
+        s->progress = NULL;
+    }
+    if (total == 0) {
+        nb_note("%s", status);
+    } else {
+        if (!s->progress) {
+            bool bytes = strncmp(status, "quantizing", 10) == 0 || strncmp(status, "converting", 10) == 0 ||
+                         strncmp(status, "copying", 7) == 0 || strncmp(status, "hashing", 7) == 0;
+            snprintf(s->what, sizeof s->what, "%s", status);
+            s->progress = nb_progress_start(status, total, bytes ? "B" : "steps");
+        }
+        nb_progress_at(s->progress, done);
+    }
+    return !nb_interrupted();
+}
+
+/* ---- what is given ---- */
+
+typedef struct create_options {
+    const char *file, *quantize, *text_path, *imatrix_path;
+    bool link, allow_requantize;
+    int threads;
+} create_options;
+
+/* Without -f the file is called Modelfile; "-" is what is piped in. */
+static nb_status read_modelfile(const char *path, nb_modelfile *m, nb_error *err)
+{
+    nb_buf text = {0};
+    nb_status status;
+    if (strcmp(path, "-") == 0) {
+        char part[4096];
+        for (size_t n; (n = fread(part, 1, sizeof part, stdin)) > 0 && text.len < (size_t)16 << 20;)
+            nb_buf_add(&text, part, n);
+        status = text.failed ? nb_fail_memory(err, "Modelfile", text.len) : NB_OK;
+    } else {
+        status = nb_file_read(path, (size_t)16 << 20, &text, err);
+    }
+    if (status == NB_OK && (status = nb_modelfile_parse(nb_buf_view(&text), m, err)) != NB_OK)
+        status = nb_fail_prefix(err, status, "%s", path);
+    nb_buf_free(&text);
+    return status;
+}
+
+/* the folder a path lies in */
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return !slash ? strdup(".") : slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+}
+
+static nb_status create(const create_options *o, nb_create_params *p, nb_arena *arena, nb_error *err)
+{
+    nb_modelfile m = {0};
+    nb_store *store = NULL;
+    nb_imatrix *imatrix = NULL;
+    nb_buf text = {0};
+    nb_quantize_params quantize = nb_quantize_defaults();
+    char *folder = folder_of(o->file);
+    nb_status status = folder ? read_modelfile(o->file, &m, err) : nb_fail_memory(err, o->file, 1);
+    if (status == NB_OK && (status = nb_create_read(&m, folder, arena, p, err)) != NB_OK)
+        status = nb_fail_prefix(err, status, "%s", o->file);
+    if (status == NB_OK && o->text_path)
+        status = nb_file_read(o->text_path, (size_t)1 << 30, &text, err);
+    if (status == NB_OK && o->imatrix_path)
+        status = nb_imatrix_open(o->imatrix_path, &imatrix, err);
+    quantize.imatrix = imatrix;
+    quantize.imatrix_name = o->imatrix_path;
+    quantize.allow_requantize = o->allow_requantize;
+    quantize.threads = o->threads;
+    p->options = &quantize;
+    p->quantize = o->quantize;
+    p->text = o->text_path ? nb_buf_view(&text) : (nb_str){0};
+    p->link = o->link;
+    if (status == NB_OK)
+        status = nb_store_open(NULL, &store, err);
+    if (status == NB_OK)
+        status = nb_create(store, p, err);
+    nb_store_close(store);
+    nb_imatrix_free(imatrix);
+    nb_buf_free(&text);
+    nb_modelfile_free(&m);
+    free(folder);
+    return status;
+}
+
+int nb_cmd_create(int argc, char **argv)
+{
+    create_options o = {.file = "Modelfile"};
+    shown s = {0};
+    nb_create_params p = {.status = on_status, .user = &s};
+    nb_arena arena = {0};
+    nb_error err;
+    const nb_option options[] = {
+        {"file", 'f', NB_OPTION_STRING, &o.file, "FILE", "the Modelfile (default: Modelfile; - reads it from a pipe)"},
+        {"quantize", 'q', NB_OPTION_STRING, &o.quantize, "WISH",
+         "a type such as Q4_K_M, a size such as 300M, bpw=4.5, or kld=0.05 (with --text)"},
+        {"text", 0, NB_OPTION_STRING, &o.text_path, "FILE", "what a size or divergence is measured on"},
+        {"imatrix", 0, NB_OPTION_STRING, &o.imatrix_path, "FILE", "importance of each column ('nibble imatrix')"},
+        {"allow-requantize", 0, NB_OPTION_FLAG, &o.allow_requantize, NULL, "also from quantized tensors"},
+        {"link", 0, NB_OPTION_FLAG, &o.link, NULL, "GGUF files by hard links: no copy, but the file must not change"},
+        {"threads", 't', NB_OPTION_INT, &o.threads, "N", "threads (default: one a processor)"},
+        {.name = ""},
+    };
+    int code = nb_options_parse("create", options, &argc, argv);
+    if (code >= 0)
+        return code;
+    if (argc != 2)
+        code = nb_report_usage("create", "give the name of the new model, such as my-model or me/my-model:v1");
+    else if (o.threads < 0 || o.threads > 256)
+        code = nb_report_usage("create", "--threads %d: give 1 to 256", o.threads);
+    else if (o.text_path && !o.quantize)
+        code = nb_report_usage("create", "--text goes with --quantize");
+    else if (nb_name_parse(nb_str_of(argv[1]), &p.name, &err) != NB_OK)
+        code = nb_report_error(&err);
+    if (code < 0) {
+        nb_interrupt_watch();
+        nb_status status = create(&o, &p, &arena, &err);
+        nb_progress_end(s.progress, status == NB_OK);
+        code = status == NB_OK ? NB_EXIT_OK : nb_report_error(&err);
+    }
+    nb_arena_free(&arena);
+    nb_options_free(options);
+    return code;
+}
