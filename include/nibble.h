@@ -473,6 +473,145 @@ typedef enum nb_linear_activation {
 NB_API nb_status nb_linear_forward(const nb_linear_weight *w, const float *x, size_t tokens, const float *bias,
                                    nb_linear_activation activation, float activation_scale, float *y, nb_error *err);
 
+/* ---- attention ----------------------------------------------------------------------------------- */
+
+/* out = softmax(scores) V with scores = scale Q K^T, bent and hidden as the parameters say, on plain arrays: exact (float64),
+ * standard (Algorithm 0 of Dao et al. 2022, FlashAttention) and flash (its Algorithm 1), forward and backward; over a paged cache; and
+ * the layers that projections make of it. MHA, GQA and MQA are values of heads and kv_heads. A row is one query of one head.
+ *
+ * A score is softcap(scale q.k), less slopes[h] |position of the query - key|, plus the bias. A bias of 1e8 or more in
+ * magnitude replaces the score, as the rounding of float32 does: a row whose scores are all -1e9 is uniform. A row that sees no
+ * key gives 0 and a log-sum-exp of -infinity. Values that are not finite are the caller's affair: they spread along their rows. */
+
+typedef struct nb_attention_stride { /* values from one to the next; the values of a row of one head are adjacent */
+    size_t batch, head, row;
+} nb_attention_stride;
+
+typedef struct nb_attention_params {
+    size_t batch;
+    size_t heads, kv_heads; /* heads is a multiple of kv_heads; query head h reads kv head h / (heads / kv_heads) */
+    size_t k_dim, v_dim;    /* of queries and keys, and of values: 1..512 */
+    size_t queries, keys;   /* rows of q, and of k and v */
+    nb_float type;          /* of q, k and v; all else is float32 */
+    nb_attention_stride q, k, v, out; /* gradients lie as what they are of */
+    float scale;
+    float softcap;          /* cap tanh(score / cap); 0: none (Gemma 2) */
+
+    int64_t offset;         /* query i stands at the position of key i + offset */
+    bool causal;            /* keys after the query's position are hidden */
+    int64_t left, right;    /* keys before and after the query's position that a window shows; below 0: no window */
+    size_t dilation;        /* of the window: only every so many-th key from the query's position counts (Beltagy et al. 2020); 1..65536 */
+    const uint32_t *globals; /* ascending positions of tokens that see all and are seen by all, whatever the window */
+    size_t global_count;
+    size_t sink_tokens;     /* first keys that are seen whatever the window (Xiao et al. 2024) */
+    const size_t *key_lengths; /* [batch] keys that are there, the others being padding; NULL: all are */
+    const uint8_t *mask;    /* 0: the query does not see the key; NULL: none. Strides of 0 share one among heads, rows or a batch */
+    nb_attention_stride mask_stride;
+    float mask_fill;        /* what the score of a key becomes that the mask hides: -INFINITY, or -1e9 as masked_fill has it */
+    const float *bias;      /* added to scores; NULL: none */
+    nb_attention_stride bias_stride;
+    const float *slopes;    /* [heads] ALiBi (Press et al. 2022); NULL: none */
+    const float *sinks;     /* [heads] learned logits that join the softmax's sum without a value (gpt-oss); NULL: none */
+    float dropout;          /* share of the weights that become 0, the others growing by 1 / (1 - dropout); 0 <= dropout < 1 */
+    uint64_t seed;          /* of the dropout: a weight's fate hangs on seed, batch, head, query and key alone */
+} nb_attention_params;
+
+/* One batch, float32, [queries][heads][dim] and [keys][kv_heads][dim] without gaps, scale 1 / sqrt(dim), the last query at the last
+ * key, all keys seen. */
+NB_API nb_attention_params nb_attention_defaults(size_t heads, size_t kv_heads, size_t dim, size_t queries, size_t keys);
+
+/* What a call did. A tile is tile_rows rows of one kv head by tile_keys keys. */
+typedef struct nb_attention_stats {
+    size_t tile_rows, tile_keys;
+    uint64_t tiles_visited, tiles_skipped; /* computed; left out because no row sees any of its keys */
+    uint64_t bytes_moved;                  /* between memory and the caches' scratch: inputs, outputs and, standard, matrices */
+    size_t scratch_bytes;                  /* taken for the call */
+} nb_attention_stats;
+
+/* The definition in float64, rounded nowhere: the oracle of the others. Slow: for tests and for measuring errors. out, lse, dq, dk,
+ * dv: float64, strides as the parameters have them; lse [batch][heads][queries] (natural logarithm) may be NULL. */
+NB_API nb_status nb_attention_exact(const nb_attention_params *p, const void *q, const void *k, const void *v, double *out,
+                                    double *lse, nb_error *err);
+NB_API nb_status nb_attention_exact_backward(const nb_attention_params *p, const void *q, const void *k, const void *v,
+                                             const float *dout, double *dq, double *dk, double *dv, nb_error *err);
+
+/* Algorithm 0: the whole matrix of scores is made, then that of weights. scores (before the softmax; hidden ones are -INFINITY)
+ * and alphas (the weights, after dropout): [batch][heads][queries][keys] float32, each may be NULL. Takes memory for one head's
+ * matrix. lse: [batch][heads][queries]; lse, stats and team may be NULL. */
+NB_API nb_status nb_attention_standard(const nb_attention_params *p, const void *q, const void *k, const void *v, float *out,
+                                       float *lse, float *scores, float *alphas, nb_attention_stats *stats, nb_team *team,
+                                       nb_error *err);
+
+/* Algorithm 1: tiles, a running maximum and sum, memory in proportion to the lengths. Tiles that the parameters empty are
+ * skipped; a window's cost is in proportion to its width, dilated or not. Results do not depend on the team. */
+NB_API nb_status nb_attention_flash(const nb_attention_params *p, const void *q, const void *k, const void *v, float *out, float *lse,
+                                    nb_attention_stats *stats, nb_team *team, nb_error *err);
+/* Gradients of sum(out * dout) by recomputing weights from lse: out and lse are the forward call's. */
+NB_API nb_status nb_attention_flash_backward(const nb_attention_params *p, const void *q, const void *k, const void *v,
+                                             const float *out, const float *lse, const float *dout, float *dq, float *dk, float *dv,
+                                             nb_attention_stats *stats, nb_team *team, nb_error *err);
+
+/* Keys and values of one sequence in pages of 64 positions: what a session keeps of a layer. type: "f32", "f16", "bf16", "q8_0"
+ * (blocks of 32, dims are multiples of 32) or "q4_0" (the same, after a Hadamard rotation of each head that spreads outliers;
+ * queries are rotated likewise and outputs back). Room for `capacity` positions is taken at once. */
+typedef struct nb_kv_cache nb_kv_cache;
+NB_API nb_status nb_kv_cache_new(const char *type, size_t kv_heads, size_t k_dim, size_t v_dim, size_t capacity, nb_kv_cache **cache,
+                                 nb_error *err);
+NB_API void nb_kv_cache_free(nb_kv_cache *cache); /* NULL is fine */
+/* k: [count][kv_heads][k_dim], v: [count][kv_heads][v_dim], finite. NB_ERR_LIMIT when the capacity would be passed: nothing is appended then. */
+NB_API nb_status nb_kv_cache_append(nb_kv_cache *cache, const float *k, const float *v, size_t count, nb_error *err);
+NB_API size_t nb_kv_cache_length(const nb_kv_cache *cache);
+NB_API size_t nb_kv_cache_bytes(const nb_kv_cache *cache); /* of the pages that the length fills */
+/* One position as it is stored: k [kv_heads][k_dim], v [kv_heads][v_dim]. NB_ERR_ARGUMENT past the length. */
+NB_API nb_status nb_kv_cache_read(const nb_kv_cache *cache, size_t position, float *k, float *v, nb_error *err);
+NB_API void nb_kv_cache_truncate(nb_kv_cache *cache, size_t length); /* forgets everything from `length` on */
+
+/* Decode: p->queries queries at the cache's last positions (one, as a rule), causal, over all that it holds; chunks of the keys are
+ * shared out among the team and merged by log-sum-exp. Of the parameters count heads, scale, softcap, left, slopes and sinks, and
+ * the strides of q and out (float32) between rows; dims, kv_heads and keys must be the cache's, heads adjacent. NB_ERR_UNSUPPORTED for others that ask for something. */
+NB_API nb_status nb_attention_decode(const nb_kv_cache *cache, const nb_attention_params *p, const float *q, float *out,
+                                     nb_team *team, nb_error *err);
+
+/* Layers of attention as a lecture builds them in PyTorch: projections of queries, keys and values around it. */
+typedef enum nb_attention_layer_kind {
+    NB_ATTENTION_SINGLE,   /* one head of d_model: its context is the output */
+    NB_ATTENTION_SEPARATE, /* each head has d_model and projections of its own; contexts are concatenated and projected */
+    NB_ATTENTION_CHUNKED   /* one projection, cut into heads of d_model / heads (Vaswani et al. 2017) */
+} nb_attention_layer_kind;
+
+typedef struct nb_projection { /* y = W x + b */
+    const float *weight;       /* [outputs][inputs] */
+    const float *bias;         /* [outputs] or NULL */
+} nb_projection;
+
+typedef struct nb_attention_layer_params {
+    nb_attention_layer_kind kind;
+    size_t heads;     /* SINGLE: 1 */
+    size_t d_model;   /* SINGLE and SEPARATE: of each head */
+    size_t input_dim; /* of queries and keys; CHUNKED: d_model */
+    bool proj_values; /* else values are the keys as they came (SINGLE, and SEPARATE with input_dim d_model) */
+    float dropout;    /* of the weights while training; 0 to use a layer */
+    uint64_t seed;
+    const nb_projection *query, *key, *value; /* [heads] for SEPARATE, else one; value: NULL without proj_values */
+    const nb_projection *out;                 /* [d_model][heads * d_model], CHUNKED [d_model][d_model]; SINGLE: NULL */
+} nb_attention_layer_params;
+
+typedef struct nb_attention_layer nb_attention_layer;
+
+/* Copies params, not the arrays of weights: these must live as long as the layer. */
+NB_API nb_status nb_attention_layer_new(const nb_attention_layer_params *params, nb_attention_layer **layer, nb_error *err);
+NB_API void nb_attention_layer_free(nb_attention_layer *layer); /* NULL is fine */
+/* keys: [batch][length][input_dim], projected and kept until the next call; the array itself is copied. */
+NB_API nb_status nb_attention_layer_init_keys(nb_attention_layer *layer, const float *keys, size_t batch, size_t length, nb_error *err);
+/* query: [batch][queries][input_dim]; mask: [batch][queries][length], 0 hides a key by a score of -1e9, or NULL.
+ * out: [batch][queries][nb_attention_layer_width]. */
+NB_API nb_status nb_attention_layer_forward(nb_attention_layer *layer, const float *query, size_t queries, const uint8_t *mask,
+                                            float *out, nb_error *err);
+NB_API size_t nb_attention_layer_width(const nb_attention_layer *layer); /* values of an output */
+/* The last call's weights, owned by the layer, valid until its next: SINGLE [batch][queries][length], SEPARATE
+ * [heads][batch][queries][length], CHUNKED [batch][heads][queries][length]; *count values. NULL before the first. */
+NB_API const float *nb_attention_layer_alphas(const nb_attention_layer *layer, size_t *count);
+
 /* ---- 8-bit optimizers ---------------------------------------------------------------------------- */
 
 /* Optimizers whose states are 8-bit blocks of 256 with the dynamic maps (Dettmers et al. 2022); tensors of fewer than

@@ -84,7 +84,7 @@ void nb_attention_run(const nb_attention_spec *spec, const nb_kv_layout *layout,
                       size_t n_spans, bool exact, void *scratch, nb_team *team, int member, int members);
 
 /* FlashAttention's Algorithm 0 in double precision over plain arrays: the oracle of the tests. k, v: [n_positions][kv_heads][dim]. */
-void nb_attention_standard(const nb_attention_spec *spec, const float *q, const float *k, const float *v,
+void nb_attention_oracle(const nb_attention_spec *spec, const float *q, const float *k, const float *v,
                            size_t n_queries, int64_t position, size_t n_positions, float *out);
 
 #endif

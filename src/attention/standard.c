@@ -1,86 +1,86 @@
-#include <math.h>
+/* Algorithm 0: a head's whole matrix of scores, its softmax, its product with the values. */
+#include "attention/flash.h"
 
-#include "attention/attention.h"
-#include "num/half.h"
+typedef struct standard {
+    nb_flash_plan plan;
+    nb_flash_job job; /* what all jobs share */
+    float *scratch;
+    size_t scratch_floats, rows; /* a member's; rows: of a job */
+} standard;
 
-/* Algorithm 0 of Dao et al. (2022) for one query and head: all scores, their maximum, their sum, the weighted values.
- * Two passes over the scores instead of a matrix of them: the oracle needs no memory. */
-typedef struct row {
-    const nb_attention_spec *spec;
-    const float *q, *k; /* k: of the kv head at position 0 */
-    size_t stride;      /* between positions of k */
-    size_t head;
-    int64_t position; /* of the query */
-} row;
-
-/* as Falcon's PyTorch code multiplies tensors of BF16 */
-static double rounded_product(float slope, int64_t position)
+/* Rows of a head's matrix are a member's as many as fit its states at a time. */
+static void run_head(void *context, int member, int members)
 {
-    float p = nb_bf16_to_f32(nb_f32_to_bf16((float)position));
-    return (double)nb_bf16_to_f32(nb_f32_to_bf16(slope * p));
-}
-
-static double bias(const row *r, int64_t j)
-{
-    const nb_attention_bias *b = &r->spec->bias;
-    int64_t after = j - r->position;
-    double sum = 0;
-    if (b->slopes && b->rounded > 0)
-        sum += (double)b->rounded *
-               (rounded_product(b->slopes[r->head], j) - rounded_product(b->slopes[r->head], r->position));
-    else if (b->slopes)
-        sum -= (double)b->slopes[r->head] * fabs((double)after);
-    if (b->near) {
-        int64_t reach = b->reach, at = after < -reach ? -reach : after > reach ? reach : after;
-        sum += (double)b->near[r->head * (size_t)(2 * reach + 1) + (size_t)(at + reach)];
+    const standard *s = context;
+    size_t begin, end;
+    nb_team_share(s->plan.p->queries, 1, member, members, &begin, &end);
+    for (size_t i = begin; i < end; i += s->rows) {
+        nb_flash_job job = s->job;
+        job.query = i;
+        job.queries = nb_min_size(s->rows, end - i);
+        job.matrix += i * s->plan.tiles * NB_PAGE;
+        job.scratch = s->scratch + (size_t)member * s->scratch_floats;
+        nb_flash_table_current()->standard(&job);
     }
-    return sum;
 }
 
-static double score(const row *r, size_t j)
+static void run_heads(standard *s, nb_team *team)
 {
-    double s = 0;
-    for (int d = 0; d < r->spec->k_dim; d++)
-        s += (double)r->q[d] * (double)r->k[j * r->stride + (size_t)d];
-    s *= (double)r->spec->scale;
-    double cap = (double)r->spec->softcap;
-    return (cap > 0 ? cap * tanh(s / cap) : s) + bias(r, (int64_t)j);
-}
-
-static void attend_row(const row *r, const float *v, size_t v_stride, size_t begin, size_t end, const float *sink,
-                       float *out)
-{
-    double top = sink ? (double)*sink : -INFINITY, sum = 0, o[1024] = {0};
-    for (size_t j = begin; j < end; j++)
-        top = fmax(top, score(r, j));
-    if (sink)
-        sum = exp((double)*sink - top);
-    for (size_t j = begin; j < end; j++) {
-        double p = exp(score(r, j) - top);
-        sum += p;
-        for (int d = 0; d < r->spec->v_dim; d++)
-            o[d] += p * (double)v[j * v_stride + (size_t)d];
-    }
-    for (int d = 0; d < r->spec->v_dim; d++)
-        out[d] = sum > 0 ? (float)(o[d] / sum) : 0.0f;
-}
-
-void nb_attention_standard(const nb_attention_spec *spec, const float *q, const float *k, const float *v,
-                           size_t n_queries, int64_t position, size_t n_positions, float *out)
-{
-    size_t heads = (size_t)spec->heads, kv_heads = (size_t)spec->kv_heads, group = heads / kv_heads;
-    size_t k_dim = (size_t)spec->k_dim, v_dim = (size_t)spec->v_dim;
-    for (size_t i = 0; i < n_queries; i++)
-        for (size_t h = 0; h < heads; h++) {
-            int64_t at = position + (int64_t)i, begin = 0, end = (int64_t)n_positions;
-            int64_t after = spec->causal ? 1 : spec->window;
-            if (after > 0 && after < end - at)
-                end = at + after;
-            if (spec->window > 0 && at - spec->window + 1 > 0)
-                begin = at - spec->window + 1;
-            row r = {spec, q + (i * heads + h) * k_dim, k + h / group * k_dim, kv_heads * k_dim, h, at};
-            attend_row(&r, v + h / group * v_dim, kv_heads * v_dim, (size_t)begin,
-                       end > begin ? (size_t)end : (size_t)begin, spec->sinks ? &spec->sinks[h] : NULL,
-                       out + (i * heads + h) * v_dim);
+    const nb_attention_params *p = s->plan.p;
+    for (size_t b = 0; b < p->batch; b++)
+        for (size_t h = 0; h < p->heads; h++) {
+            s->job.batch = b;
+            s->job.head = h;
+            if (team)
+                nb_team_run(team, run_head, s);
+            else
+                run_head(s, 0, 1);
         }
+}
+
+static void count(const standard *s, nb_attention_stats *stats)
+{
+    const nb_attention_params *p = s->plan.p;
+    uint64_t heads = (uint64_t)p->batch * p->heads, size = p->type == NB_FLOAT_F32 ? 4 : 2;
+    uint64_t matrix = heads * p->queries * p->keys * sizeof(float);
+    uint64_t rows = heads * p->queries, keys = heads * p->keys;
+    stats->tile_rows = s->rows;
+    stats->tile_keys = NB_PAGE;
+    stats->tiles_visited = heads * ((p->queries + s->rows - 1) / s->rows) * s->plan.tiles;
+    stats->tiles_skipped = 0;
+    /* as the paper counts: scores written, read and written as weights, read again */
+    stats->bytes_moved = 4 * matrix + (rows + keys) * p->k_dim * size + keys * p->v_dim * size + rows * p->v_dim * 4;
+    stats->scratch_bytes = s->plan.bytes;
+}
+
+nb_status nb_attention_standard(const nb_attention_params *p, const void *q, const void *k, const void *v, float *out,
+                                float *lse, float *scores, float *alphas, nb_attention_stats *stats, nb_team *team,
+                                nb_error *err)
+{
+    NB_TRY(nb_rule_check(p, err));
+    size_t members = team ? (size_t)nb_team_size(team) : 1, matrix, values;
+    standard s = {.rows = nb_flash_max_rows(p), .scratch_floats = nb_round_up(nb_flash_areas_of(p).end, 16)};
+    NB_TRY(nb_flash_plan_new(p, false, &s.plan, err));
+    values = members * s.scratch_floats;
+    if (!nb_mul(p->queries, s.plan.tiles * NB_PAGE, &matrix) || matrix > SIZE_MAX / 8 - values) {
+        nb_flash_plan_free(&s.plan);
+        return nb_fail_memory(err, "the matrix of scores", SIZE_MAX);
+    }
+    size_t bytes = (matrix + values) * sizeof(float);
+    s.scratch = nb_pages_alloc(bytes);
+    s.plan.bytes += bytes;
+    if (!s.scratch) {
+        nb_flash_plan_free(&s.plan);
+        return nb_fail_memory(err, "the matrix of scores", bytes);
+    }
+    nb_flash_pack(&s.plan, k, v, team);
+    s.job = (nb_flash_job){.plan = &s.plan, .q = q, .out = out, .lse = lse, .heads = 1, .matrix = s.scratch + values};
+    s.job.scores = scores;
+    s.job.alphas = alphas;
+    run_heads(&s, team);
+    if (stats)
+        count(&s, stats);
+    nb_pages_free(s.scratch, bytes);
+    nb_flash_plan_free(&s.plan);
+    return NB_OK;
 }

@@ -69,7 +69,7 @@ static void check_case(const bias_case *c)
     const nb_attention_spec *s = &c->spec;
     size_t n = (size_t)c->queries, m = (size_t)c->positions, width = n * (size_t)(s->heads * s->v_dim);
     float *out = malloc(width * sizeof *out);
-    nb_attention_standard(s, c->q, c->k, c->v, n, c->position, m, out);
+    nb_attention_oracle(s, c->q, c->k, c->v, n, c->position, m, out);
     check_output(out, c->want, width, 2e-7);
     for (int level = 0; level <= (int)nb_cpu_best(); level++) {
         nb_cpu_set_level((nb_cpu_level)level);
@@ -115,9 +115,9 @@ static void test_halves(void **state)
     const float slope[] = {0.69314718056f}, q[] = {0}, k[] = {1, 1, 1}, v[] = {7, 14, 28};
     nb_attention_spec s = {.heads = 1, .kv_heads = 1, .k_dim = 1, .v_dim = 1, .scale = 1, .bias.slopes = slope};
     float out[1];
-    nb_attention_standard(&s, q, k, v, 1, 2, 3, out);
+    nb_attention_oracle(&s, q, k, v, 1, 2, 3, out);
     assert_true(fabsf(out[0] - 21) < 1e-5f); /* (7/4 + 14/2 + 28) / (7/4) */
-    nb_attention_standard(&s, q, k, v, 1, 1, 3, out);
+    nb_attention_oracle(&s, q, k, v, 1, 1, 3, out);
     assert_true(fabsf(out[0] - 15.75f) < 1e-5f); /* (7/2 + 14 + 28/2) / 2: to both sides */
 }
 

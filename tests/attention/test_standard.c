@@ -16,7 +16,7 @@ static void test_two_keys(void **state)
     nb_attention_spec s = {.heads = 1, .kv_heads = 1, .k_dim = 1, .v_dim = 2, .scale = 1};
     const float q[] = {2.0f}, k[] = {0.0f, 0.5f * 1.0986122887f}, v[] = {4, 0, 8, -4};
     float out[2];
-    nb_attention_standard(&s, q, k, v, 1, 1, 2, out);
+    nb_attention_oracle(&s, q, k, v, 1, 1, 2, out);
     near(out[0], 7);
     near(out[1], -3);
 }
@@ -27,20 +27,20 @@ static void test_mask(void **state)
     nb_attention_spec s = {.heads = 1, .kv_heads = 1, .k_dim = 1, .v_dim = 1, .scale = 1, .causal = true};
     const float q[] = {0, 0, 0, 0}, k[] = {1, 1, 1, 1}, v[] = {8, 4, 2, 1};
     float out[4];
-    nb_attention_standard(&s, q, k, v, 4, 0, 4, out); /* the mean of what is seen */
+    nb_attention_oracle(&s, q, k, v, 4, 0, 4, out); /* the mean of what is seen */
     near(out[0], 8), near(out[1], 6), near(out[2], 14.0 / 3), near(out[3], 3.75);
     s.window = 1;
-    nb_attention_standard(&s, q, k, v, 4, 0, 4, out);
+    nb_attention_oracle(&s, q, k, v, 4, 0, 4, out);
     near(out[0], 8), near(out[1], 4), near(out[2], 2), near(out[3], 1);
     s.window = 2;
-    nb_attention_standard(&s, q, k, v, 2, 2, 4, out);
+    nb_attention_oracle(&s, q, k, v, 2, 2, 4, out);
     near(out[0], 3), near(out[1], 1.5);
     s.causal = false;
     s.window = 0;
-    nb_attention_standard(&s, q, k, v, 2, 0, 4, out);
+    nb_attention_oracle(&s, q, k, v, 2, 0, 4, out);
     near(out[0], 3.75), near(out[1], 3.75);
     s.window = 2; /* to both sides */
-    nb_attention_standard(&s, q, k, v, 4, 0, 4, out);
+    nb_attention_oracle(&s, q, k, v, 4, 0, 4, out);
     near(out[0], 6), near(out[1], 14.0 / 3), near(out[2], 7.0 / 3), near(out[3], 1.5);
 }
 
@@ -51,7 +51,7 @@ static void test_sinks(void **state)
     const float sinks[] = {0, 90}, q[] = {1, 1}, k[] = {0}, v[] = {6};
     nb_attention_spec s = {.heads = 2, .kv_heads = 1, .k_dim = 1, .v_dim = 1, .scale = 1, .sinks = sinks};
     float out[2];
-    nb_attention_standard(&s, q, k, v, 1, 0, 1, out);
+    nb_attention_oracle(&s, q, k, v, 1, 0, 1, out);
     near(out[0], 3), near(out[1], 0);
 }
 
@@ -62,7 +62,7 @@ static void test_softcap(void **state)
     nb_attention_spec s = {.heads = 1, .kv_heads = 1, .k_dim = 1, .v_dim = 1, .scale = 1, .softcap = 0.5493061443f};
     const float q[] = {1}, k[] = {1e6f, -1e6f}, v[] = {1, 0};
     float out[1];
-    nb_attention_standard(&s, q, k, v, 1, 0, 2, out);
+    nb_attention_oracle(&s, q, k, v, 1, 0, 2, out);
     near(out[0], 0.75); /* e^(2 cap) = 3 */
 }
 
@@ -73,7 +73,7 @@ static void test_groups(void **state)
     nb_attention_spec s = {.heads = 4, .kv_heads = 2, .k_dim = 1, .v_dim = 1, .scale = 1};
     const float q[] = {1, 2, 3, 4}, k[] = {1, 1}, v[] = {5, 7};
     float out[4];
-    nb_attention_standard(&s, q, k, v, 1, 0, 1, out);
+    nb_attention_oracle(&s, q, k, v, 1, 0, 1, out);
     near(out[0], 5), near(out[1], 5), near(out[2], 7), near(out[3], 7);
 }
 
@@ -103,7 +103,7 @@ static void test_numpy(void **state)
         float *sink = sinks ? read_numbers(f, (size_t)s.heads) : NULL;
         float *want = read_numbers(f, out_n), *out = malloc(out_n * sizeof *out);
         s.sinks = sink;
-        nb_attention_standard(&s, q, k, v, n, position, m, out);
+        nb_attention_oracle(&s, q, k, v, n, position, m, out);
         for (size_t i = 0; i < out_n; i++)
             near(out[i], (double)want[i]);
         free(q), free(k), free(v), free(sink), free(want), free(out);
