@@ -99,18 +99,20 @@ static nb_status check_decode(const nb_kv_cache *cache, const nb_attention_param
     NB_TRY(nb_rule_check(p, err));
     if (p->kv_heads != (size_t)l->kv_heads || p->k_dim != (size_t)l->k_dim || p->v_dim != (size_t)l->v_dim ||
         p->keys != cache->length || p->queries > p->keys || p->batch != 1)
-        return nb_fail(err, NB_ERR_ARGUMENT,
-                       "decode: %zu kv heads of %zu and %zu, %zu keys, %zu queries, batch %zu; the cache has %d of %d and "
-                       "%d, %zu positions, one sequence",
-                       p->kv_heads, p->k_dim, p->v_dim, p->keys, p->queries, p->batch, l->kv_heads, l->k_dim, l->v_dim,
-                       cache->length);
+        return nb_fail(
+            err, NB_ERR_ARGUMENT,
+            "decode: %zu kv heads of %zu and %zu, %zu keys, %zu queries, batch %zu; the cache has %d of %d and "
+            "%d, %zu positions, one sequence",
+            p->kv_heads, p->k_dim, p->v_dim, p->keys, p->queries, p->batch, l->kv_heads, l->k_dim, l->v_dim,
+            cache->length);
     if (p->type != NB_FLOAT_F32 || p->q.head != p->k_dim || p->out.head != p->v_dim)
         return nb_fail(err, NB_ERR_UNSUPPORTED, "decode: queries must be float32 and heads adjacent");
     if (p->offset != (int64_t)p->keys - (int64_t)p->queries || p->right > 0 || p->dilation != 1 || p->global_count ||
         p->sink_tokens || p->key_lengths || p->mask || p->bias || p->dropout > 0)
-        return nb_fail(err, NB_ERR_UNSUPPORTED,
-                       "decode: offset, right, dilation, global tokens, sink tokens, key lengths, mask, bias and dropout "
-                       "are not for a cache; use nb_attention_flash");
+        return nb_fail(
+            err, NB_ERR_UNSUPPORTED,
+            "decode: offset, right, dilation, global tokens, sink tokens, key lengths, mask, bias and dropout "
+            "are not for a cache; use nb_attention_flash");
     return NB_OK;
 }
 

@@ -8,10 +8,8 @@
 static const nb_flash_table *const tables[NB_CPU_LEVELS] = {
     [NB_CPU_REF] = &nb_flash_table_ref,
 #if defined(__x86_64__)
-    [NB_CPU_AVX2] = &nb_flash_table_avx2,
-    [NB_CPU_FMA] = &nb_flash_table_fma,
-    [NB_CPU_AVX512] = &nb_flash_table_avx512,
-    [NB_CPU_BF16] = &nb_flash_table_avx512,
+    [NB_CPU_AVX2] = &nb_flash_table_avx2,     [NB_CPU_FMA] = &nb_flash_table_fma,
+    [NB_CPU_AVX512] = &nb_flash_table_avx512, [NB_CPU_BF16] = &nb_flash_table_avx512,
 #endif
 };
 
@@ -221,8 +219,8 @@ nb_status nb_flash_plan_new(const nb_attention_params *p, bool backward, nb_flas
     plan->v_pad = nb_attend_v_pad((int)p->v_dim);
     bool taken = order(plan) && (plan->k_tiles = take_tiles(plan, p->k_dim)) &&
                  (plan->v_tiles = take_tiles(plan, plan->v_pad)) &&
-                 (!backward || ((plan->k_rows = take_tiles(plan, plan->k_pad)) &&
-                                (plan->v_columns = take_tiles(plan, p->v_dim))));
+                 (!backward ||
+                  ((plan->k_rows = take_tiles(plan, plan->k_pad)) && (plan->v_columns = take_tiles(plan, p->v_dim))));
     if (taken)
         return NB_OK;
     size_t bytes = plan->bytes;

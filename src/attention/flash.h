@@ -21,16 +21,16 @@ typedef struct nb_flash_row { /* what a query sees, in the plan's order of keys 
 typedef struct nb_flash_plan {
     const nb_attention_params *p;
     size_t tiles, specials;
-    size_t plain_queries;       /* queries before the global ones */
-    uint32_t *key_at;           /* [tiles * NB_PAGE] the key at a place; NULL: itself */
-    uint32_t *query_at;         /* [queries]; NULL: itself */
-    uint32_t *class_begin;      /* [dilation + 1] first place of a residue's keys */
-    nb_flash_row *rows;         /* [row_batches][queries] by place */
-    size_t row_batches;         /* batch, or 1 where all are alike */
-    size_t k_pad, v_pad;        /* dims in whole vectors */
-    float *k_tiles, *v_tiles;   /* [batch][kv_heads][tiles] of [k_dim][NB_PAGE]; of [NB_PAGE][v_pad] */
-    float *k_rows, *v_columns;  /* backward: of [NB_PAGE][k_pad]; of [v_dim][NB_PAGE] */
-    size_t bytes;               /* taken so far */
+    size_t plain_queries;      /* queries before the global ones */
+    uint32_t *key_at;          /* [tiles * NB_PAGE] the key at a place; NULL: itself */
+    uint32_t *query_at;        /* [queries]; NULL: itself */
+    uint32_t *class_begin;     /* [dilation + 1] first place of a residue's keys */
+    nb_flash_row *rows;        /* [row_batches][queries] by place */
+    size_t row_batches;        /* batch, or 1 where all are alike */
+    size_t k_pad, v_pad;       /* dims in whole vectors */
+    float *k_tiles, *v_tiles;  /* [batch][kv_heads][tiles] of [k_dim][NB_PAGE]; of [NB_PAGE][v_pad] */
+    float *k_rows, *v_columns; /* backward: of [NB_PAGE][k_pad]; of [v_dim][NB_PAGE] */
+    size_t bytes;              /* taken so far */
 } nb_flash_plan;
 
 static inline size_t nb_flash_query(const nb_flash_plan *plan, size_t place)
@@ -79,9 +79,10 @@ typedef struct nb_flash_job {
     float *out, *lse;
     size_t batch, head, heads, query, queries, tile;
     float *scratch;
-    uint64_t visited;     /* out: tiles */
+    uint64_t visited; /* out: tiles */
     /* standard */
-    float *matrix, *scores, *alphas; /* matrix: [queries][tiles * NB_PAGE] of this job; the others NULL or the caller's */
+    float *matrix, *scores,
+        *alphas; /* matrix: [queries][tiles * NB_PAGE] of this job; the others NULL or the caller's */
     /* backward */
     const float *dout;
     nb_flash_sum *sums; /* [batch][heads][queries]; forward without `out` sets top and scale */

@@ -20,7 +20,7 @@ static void flash_load(nb_float type, const void *x, size_t at, size_t n, float 
 {
     size_t d = 0;
     for (; d + LANES <= n; d += LANES) {
-        lanes v = type == NB_FLOAT_F32    ? lanes_load((const float *)x + at + d)
+        lanes v = type == NB_FLOAT_F32   ? lanes_load((const float *)x + at + d)
                   : type == NB_FLOAT_F16 ? lanes_load_f16((const uint16_t *)x + at + d)
                                          : lanes_load_bf16((const uint16_t *)x + at + d);
         lanes_store(to + d, v * scale);
@@ -174,7 +174,8 @@ static void multiply_chains(size_t rows, product m)
         multiply(FLOATS, rows, &m);
         for (size_t r = 0; r < rows; r++)
             for (size_t n = 0; n < m.columns; n += LANES)
-                lanes_store(c + r * c_stride + n, lanes_load(c + r * c_stride + n) + lanes_load(part + r * NB_PAGE + n));
+                lanes_store(c + r * c_stride + n,
+                            lanes_load(c + r * c_stride + n) + lanes_load(part + r * NB_PAGE + n));
     }
 }
 
@@ -535,8 +536,8 @@ static void flash_backward_q(nb_flash_job *job)
         if (!backward_tile(&b, tile))
             continue;
         job->visited++;
-        add_product(b.ds, f->rows, NB_PAGE, f->plan->k_rows + nb_flash_tile(f->plan, job->batch, kv, tile) * NB_PAGE * pad,
-                    pad, b.sum_k);
+        add_product(b.ds, f->rows, NB_PAGE,
+                    f->plan->k_rows + nb_flash_tile(f->plan, job->batch, kv, tile) * NB_PAGE * pad, pad, b.sum_k);
     }
     for (size_t r = 0; r < f->rows; r++) {
         float *dq = job->dq + nb_rule_at(&p->q, job->batch, row_head(f, r), nb_flash_query(f->plan, row_place(f, r)));

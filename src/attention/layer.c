@@ -22,20 +22,23 @@ static nb_status check(const nb_attention_layer_params *p, nb_error *err)
     bool kind = p->kind == NB_ATTENTION_SINGLE || p->kind == NB_ATTENTION_SEPARATE || p->kind == NB_ATTENTION_CHUNKED;
     if (!kind || p->heads < 1 || p->heads > 4096 || p->d_model < 1 || p->d_model > 65536 || p->input_dim < 1 ||
         p->input_dim > 65536 || (p->kind == NB_ATTENTION_SINGLE && p->heads != 1))
-        return nb_fail(err, NB_ERR_ARGUMENT,
-                       "attention layer: kind %d, %zu heads, d_model %zu, input_dim %zu: give a kind, 1 to 4096 heads (a "
-                       "single one has 1) and dims of 1 to 65536",
-                       (int)p->kind, p->heads, p->d_model, p->input_dim);
+        return nb_fail(
+            err, NB_ERR_ARGUMENT,
+            "attention layer: kind %d, %zu heads, d_model %zu, input_dim %zu: give a kind, 1 to 4096 heads (a "
+            "single one has 1) and dims of 1 to 65536",
+            (int)p->kind, p->heads, p->d_model, p->input_dim);
     if (p->kind == NB_ATTENTION_CHUNKED &&
         (p->d_model % p->heads != 0 || p->input_dim != p->d_model || !p->proj_values))
-        return nb_fail(err, NB_ERR_ARGUMENT,
-                       "attention layer: %zu heads are chunks of d_model %zu, inputs have %zu: d_model must be a multiple "
-                       "of heads, and inputs as wide; values are projected",
-                       p->heads, p->d_model, p->input_dim);
+        return nb_fail(
+            err, NB_ERR_ARGUMENT,
+            "attention layer: %zu heads are chunks of d_model %zu, inputs have %zu: d_model must be a multiple "
+            "of heads, and inputs as wide; values are projected",
+            p->heads, p->d_model, p->input_dim);
     if (p->kind == NB_ATTENTION_SEPARATE && !p->proj_values && p->input_dim != p->d_model)
         return nb_fail(err, NB_ERR_ARGUMENT,
                        "attention layer: values of %zu that are not projected do not fit an output projection of %zu a "
-                       "head", p->input_dim, p->d_model);
+                       "head",
+                       p->input_dim, p->d_model);
     if (!p->query || !p->key || (p->proj_values && !p->value) || (p->kind != NB_ATTENTION_SINGLE && !p->out))
         return nb_fail(err, NB_ERR_ARGUMENT, "attention layer: a projection is missing");
     return NB_OK;
@@ -94,8 +97,8 @@ static void project(const nb_projection *w, const float *x, size_t rows, size_t 
 {
     for (size_t r = 0; r < rows; r++)
         for (size_t o = 0; o < outputs; o++)
-            y[r * stride + o] =
-                nb_vec_dot(w->weight + o * inputs, x + r * inputs, inputs) + (w->bias ? w->bias[o] : 0.0f);
+            y[r * stride + o] = nb_vec_dot(w->weight + o * inputs, x + r * inputs, inputs) +
+                                (w->bias ? w->bias[o] : 0.0f);
 }
 
 /* x [rows][input_dim] to [rows][heads][dim] by the sets' projections */
@@ -109,7 +112,8 @@ static void project_heads(const nb_attention_layer *l, const nb_projection *sets
 static float *floats(size_t a, size_t b, size_t c)
 {
     size_t n;
-    return nb_mul(a, b, &n) && nb_mul(n, c, &n) && n < SIZE_MAX / sizeof(float) ? malloc((n + 1) * sizeof(float)) : NULL;
+    return nb_mul(a, b, &n) && nb_mul(n, c, &n) && n < SIZE_MAX / sizeof(float) ? malloc((n + 1) * sizeof(float))
+                                                                                : NULL;
 }
 
 nb_status nb_attention_layer_init_keys(nb_attention_layer *layer, const float *keys, size_t batch, size_t length,

@@ -24,9 +24,9 @@ static bool stride_fits(const nb_attention_params *p, const nb_attention_stride 
                         size_t width)
 {
     size_t a, b, c, end;
-    return rows == 0 || (nb_mul(p->batch - 1, s->batch, &a) && nb_mul(heads - 1, s->head, &b) &&
-                         nb_mul(rows - 1, s->row, &c) && nb_add(a, b, &a) && nb_add(a, c, &a) &&
-                         nb_add(a, width, &end) && end <= SIZE_MAX / 16);
+    return rows == 0 ||
+           (nb_mul(p->batch - 1, s->batch, &a) && nb_mul(heads - 1, s->head, &b) && nb_mul(rows - 1, s->row, &c) &&
+            nb_add(a, b, &a) && nb_add(a, c, &a) && nb_add(a, width, &end) && end <= SIZE_MAX / 16);
 }
 
 static nb_status check_shape(const nb_attention_params *p, nb_error *err)
@@ -71,8 +71,10 @@ nb_status nb_rule_check(const nb_attention_params *p, nb_error *err)
         return nb_fail(err, NB_ERR_ARGUMENT, "attention: %zu global tokens, but no list of them", p->global_count);
     for (size_t i = 1; i < p->global_count; i++)
         if (p->globals[i - 1] >= p->globals[i])
-            return nb_fail(err, NB_ERR_ARGUMENT, "attention: global tokens %zu and %zu are at %u and %u: give them in "
-                           "ascending order", i - 1, i, p->globals[i - 1], p->globals[i]);
+            return nb_fail(err, NB_ERR_ARGUMENT,
+                           "attention: global tokens %zu and %zu are at %u and %u: give them in "
+                           "ascending order",
+                           i - 1, i, p->globals[i - 1], p->globals[i]);
     if (!(p->dropout >= 0 && p->dropout < 1))
         return nb_fail(err, NB_ERR_ARGUMENT, "attention: a dropout of %g: give 0 or more, less than 1",
                        (double)p->dropout);

@@ -50,13 +50,14 @@ static void tensors_free(tensors *t)
 static const char *told(uint64_t seed, const nb_attention_params *p)
 {
     static char text[400];
-    snprintf(text, sizeof text,
-             "spec %llu at %s: heads %zu/%zu dims %zu %zu lengths %zu %zu type %d causal %d window %lld %lld dilation %zu "
-             "globals %zu sinks %zu mask %d fill %g bias %d cap %g dropout %g lengths %d offset %lld",
-             (unsigned long long)seed, nb_cpu_level_name(nb_cpu_current()), p->heads, p->kv_heads, p->k_dim, p->v_dim,
-             p->queries, p->keys, (int)p->type, p->causal, (long long)p->left, (long long)p->right, p->dilation,
-             p->global_count, p->sink_tokens, p->mask != NULL, (double)p->mask_fill, p->bias != NULL,
-             (double)p->softcap, (double)p->dropout, p->key_lengths != NULL, (long long)p->offset);
+    snprintf(
+        text, sizeof text,
+        "spec %llu at %s: heads %zu/%zu dims %zu %zu lengths %zu %zu type %d causal %d window %lld %lld dilation %zu "
+        "globals %zu sinks %zu mask %d fill %g bias %d cap %g dropout %g lengths %d offset %lld",
+        (unsigned long long)seed, nb_cpu_level_name(nb_cpu_current()), p->heads, p->kv_heads, p->k_dim, p->v_dim,
+        p->queries, p->keys, (int)p->type, p->causal, (long long)p->left, (long long)p->right, p->dilation,
+        p->global_count, p->sink_tokens, p->mask != NULL, (double)p->mask_fill, p->bias != NULL, (double)p->softcap,
+        (double)p->dropout, p->key_lengths != NULL, (long long)p->offset);
     return text;
 }
 
@@ -135,10 +136,12 @@ static void check_backward(uint64_t seed)
     assert_int_equal(nb_attention_exact_backward(p, t.q, t.k, t.v, dout, want[0], want[1], want[2], NULL), NB_OK);
     assert_int_equal(nb_attention_exact(p, t.q, t.k, t.v, t.out, t.lse, NULL), NB_OK);
     assert_int_equal(nb_attention_flash(p, t.q, t.k, t.v, t.got, t.got_lse, NULL, by, NULL), NB_OK);
-    assert_int_equal(nb_attention_flash_backward(p, t.q, t.k, t.v, t.got, t.got_lse, dout, got[0], got[1], got[2], NULL,
-                                                 by, NULL), NB_OK);
+    assert_int_equal(
+        nb_attention_flash_backward(p, t.q, t.k, t.v, t.got, t.got_lse, dout, got[0], got[1], got[2], NULL, by, NULL),
+        NB_OK);
     for (int i = 0; i < 3; i++) {
-        near_all(want[i], got[i], counts[i], 5 * bound_of(&t) * fmax(0.5, largest(want[i], counts[i])), names[i], seed, p);
+        near_all(want[i], got[i], counts[i], 5 * bound_of(&t) * fmax(0.5, largest(want[i], counts[i])), names[i], seed,
+                 p);
         free(want[i]);
         free(got[i]);
     }
