@@ -1,4 +1,4 @@
-/* nibble inspect FILE: what a GGUF file says and holds. The text is for people, in 80 columns where names allow;
+/* nibble inspect MODEL: what a GGUF file says and holds, or a directory of Hugging Face in GGUF's words. The text is for people, in 80 columns where names allow;
  * --json holds the same for programs. Strings of the file are shown with control bytes escaped. */
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -9,9 +9,11 @@
 #include "base/team.h"
 #include "cli/command.h"
 #include "cli/inspect_set.h"
+#include "convert/open.h"
 #include "format/file_type.h"
 #include "format/gguf.h"
 #include "format/gguf_check.h"
+#include "hf/hf_missing.h"
 
 /* ---- what is counted once, for both outputs ---- */
 
@@ -22,6 +24,7 @@ typedef struct type_total {
 
 typedef struct inspection {
     const nb_gguf *gguf;
+    bool is_directory; /* of Hugging Face: gguf is how it would be run */
     nb_arena arena;
     nb_str arch;
     nb_str *tokens; /* NULL: no vocabulary */
@@ -480,13 +483,23 @@ static void print_check(const inspection *x)
     printf("%s\n", x->bad_tensors ? "" : ", all values are finite");
 }
 
+/* of a directory: its tensors alone, which lie in files of many kinds */
+static uint64_t bytes_of(const inspection *x)
+{
+    return x->is_directory ? x->all.bytes : nb_gguf_file_bytes(x->gguf);
+}
+
 static void print_text(const inspection *x, bool tensors)
 {
     char bytes[24];
-    nb_format_bytes(nb_gguf_file_bytes(x->gguf), bytes);
+    nb_format_bytes(bytes_of(x), bytes);
     printf("%s\n", nb_gguf_path(x->gguf));
-    printf("GGUF version %u, %s, %zu tensors, %zu metadata values", nb_gguf_version(x->gguf), bytes,
-           nb_gguf_tensor_count(x->gguf), nb_gguf_value_count(x->gguf));
+    if (x->is_directory)
+        printf("a directory of Hugging Face, as it runs");
+    else
+        printf("GGUF version %u", nb_gguf_version(x->gguf));
+    printf(", %s, %zu tensors, %zu metadata values", bytes, nb_gguf_tensor_count(x->gguf),
+           nb_gguf_value_count(x->gguf));
     if (nb_gguf_shards(x->gguf) > 1)
         printf(", %d shards", nb_gguf_shards(x->gguf));
     putchar('\n');
@@ -571,7 +584,7 @@ static void json_file(nb_json *j, const inspection *x)
 {
     nb_json_put_z(j, "file", nb_gguf_path(x->gguf));
     nb_json_put_uint(j, "version", nb_gguf_version(x->gguf));
-    nb_json_put_uint(j, "bytes", nb_gguf_file_bytes(x->gguf));
+    nb_json_put_uint(j, "bytes", bytes_of(x));
     nb_json_put_uint(j, "shards", (uint64_t)nb_gguf_shards(x->gguf));
     nb_json_put_uint(j, "alignment", nb_gguf_alignment(x->gguf));
     json_key_value(j, "architecture", x->gguf, "general.architecture");
@@ -707,8 +720,9 @@ static nb_status inspect(const char *path, bool tensors, bool json, bool check, 
 {
     nb_gguf *g;
     inspection x = {0};
-    NB_TRY(nb_gguf_open(path, &g, err));
+    NB_TRY(nb_gguf_open_model(path, 0, &g, err));
     x.gguf = g;
+    x.is_directory = nb_hf_is_directory(path);
     survey(&x);
     nb_status status = check ? check_tensors(&x, err) : NB_OK;
     if (status == NB_OK && json)
@@ -739,7 +753,7 @@ int nb_cmd_inspect(int argc, char **argv)
     if (code >= 0)
         return code;
     if (argc != 2)
-        code = nb_report_usage("inspect", argc < 2 ? "give a GGUF file" : "give one GGUF file, not %d", argc - 1);
+        code = nb_report_usage("inspect", argc < 2 ? "give a GGUF file or a directory" : "give one model, not %d", argc - 1);
     else if ((sets.count > 0) != (out != NULL))
         code = nb_report_usage("inspect", "--set KEY=VALUE and -o FILE go together");
     else if ((out ? nb_inspect_set(argv[1], out, &sets, &err)

@@ -130,6 +130,17 @@ static void bad_values(void **state)
     unlink(path);
 }
 
+static void a_directory(void **state)
+{
+    (void)state;
+    int code;
+    const char *text = run("'" NB_TEST_DATA "/hf/arcee-biased' --tensors", &code);
+    expect(text, "a directory of Hugging Face, as it runs, ");
+    expect(text, "architecture    arcee\n");
+    expect(text, "blk.0.attn_q.weight");
+    assert_int_equal(code, 0);
+}
+
 static void failures(void **state)
 {
     (void)state;
@@ -138,7 +149,7 @@ static void failures(void **state)
     assert_int_equal(code, 1);
     expect(run("'" NB_TEST_DATA "/../cli/test_inspect.c'", &code), "test_inspect.c: byte 0: no 'GGUF' at the start");
     assert_int_equal(code, 1);
-    expect(run("", &code), "give a GGUF file");
+    expect(run("", &code), "give a GGUF file or a directory");
     assert_int_equal(code, 2);
     expect(run("a b", &code), "not 2");
     assert_int_equal(code, 2);
@@ -152,6 +163,7 @@ int main(void)
         cmocka_unit_test(as_text),
         cmocka_unit_test(as_json),
         cmocka_unit_test(bad_values),
+        cmocka_unit_test(a_directory),
         cmocka_unit_test(failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
