@@ -1,4 +1,4 @@
-/* HTTP over libmicrohttpd, a thread a connection: a request's body is gathered, its route runs on that thread, and a stream is
+/* HTTP over libmicrohttpd, a thread a connection: a request's body is gathered or handed on, its route runs on that thread, and a stream is
  * pulled from the route as fast as the client reads. */
 #define _GNU_SOURCE
 #include "server/http.h"
@@ -40,12 +40,15 @@ typedef struct row {
     const char *method, *path;
     nb_http_flavor flavor;
     nb_route_fn *run;
+    nb_take_fn *take; /* NULL: the body is gathered */
 } row;
 
 static const row rows[] = {
-#define ROUTE(method, path, flavor, function) {method, path, NB_FLAVOR_##flavor, function},
+#define ROUTE(method, path, flavor, function) {method, path, NB_FLAVOR_##flavor, function, NULL},
+#define ROUTE_TAKES(method, path, flavor, function, take) {method, path, NB_FLAVOR_##flavor, function, take},
 #include "server/routes.def"
 #undef ROUTE
+#undef ROUTE_TAKES
 };
 enum { ROWS = sizeof rows / sizeof *rows };
 
@@ -59,6 +62,8 @@ struct nb_http_request {
     uint64_t user;
     double start;
     const char *method, *path;
+    void *kept;
+    void (*kept_end)(void *kept);
     /* the answer */
     struct MHD_Response *response;
     int status;
@@ -88,6 +93,14 @@ const char *nb_http_header(const nb_http_request *r, const char *name)
 {
     return MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name);
 }
+
+void nb_http_keep(nb_http_request *r, void *kept, void (*end)(void *kept))
+{
+    r->kept = kept;
+    r->kept_end = end;
+}
+
+void *nb_http_kept(const nb_http_request *r) { return r->kept; }
 
 bool nb_http_gone(void *request)
 {
@@ -293,8 +306,6 @@ static void check(nb_http_request *r)
 {
     const nb_http *h = r->http;
     const char *host = nb_http_header(r, "Host"), *origin = nb_http_header(r, "Origin");
-    const char *length = nb_http_header(r, "Content-Length");
-    size_t most = h->p.max_body ? h->p.max_body : MAX_BODY;
     if (!nb_guard_host(h->guard, host))
         refuse(r, 403, "this server does not answer to the name %.100s; name it in NIBBLE_ALLOWED_HOSTS if it should",
                host);
@@ -305,8 +316,31 @@ static void check(nb_http_request *r)
     if (!open && strcmp(r->method, "OPTIONS") != 0 &&
         !nb_guard_key(h->guard, nb_http_header(r, "Authorization"), nb_http_header(r, "x-api-key"), &r->user))
         refuse(r, 401, "an API key is needed: Authorization: Bearer KEY");
-    if (length && strtoull(length, NULL, 10) > most)
-        refuse(r, 413, "the body has %.20s bytes; at most %zu are taken", length, most);
+}
+
+static size_t most_of(const nb_http_request *r) { return r->http->p.max_body ? r->http->p.max_body : MAX_BODY; }
+
+static void check_length(nb_http_request *r)
+{
+    const char *length = nb_http_header(r, "Content-Length");
+    if (length && !(r->route && r->route->take) && strtoull(length, NULL, 10) > most_of(r))
+        refuse(r, 413, "the body has %.20s bytes; at most %zu are taken", length, most_of(r));
+}
+
+/* A piece of the body. After a refusal what still comes is passed over: the answer has to wait for its end. */
+static void take_piece(nb_http_request *r, nb_str piece)
+{
+    nb_error err;
+    if (r->refused_status)
+        return;
+    if (r->route->take) {
+        if (r->route->take(r, piece, &err) != NB_OK)
+            refuse(r, nb_http_status_of(&err), "%s", err.message);
+    } else if (r->body.len + piece.n > most_of(r)) {
+        refuse(r, 413, "the body has more than %zu bytes", most_of(r));
+    } else {
+        nb_buf_str(&r->body, piece);
+    }
 }
 
 /* ---- answers ---- */
@@ -360,6 +394,7 @@ static nb_http_request *new_request(nb_http *h, struct MHD_Connection *connectio
     atomic_fetch_add(&h->active, 1);
     check(r); /* first: the first refusal is the answer */
     find_route(r, method, path);
+    check_length(r);
     return r;
 }
 
@@ -378,11 +413,7 @@ static enum MHD_Result handle(void *http, struct MHD_Connection *connection, con
         return r->refused_status ? answer_refused(r) : MHD_YES;
     }
     if (*size) {
-        size_t most = r->http->p.max_body ? r->http->p.max_body : MAX_BODY;
-        if (r->body.len + *size > most)
-            refuse(r, 413, "the body has more than %zu bytes", most);
-        else
-            nb_buf_add(&r->body, data, *size);
+        take_piece(r, (nb_str){data, *size});
         *size = 0;
         return MHD_YES;
     }
@@ -403,6 +434,8 @@ static void completed(void *http, struct MHD_Connection *connection, void **stat
         return;
     if (r->end)
         r->end(r->state);
+    if (r->kept_end)
+        r->kept_end(r->kept);
     if (h->p.log)
         h->p.log(h->p.log_user, r->method, r->path, r->status, nb_seconds() - r->start,
                  how == MHD_REQUEST_TERMINATED_COMPLETED_OK);

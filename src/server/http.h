@@ -1,5 +1,5 @@
-/* http.h - the HTTP side of the server over libmicrohttpd, one thread a connection: requests with their whole body in, one
- * reply or a stream out. Limits on bodies, headers, time and connections; keys, Origin and Host are checked here, before any
+/* http.h - the HTTP side of the server over libmicrohttpd, one thread a connection: requests in, with their whole body or, where
+ * a route wants it so, piece by piece; one reply or a stream out. Limits on bodies, headers, time and connections; keys, Origin and Host are checked here, before any
  * route sees a request. */
 #ifndef NB_SERVER_HTTP_H
 #define NB_SERVER_HTTP_H
@@ -32,6 +32,9 @@ typedef enum nb_http_flavor {
     NB_FLAVOR_ANTHROPIC
 } nb_http_flavor; /* shape of errors */
 typedef void nb_route_fn(nb_http_request *r);
+/* Of a route that takes its body as it comes, whatever its length: called with each piece, then the route itself. What fails is
+ * the answer. What it needs from piece to piece is kept by nb_http_keep. */
+typedef nb_status nb_take_fn(nb_http_request *r, nb_str piece, nb_error *err);
 
 nb_status nb_http_start(nb_service *service, nb_library *library, const nb_http_params *params, nb_http **out,
                         nb_error *err);
@@ -45,6 +48,9 @@ nb_library *nb_http_library(const nb_http_request *r);
 nb_str nb_http_body(const nb_http_request *r);
 nb_str nb_http_rest(const nb_http_request *r);                          /* what the route's '*' stands for, decoded */
 const char *nb_http_header(const nb_http_request *r, const char *name); /* NULL: absent */
+/* Something for the rest of the request, once; `end` frees it, whatever becomes of the request. */
+void nb_http_keep(nb_http_request *r, void *kept, void (*end)(void *kept));
+void *nb_http_kept(const nb_http_request *r);    /* NULL: nothing yet */
 bool nb_http_gone(void *request);                /* the client has left: for nb_job_params.gone */
 uint64_t nb_http_user(const nb_http_request *r); /* of the key, or the address: for fairness */
 

@@ -5,7 +5,11 @@
 #include "server/http.h"
 
 #define ROUTE(method, path, flavor, function) nb_route_fn function;
+#define ROUTE_TAKES(method, path, flavor, function, take)                                                              \
+    nb_route_fn function;                                                                                              \
+    nb_take_fn take;
 #include "server/routes.def"
 #undef ROUTE
+#undef ROUTE_TAKES
 
 #endif

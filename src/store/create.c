@@ -464,9 +464,7 @@ static nb_status write_config(nb_creation *c, nb_buf *out, nb_error *err)
 {
     static const nb_config none;
     const nb_config *b = c->contents ? &c->contents->config : &none;
-    nb_str requires_ = c->p->requires_.n ? c->p->requires_ : b->requires_;
     nb_json j = nb_json_begin(out, false);
-    NB_TRY(check_requires(&requires_, err));
     nb_json_open(&j, '{');
     if (c->model)
         NB_TRY(put_facts(c, &j, err));
@@ -474,7 +472,7 @@ static nb_status write_config(nb_creation *c, nb_buf *out, nb_error *err)
         put_base_facts(b, &j);
     put_str(&j, "renderer", c->p->renderer.n ? c->p->renderer : b->renderer, false);
     put_str(&j, "parser", c->p->parser.n ? c->p->parser : b->parser, false);
-    put_str(&j, "requires", requires_, false);
+    put_str(&j, "requires", c->requires_.n ? c->requires_ : b->requires_, false);
     if (!c->model)
         put_remote(b, &j);
     put_platform(c, &j);
@@ -512,6 +510,8 @@ static nb_status create(nb_creation *c, nb_error *err)
     nb_layer config;
     nb_buf text = {0};
     NB_TRY(nb_create_wish_read(c->p->quantize, c->p->text.n > 0, &c->wish, err));
+    c->requires_ = c->p->requires_;
+    NB_TRY(check_requires(&c->requires_, err));
     NB_TRY(gather(c, err));
     NB_TRY(add_sent(c, c->p->adapters, c->p->adapter_count, add_adapter, err));
     NB_TRY(add_draft(c, err));

@@ -19,6 +19,7 @@ typedef struct nb_creation {
     nb_store *store;
     const nb_create_params *p;
     nb_create_wish wish;
+    nb_str requires_; /* without its 'v' */
     nb_arena arena;
     nb_layer *layers;
     size_t count, room;

@@ -1,0 +1,11 @@
+/* store_routes.h - what the routes that change the store share. */
+#ifndef NB_SERVER_STORE_ROUTES_H
+#define NB_SERVER_STORE_ROUTES_H
+
+#include "server/http.h"
+#include "store/write.h"
+
+/* The library's store, open for writing. NB_ERR_UNSUPPORTED: the server has none. */
+nb_status nb_http_store(const nb_http_request *r, nb_store **out, nb_error *err);
+
+#endif
