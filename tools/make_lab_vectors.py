@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what the tests of `nibble lab` compare with: answers of numpy and ml_dtypes (and PyTorch for linear quantization).
+"""Writes what the tests of `nibble lab` compare with: answers of numpy, ml_dtypes, PyTorch, bitsandbytes and gguf-py.
 
 usage: tools/make_lab_vectors.py OUT_DIR      (tests/data/lab)
 """
@@ -9,6 +9,9 @@ import sys
 import ml_dtypes
 import numpy as np
 import torch
+from bitsandbytes import functional as bnb
+from gguf import GGUFReader, GGMLQuantizationType
+from gguf.quants import dequantize, quantize
 
 FORMATS = {
     "f32": np.float32, "f16": np.float16, "bf16": ml_dtypes.bfloat16, "f8_e4m3": ml_dtypes.float8_e4m3fn,
@@ -94,8 +97,44 @@ def linear_cases(text):
     return [linear(x, bits, form) for bits in (8, 4, 2) for form in ("symmetric", "affine")]
 
 
+def relative(x, back):
+    return float(np.sqrt(np.square(back.astype(np.float64) - x).sum() / np.square(x.astype(np.float64)).sum()))
+
+
+def bnb_4bit(x, kind, nested):
+    # one long row: its CPU kernel takes wrong scales where blocks cross rows
+    q, state = bnb.quantize_4bit(torch.from_numpy(x.reshape(1, -1)), blocksize=64, quant_type=kind, compress_statistics=nested)
+    return bnb.dequantize_4bit(q, state).numpy().reshape(x.shape), q.numpy().ravel()
+
+
+def quant(path, tensor):
+    """One matrix by bitsandbytes, gguf-py and numpy."""
+    x = next(t for t in GGUFReader(path).tensors if t.name == tensor).data.astype(np.float32)
+    nf4, codes = bnb_4bit(x, "nf4", False)
+    values = np.linalg.svd(x.astype(np.float64), compute_uv=False)
+    errors = np.linalg.svd(nf4.astype(np.float64) - x, compute_uv=False)
+    unpacked = np.stack([codes >> 4, codes & 15], axis=1).ravel()
+    result = {"rows": x.shape[0], "columns": x.shape[1], "errors": {
+        "NF4": relative(x, nf4), "FP4": relative(x, bnb_4bit(x, "fp4", False)[0]),
+        "NF4 nested": relative(x, bnb_4bit(x, "nf4", True)[0]),
+        "F16": 0.0, "BF16": relative(x, x.astype(ml_dtypes.bfloat16).astype(np.float32))}}
+    codes8, scale, _ = bnb.int8_vectorwise_quant(torch.from_numpy(x).half())
+    result["errors"]["LLM.int8()"] = relative(x, codes8.float().numpy() * scale.float().numpy()[:, None] / 127)
+    for name in ("Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"):
+        kind = GGMLQuantizationType[name]
+        result["errors"][name] = relative(x, dequantize(quantize(x, kind), kind))
+    result["weights"] = [float(values[i]) for i in (0, len(values) // 2, -1)]
+    result["nf4_error"] = [float(errors[i]) for i in (0, len(errors) // 2, -1)]
+    result["nf4_used"] = [float(v) for v in np.bincount(unpacked, minlength=16) / unpacked.size]
+    result["nf4_map"] = bnb.get_4bit_type("nf4", device="cpu").tolist()
+    return result
+
+
 def main():
     out = sys.argv[1]
+    with open(f"{out}/quant.json", "w") as f:
+        json.dump(quant(f"{out}/../types/F16.gguf", "blk.1.ffn_down.weight"), f, indent=0)
+        f.write("\n")
     with open(f"{out}/linear.json", "w") as f:
         json.dump({m: linear_cases(m) for m in MATRICES}, f, indent=0)
         f.write("\n")

@@ -291,7 +291,7 @@ void nb_chart_point(nb_chart *c, double x, double y, size_t series, const char *
 
 static bool is_free(const nb_chart *c, const double box[4])
 {
-    if (box[0] < c->x.from || box[2] > c->x.to + 4 || box[1] < 0 || box[3] > c->y.from)
+    if (box[0] < c->x.from || box[2] > c->x.to + 4 || box[1] < c->y.to - TOP || box[3] > c->y.from)
         return false;
     for (size_t i = 0; i < c->placed_count; i++) {
         const double *p = c->placed[i];

@@ -73,7 +73,7 @@ static nb_size draw_chart(nb_buf *out, const nb_lab_chart *chart, const char *ti
     range x = {INFINITY, -INFINITY, INFINITY}, y = x;
     nb_chart c;
     nb_chart_key keys[NB_LAB_SERIES];
-    size_t sides = 0, side = 0, names = chart->x.name_count;
+    size_t sides = 0, side = 0, labels = 0, names = chart->x.name_count;
     for (size_t i = 0; i < chart->series_count; i++) {
         const nb_lab_series_content *s = &chart->series[i];
         widen(&x, s->x, s->n + (s->mark == NB_LAB_HISTOGRAM));
@@ -81,9 +81,12 @@ static nb_size draw_chart(nb_buf *out, const nb_lab_chart *chart, const char *ti
         if (stands_on_axis(s->mark))
             y.lo = fmin(y.lo, 0);
         sides += s->mark == NB_LAB_BARS;
+        labels += s->labels ? s->n : 0;
         keys[i] = (nb_chart_key){s->name, s->mark == NB_LAB_BARS || s->mark == NB_LAB_HISTOGRAM};
     }
-    nb_size size = {names > 10 || names * sides > 24 ? WIDE : CHART_WIDTH, CHART_HEIGHT};
+    bool crowded = labels > 10; /* names of points need room */
+    nb_size size = {crowded || names > 10 || names * sides > 24 ? WIDE : CHART_WIDTH,
+                    crowded ? WIDE / 2 : CHART_HEIGHT};
     nb_chart_begin_keys(&c, out, title, size.width, size.height, make_axis(&chart->x, x), make_axis(&chart->y, y), keys,
                         chart->series_count > 1 ? chart->series_count : 0);
     for (size_t i = 0; i < chart->series_count; i++) {
