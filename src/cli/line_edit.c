@@ -42,6 +42,7 @@ struct nb_line_edit {
     struct termios before;
     nb_buf text, draft, out; /* draft: what was being written when an older text was fetched */
     size_t at;               /* the cursor */
+    int goal;                /* the column that it goes up and down by; below 0: its own */
     size_t entry;            /* of the history; its count: the draft */
     char in[INPUT];
     size_t in_at, in_n;
@@ -171,6 +172,8 @@ static int read_sequence(nb_line_edit *e, int kind)
         else if (c == ';')
             which = 1;
     }
+    if (c >= 0 && c < 0x20) /* no sequence after all */
+        e->in_at--;
     bool word = number[1] == 3 || number[1] == 5;
     switch (c) {
     case 'A': return KEY_UP;
@@ -206,7 +209,7 @@ static int read_escape(nb_line_edit *e)
     case 0x08: return CONTROL('W');
     case '\r':
     case '\n': return KEY_NEW_LINE;
-    default: return KEY_NONE;
+    default: e->in_at -= c >= 0 && c < 0x20; return KEY_NONE;
     }
 }
 
@@ -374,19 +377,17 @@ static void fetch(nb_line_edit *e, bool older)
 static void go_vertical(nb_line_edit *e, int by)
 {
     refresh(e); /* rows as they are now */
-    if (!nb_screen_move(&e->screen, nb_buf_view(&e->text), e->at, by, &e->at))
+    if (!nb_screen_move(&e->screen, nb_buf_view(&e->text), e->at, by, &e->goal, &e->at))
         fetch(e, by < 0);
 }
 
 /* ---- what is typed and pasted ---- */
 
-/* The code point that begins with this byte, put together as its bytes come. */
+/* The code point that begins with this byte, put together as its bytes come. What is none is passed over. */
 static void insert_typed(nb_line_edit *e, unsigned char first)
 {
     char bytes[4] = {(char)first};
-    size_t n = first < 0x80 ? 1 : first >= 0xf0 && first < 0xf5 ? 4 : first >= 0xe0 ? 3 : first >= 0xc2 ? 2 : 0;
-    if (first >= 0xf5)
-        n = 0;
+    size_t n = first < 0x80 ? 1 : first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
     for (size_t i = 1; i < n; i++) {
         int c = has_byte(e, ESCAPE_MS) ? (unsigned char)e->in[e->in_at] : -1;
         if (c < 0x80 || c >= 0xc0)
@@ -394,8 +395,8 @@ static void insert_typed(nb_line_edit *e, unsigned char first)
         bytes[i] = (char)c;
         e->in_at++;
     }
-    bool control = n == 2 && first == 0xc2 && (unsigned char)bytes[1] < 0xa0;
-    if (n && !control)
+    nb_glyph g = nb_glyph_at((nb_str){bytes, n});
+    if (g.bytes == n && g.width >= 0)
         insert(e, (nb_str){bytes, n});
 }
 
@@ -443,6 +444,8 @@ static void clear_screen(nb_line_edit *e)
 /* Moves and edits; false: the key is none of these. */
 static bool edit(nb_line_edit *e, int key)
 {
+    if (key != KEY_UP && key != KEY_DOWN)
+        e->goal = -1;
     switch (key) {
     case CONTROL('A'):
     case KEY_HOME: e->at = line_begin(e); break;
@@ -509,11 +512,11 @@ static void read_keys(nb_line_edit *e, nb_line_end *end)
         int key = (unsigned char)e->in[e->in_at++];
         if (key == 0x1b)
             key = read_escape(e);
-        e->stale = true;
         if (is_end(e, key, end))
             return;
         if (!edit(e, key) && key >= 0x20 && key < KEY_NONE)
             insert_typed(e, (unsigned char)key);
+        e->stale = true;
     }
 }
 
@@ -559,6 +562,7 @@ nb_status nb_line_edit_read(nb_line_edit *e, nb_line_end *end, nb_str *text, nb_
 {
     nb_buf_clear(&e->text);
     e->at = 0;
+    e->goal = -1;
     e->entry = nb_history_count(e->history);
     e->stale = true;
     e->screen.drawn = false;

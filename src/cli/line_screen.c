@@ -144,7 +144,7 @@ void nb_screen_resize(nb_screen *s, int columns, int lines, nb_buf *out)
     s->lines = lines;
 }
 
-bool nb_screen_move(nb_screen *s, nb_str text, size_t at, int by, size_t *to)
+bool nb_screen_move(nb_screen *s, nb_str text, size_t at, int by, int *goal, size_t *to)
 {
     lay_out(s, text, at);
     if (s->failed || (by < 0 && s->cursor_row == 0) || (by > 0 && s->cursor_row + 1 >= s->count))
@@ -152,10 +152,11 @@ bool nb_screen_move(nb_screen *s, nb_str text, size_t at, int by, size_t *to)
     const nb_screen_row *row = &s->rows[by < 0 ? s->cursor_row - 1 : s->cursor_row + 1];
     int column = row->first ? nb_text_width(nb_str_of(row->begin == 0 ? s->prompt : s->more)) : 0;
     size_t i = row->begin;
+    *goal = *goal < 0 ? s->cursor_column : *goal;
     while (i < row->end) {
         nb_glyph g = nb_glyph_at((nb_str){text.p + i, row->end - i});
         int width = width_of(&g, text.p[i]);
-        if (column + width > s->cursor_column)
+        if (column + width > *goal)
             break;
         column += width;
         i += g.bytes;

@@ -32,8 +32,9 @@ void nb_screen_resize(nb_screen *s, int columns, int lines, nb_buf *out);
 void nb_screen_leave(nb_screen *s, nb_str text, nb_buf *out);
 /* Goes to where the text begins and clears it; the next draw begins here. */
 void nb_screen_clear(nb_screen *s, nb_buf *out);
-/* The place one row up (-1) or down (1) from the cursor, at its column or before; false: there is no such row. */
-bool nb_screen_move(nb_screen *s, nb_str text, size_t at, int by, size_t *to);
+/* The place one row up (-1) or down (1), at the column *goal or before it (below 0: it becomes the cursor's); false: there is no
+ * such row. */
+bool nb_screen_move(nb_screen *s, nb_str text, size_t at, int by, int *goal, size_t *to);
 void nb_screen_free(nb_screen *s);
 
 #endif
