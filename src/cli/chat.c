@@ -111,7 +111,7 @@ static void tell_context(const nb_chat *c, const nb_talk_stats *s)
         nb_note("(the context is full: %zu tokens of the oldest messages were left out; %s)", s->truncated, remedy);
     if (s->end == NB_TALK_CONTEXT)
         nb_note("(the reply ends here: the context of %zu tokens is full; %s)", s->context, remedy);
-    else if (s->end == NB_TALK_LENGTH && !json_object_get(c->options, "num_predict"))
+    else if (s->end == NB_TALK_LENGTH && !nb_talk_is_here(c->talker) && !json_object_get(c->options, "num_predict"))
         nb_note("(the reply was cut off: the context is full, or the model's num_predict reached; %s)", remedy);
 }
 
@@ -186,7 +186,7 @@ nb_status nb_chat_say(nb_chat *c, nb_str text, nb_error *err)
     nb_status status = ask(c, &l, &stats, err);
     if (status == NB_OK)
         status = keep_reply(c, &l, err);
-    if (status == NB_ERR_LIMIT && !c->going_on && err && !strstr(err->message, "--"))
+    if (status != NB_OK && !c->going_on && err && strstr(err->message, "the context of") && !strstr(err->message, "--"))
         snprintf(err->message + strlen(err->message), sizeof err->message - strlen(err->message),
                  "; --ctx makes it larger");
     bool nothing = stats.end == NB_TALK_STOPPED && l.print.content.len == 0;

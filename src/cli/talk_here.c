@@ -8,6 +8,7 @@
 #include "cli/models.h"
 #include "cli/talk.h"
 #include "server/options_use.h"
+#include "store/create.h"
 
 enum { MOST_CONTEXT = 8192 };
 
@@ -147,7 +148,7 @@ static nb_status load(nb_talker *t, const nb_talk_request *q, nb_error *err)
     return status;
 }
 
-/* ---- opening ---- */
+/* ---- what else it is asked for ---- */
 
 static nb_status show(nb_talker *t, json_t **out, nb_error *err)
 {
@@ -202,12 +203,64 @@ static void close_here(nb_talker *t)
     free(h);
 }
 
+/* ---- saving ---- */
+
+/* What the model itself says was said, and then what was. */
+static nb_status all_messages(const here *h, const nb_talk_save *s, nb_arena *arena, nb_create_params *p, nb_error *err)
+{
+    const nb_contents *own;
+    NB_TRY(nb_entry_contents(h->entry, &own, err));
+    if (s->count == 0)
+        return NB_OK; /* its own stay */
+    nb_stored_message *all = NB_ARRAY(arena, nb_stored_message, own->message_count + s->count);
+    if (!all)
+        return nb_fail_memory(err, "messages", 0);
+    for (size_t i = 0; i < own->message_count; i++)
+        all[i] = own->messages[i];
+    for (size_t i = 0; i < s->count; i++)
+        all[own->message_count + i] = (nb_stored_message){s->messages[i].role, s->messages[i].content};
+    p->messages = all;
+    p->message_count = own->message_count + s->count;
+    return NB_OK;
+}
+
+static nb_status create(const here *h, const nb_create_params *p, nb_error *err)
+{
+    nb_store *store;
+    const char *root = nb_library_root(h->library);
+    NB_TRY(nb_store_open(*root ? root : NULL, &store, err));
+    nb_status status = nb_create(store, p, err);
+    nb_store_close(store);
+    return status;
+}
+
 static nb_status save(nb_talker *t, const nb_talk_save *s, nb_error *err)
 {
-    (void)s;
-    return nb_fail(err, NB_ERR_UNSUPPORTED,
-                   "%s runs in this process; a session is saved by a server: 'nibble serve' starts one", t->model);
+    here *h = (here *)t;
+    nb_arena arena = {0};
+    nb_param *params = NULL;
+    char *options = s->options ? json_dumps(s->options, JSON_COMPACT) : NULL;
+    nb_create_file file = {.path = h->base.model};
+    nb_create_params p = {.has_system = s->system != NULL, .system = nb_str_of(s->system)};
+    if (nb_entry_kind_of(h->entry) == NB_ENTRY_STORED)
+        p.from = nb_str_of(nb_entry_text(h->entry));
+    else
+        p.files = &file;
+    p.file_count = p.files != NULL;
+    nb_status status = nb_name_parse(nb_str_of(s->name), &p.name, err);
+    if (status == NB_OK && options)
+        status = nb_params_read("options", nb_str_of(options), &arena, &params, &p.param_count, err);
+    p.params = params;
+    if (status == NB_OK)
+        status = all_messages(h, s, &arena, &p, err);
+    if (status == NB_OK)
+        status = create(h, &p, err);
+    nb_arena_free(&arena);
+    free(options);
+    return status;
 }
+
+/* ---- opening ---- */
 
 nb_status nb_talk_open_here(const char *model, const nb_talk_here *params, nb_talker **out, nb_error *err)
 {

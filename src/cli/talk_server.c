@@ -164,13 +164,20 @@ static nb_status show(nb_talker *t, json_t **out, nb_error *err)
 static nb_status save(nb_talker *t, const nb_talk_save *s, nb_error *err)
 {
     remote *r = (remote *)t;
-    json_t *body = json_pack("{s:s, s:s}", "model", s->name, "from", t->model);
+    json_t *shown = NULL, *body = json_pack("{s:s, s:s}", "model", s->name, "from", t->model);
     if (s->system)
         json_object_set_new(body, "system", json_string(s->system));
     if (json_object_size(s->options))
         json_object_set(body, "parameters", (json_t *)(uintptr_t)s->options);
-    if (s->count)
-        json_object_set_new(body, "messages", messages_of(s->messages, s->count));
+    if (s->count) { /* what the model itself says was said, and then what was */
+        json_t *all = show(t, &shown, NULL) == NB_OK ? json_incref(json_object_get(shown, "messages")) : NULL;
+        json_t *said = messages_of(s->messages, s->count);
+        all = all ? all : json_array();
+        json_array_extend(all, said);
+        json_object_set_new(body, "messages", all);
+        json_decref(said);
+        json_decref(shown);
+    }
     nb_status status = body ? nb_client_ask(r->api, "POST", "/api/create", body, NULL, err)
                             : nb_fail_memory(err, "a request", 0);
     json_decref(body);

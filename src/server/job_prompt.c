@@ -110,6 +110,16 @@ static void fold_system(conversation *c)
     c->count = kept;
 }
 
+static void add_messages(conversation *c, const nb_job_message *messages, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        c->items[c->count] = messages[i];
+        if (is_system(&messages[i]))
+            c->items[c->count].role = NB_STR("system");
+        c->count++;
+    }
+}
+
 /* The model's own system text and messages, then the request's. */
 static nb_status gather(nb_served *m, const nb_job_params *p, const nb_prompt_template *t, conversation *c,
                         nb_error *err)
@@ -127,14 +137,13 @@ static nb_status gather(nb_served *m, const nb_job_params *p, const nb_prompt_te
     nb_str system = p->has_system ? p->system : says_system ? NB_STR("") : own->system;
     if (system.n)
         c->items[c->count++] = (nb_job_message){.role = NB_STR("system"), .content = system};
+    size_t leading = 0; /* system messages that the request begins with come before what the model says was said */
+    while (leading < p->message_count && is_system(&p->messages[leading]))
+        leading++;
+    add_messages(c, p->messages, leading);
     for (size_t i = 0; i < own->message_count; i++)
         c->items[c->count++] = (nb_job_message){.role = own->messages[i].role, .content = own->messages[i].content};
-    for (size_t i = 0; i < p->message_count; i++) {
-        c->items[c->count] = p->messages[i];
-        if (is_system(&p->messages[i]))
-            c->items[c->count].role = NB_STR("system");
-        c->count++;
-    }
+    add_messages(c, p->messages + leading, p->message_count - leading);
     if (p->is_prompt)
         c->items[c->count++] = (nb_job_message){.role = NB_STR("user"), .content = p->prompt};
     if (!t->is_go && !t->traits.system)
