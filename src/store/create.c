@@ -351,22 +351,20 @@ static void put_str(nb_json *j, const char *key, nb_str value, bool always)
     nb_json_str(j, value);
 }
 
-/* "v0.14.0" or "0.14.0" */
+/* "v0.14.0" or "0.14.0", with what semantic versions may have behind */
 static nb_status check_requires(nb_str *s, nb_error *err)
 {
     nb_str given = *s;
-    int dots = 0;
-    if (s->n && (s->p[0] == 'v' || s->p[0] == 'V'))
+    char text[64] = "";
+    int end = 0, part[3];
+    if (given.n == 0)
+        return NB_OK;
+    if (s->p[0] == 'v' || s->p[0] == 'V')
         *s = (nb_str){s->p + 1, s->n - 1};
-    bool good = s->n > 0 && s->n < 64;
-    for (size_t i = 0; good && i < s->n && dots < 3; i++) {
-        bool digit = s->p[i] >= '0' && s->p[i] <= '9';
-        good = digit || (dots == 2 && i > 0 && (s->p[i] == '-' || s->p[i] == '+')) || (s->p[i] == '.' && i > 0);
-        if (dots == 2 && (s->p[i] == '-' || s->p[i] == '+'))
-            break;
-        dots += s->p[i] == '.';
-    }
-    if (given.n == 0 || (good && dots == 2 && s->p[s->n - 1] != '.'))
+    if (s->n > 0 && s->n < sizeof text && s->p[0] >= '0' && s->p[0] <= '9')
+        memcpy(text, s->p, s->n);
+    if (sscanf(text, "%6d.%6d.%6d%n", &part[0], &part[1], &part[2], &end) == 3 && end > 0 && part[1] >= 0 &&
+        part[2] >= 0 && (text[end] == 0 || text[end] == '-' || text[end] == '+'))
         return NB_OK;
     return nb_fail(err, NB_ERR_ARGUMENT, "'%.*s' is no version to require; write one such as 0.14.0",
                    NB_STR_ARG(given));

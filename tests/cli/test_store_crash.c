@@ -1,0 +1,222 @@
+/* nibble create and rm, killed at every system call that changes a file or its name (by strace's fault injection): what is listed
+ * afterwards is whole, digest by digest, and the next writer leaves nothing behind. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "store/library.h"
+#include "store/write.h"
+#include "support/folder.h"
+#include "support/sanitized.h"
+#include "support/whole_store.h"
+
+#define SOURCE NB_TEST_DATA "/convert/source.gguf"
+#define CALLS                                                                                                          \
+    "openat,open,creat,write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,"   \
+    "mkdir,mkdirat,rmdir,ftruncate,ioctl,utimensat,symlink,symlinkat"
+
+enum { POINTS = 400 };
+#ifdef NB_SANITIZED
+enum { STRIDE = 9 }; /* of the points: there, a start takes long */
+#else
+enum { STRIDE = 1 };
+#endif
+
+static char folder[260];
+
+static int make(void **state)
+{
+    (void)state;
+    snprintf(folder, sizeof folder, "%s", temporary_directory());
+    setenv("ASAN_OPTIONS", "detect_leaks=0", 1); /* which would trace it, too */
+    unsetenv("OLLAMA_NOPRUNE");
+    return 0;
+}
+
+static int clean(void **state)
+{
+    (void)state;
+    char command[400];
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    return system(command);
+}
+
+static int run(const char *format, ...) NB_PRINTF(1, 2);
+static int run(const char *format, ...)
+{
+    char command[3000];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(command, sizeof command, format, args);
+    va_end(args);
+    int status = system(command);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* ---- where to kill ---- */
+
+typedef struct point {
+    char call[24];
+    int number; /* of this call, from 1 */
+} point;
+
+/* Calls that change nothing: what is only read, what goes to the terminal. */
+static bool changes(const char *call, const char *rest)
+{
+    if (strcmp(call, "openat") == 0 || strcmp(call, "open") == 0)
+        return strstr(rest, "O_CREAT") || strstr(rest, "O_TRUNC");
+    if (strcmp(call, "ioctl") == 0)
+        return strstr(rest, "FICLONE") != NULL;
+    if (strcmp(call, "write") == 0 || strcmp(call, "writev") == 0)
+        return strncmp(rest, "1,", 2) != 0 && strncmp(rest, "2,", 2) != 0;
+    return true;
+}
+
+static size_t read_points(const char *log, point *out)
+{
+    static const char names[] = CALLS;
+    int counts[32] = {0};
+    size_t n = 0;
+    char line[4096];
+    FILE *f = fopen(log, "r");
+    assert_non_null(f);
+    while (fgets(line, sizeof line, f)) {
+        char *call = line + strspn(line, "0123456789 "), *open = strchr(call, '('), *name;
+        if (!open)
+            continue;
+        *open = 0;
+        char all[sizeof names], *save = NULL;
+        memcpy(all, names, sizeof names);
+        int i = 0;
+        for (name = strtok_r(all, ",", &save); name && strcmp(name, call) != 0; name = strtok_r(NULL, ",", &save))
+            i++;
+        assert_non_null(name);
+        counts[i]++;
+        if (!changes(call, open + 1))
+            continue;
+        assert_true(n < POINTS);
+        snprintf(out[n].call, sizeof out[n].call, "%s", call);
+        out[n++].number = counts[i];
+    }
+    fclose(f);
+    return n;
+}
+
+/* ---- before and after ---- */
+
+static bool listed(const char *root, const char *name)
+{
+    nb_library *l;
+    nb_entry *e;
+    bool is = false;
+    assert_int_equal(nb_library_open(&(nb_library_params){.root = root}, &l, NULL), NB_OK);
+    if (nb_library_find(l, nb_str_of(name), &e, NULL) == NB_OK) {
+        is = true;
+        nb_entry_release(e);
+    }
+    nb_library_close(l);
+    return is;
+}
+
+/* must, may: names that have to be listed, and the one that may be */
+static void check(const char *root, const point *p, const char *must, const char *may, bool always)
+{
+    static ws_store w;
+    nb_store *s;
+    nb_error err;
+    if (!ws_whole(&w, root))
+        fail_msg("killed at %s %d: %s", p->call, p->number, w.why);
+    size_t models = w.models;
+    if (must && !listed(root, must))
+        fail_msg("killed at %s %d: %s is gone", p->call, p->number, must);
+    if (always && !listed(root, may))
+        fail_msg("killed at %s %d: %s is gone", p->call, p->number, may);
+    assert_true(models <= (size_t)(must != NULL) + 1);
+    /* the next writer cleans up */
+    if (nb_store_open(root, &s, &err) != NB_OK)
+        fail_msg("killed at %s %d: %s", p->call, p->number, err.message);
+    nb_store_close(s);
+    if (!ws_whole(&w, root) || !ws_clean(&w) || w.models != models)
+        fail_msg("killed at %s %d, then cleaned: %s", p->call, p->number, w.why);
+}
+
+/* before: the store as it is before each run; NULL: none. always: `may` is there whatever happens, new or old */
+static void kill_everywhere(const char *before, const char *words, const char *must, const char *may, bool always)
+{
+    static point points[POINTS];
+    char store[300], log[300], command[1500];
+    snprintf(store, sizeof store, "%s/store", folder);
+    snprintf(log, sizeof log, "%s/log", folder);
+    snprintf(command, sizeof command, "cd '%s' && OLLAMA_MODELS='%s' strace -f -qq -o '%s' -e trace=" CALLS, folder,
+             store, log);
+    assert_int_equal(run("rm -rf '%s'", store), 0);
+    if (before)
+        assert_int_equal(run("cp -a '%s' '%s'", before, store), 0);
+    assert_int_equal(run("%s '%s' %s > /dev/null 2>&1", command, NB_TEST_BINARY, words), 0);
+    size_t count = read_points(log, points);
+    assert_true(count > 10);
+    for (size_t i = 0; i < count; i += STRIDE) {
+        assert_int_equal(run("rm -rf '%s'", store), 0);
+        if (before)
+            assert_int_equal(run("cp -a '%s' '%s'", before, store), 0);
+        int code = run("%s -e inject=%s:signal=KILL:when=%d '%s' %s > /dev/null 2>&1", command, points[i].call,
+                       points[i].number, NB_TEST_BINARY, words);
+        if (code != 128 + SIGKILL)
+            fail_msg("at %s %d: exit code %d, not killed", points[i].call, points[i].number, code);
+        check(store, &points[i], must, may, always);
+    }
+    /* and what was cut off last can simply be done again */
+    assert_int_equal(
+        run("cd '%s' && OLLAMA_MODELS='%s' '%s' create again -f Modelfile 2> /dev/null", folder, store, NB_TEST_BINARY),
+        0);
+    assert_true(listed(store, "again"));
+}
+
+static void write_modelfile(const char *system)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/Modelfile", folder);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fprintf(f, "FROM %s\nSYSTEM %s\n", SOURCE, system);
+    fclose(f);
+}
+
+/* Into a store that is not there yet. */
+static void new_store(void **state)
+{
+    (void)state;
+    write_modelfile("first");
+    kill_everywhere(NULL, "create first -f Modelfile", NULL, "first", false);
+}
+
+/* Over a model of the same name, beside one that shares its file. */
+static void over_another(void **state)
+{
+    (void)state;
+    char before[300];
+    snprintf(before, sizeof before, "%s/before", folder);
+    write_modelfile("old");
+    assert_int_equal(run("cd '%s' && OLLAMA_MODELS='%s' '%s' create model -f Modelfile 2> /dev/null && "
+                         "OLLAMA_MODELS='%s' '%s' create beside -f Modelfile 2> /dev/null",
+                         folder, before, NB_TEST_BINARY, before, NB_TEST_BINARY),
+                     0);
+    write_modelfile("new");
+    kill_everywhere(before, "create model -f Modelfile --link", "beside", "model", true);
+    kill_everywhere(before, "rm model", "beside", "model", false);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(new_store, make, clean),
+                                       cmocka_unit_test_setup_teardown(over_another, make, clean)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
