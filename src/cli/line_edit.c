@@ -250,10 +250,10 @@ static void ask_widths(nb_line_edit *e)
 {
     unsigned joined = 0;
     e->asked = true;
-    nb_screen_clear(&e->screen, &e->out);
+    nb_screen_home(&e->screen, &e->out);
     for (int i = 0; i < 3; i++)
         nb_buf_printf(&e->out, "\r%s\033[6n", nb_join_samples[i]);
-    nb_buf_z(&e->out, "\r\033[J");
+    nb_buf_z(&e->out, "\r\033[K");
     put_out(e);
     for (int i = 0; i < 3; i++) {
         int column = read_report(e);
@@ -437,7 +437,7 @@ static void suspend(nb_line_edit *e)
 
 static void clear_screen(nb_line_edit *e)
 {
-    nb_screen_clear(&e->screen, &e->out);
+    nb_screen_home(&e->screen, &e->out);
     nb_buf_z(&e->out, "\033[H\033[2J");
 }
 

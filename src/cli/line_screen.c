@@ -85,19 +85,36 @@ static void put_placeholder(const nb_screen *s, nb_buf *out)
         nb_buf_z(out, "\033[0m");
 }
 
-void nb_screen_clear(nb_screen *s, nb_buf *out)
+/* Nothing is cleared before it is written over: no flicker, and terminals that keep a screen that is cleared keep nothing. */
+void nb_screen_home(nb_screen *s, nb_buf *out)
 {
     if (s->drawn)
         go_up(out, s->cursor_row - s->top);
-    nb_buf_z(out, "\r\033[J");
+    nb_buf_char(out, '\r');
+    s->stale |= s->drawn;
     s->drawn = false;
-    s->top = 0;
+}
+
+/* Clears what an earlier draw left behind the last row. A full row's cursor is still on it. */
+static void clear_below(nb_screen *s, const nb_screen_row *last, nb_buf *out)
+{
+    if (last->width < s->columns)
+        nb_buf_z(out, "\033[J");
+    else if (s->stale)
+        nb_buf_z(out, "\r\n\033[J\033[A");
+    s->stale = false;
+}
+
+static void end_row(const nb_screen *s, size_t i, nb_buf *out)
+{
+    nb_buf_z(out, s->rows[i].width < s->columns ? "\033[K\r\n" : "\r\n");
 }
 
 void nb_screen_draw(nb_screen *s, nb_str text, size_t at, nb_buf *out)
 {
     size_t top = s->drawn ? s->top : 0, lines = s->lines > 0 ? (size_t)s->lines : 1;
-    nb_screen_clear(s, out);
+    size_t before = s->drawn ? nb_min_size(s->count, lines) : SIZE_MAX; /* rows in the window */
+    nb_screen_home(s, out);
     lay_out(s, text, at);
     if (s->failed)
         return;
@@ -106,13 +123,15 @@ void nb_screen_draw(nb_screen *s, nb_str text, size_t at, nb_buf *out)
         top = s->cursor_row + 1 - lines;
     s->top = s->count <= lines ? 0 : nb_min_size(top, s->count - lines);
     size_t end = nb_min_size(s->top + lines, s->count);
+    s->stale &= before > end - s->top;
     for (size_t i = s->top; i < end; i++) {
         if (i > s->top)
-            nb_buf_z(out, "\r\n");
+            end_row(s, i - 1, out);
         put_row(s, i, text, out);
     }
     if (text.n == 0)
         put_placeholder(s, out);
+    clear_below(s, &s->rows[end - 1], out);
     go_up(out, end - 1 - s->cursor_row);
     nb_buf_char(out, '\r');
     if (s->cursor_column)
@@ -122,12 +141,15 @@ void nb_screen_draw(nb_screen *s, nb_str text, size_t at, nb_buf *out)
 
 void nb_screen_leave(nb_screen *s, nb_str text, nb_buf *out)
 {
-    nb_screen_clear(s, out);
+    nb_screen_home(s, out);
     lay_out(s, text, SIZE_MAX);
     for (size_t i = 0; i < s->count && !s->failed; i++) {
         put_row(s, i, text, out);
-        nb_buf_z(out, "\r\n");
+        end_row(s, i, out);
     }
+    nb_buf_z(out, "\033[J");
+    s->stale = false;
+    s->top = 0;
 }
 
 void nb_screen_resize(nb_screen *s, int columns, int lines, nb_buf *out)
@@ -137,8 +159,9 @@ void nb_screen_resize(nb_screen *s, int columns, int lines, nb_buf *out)
         for (size_t i = s->top; i < s->cursor_row; i++)
             up += s->rows[i].width > 0 ? (size_t)((s->rows[i].width - 1) / columns) + 1 : 1;
         go_up(out, nb_min_size(up, lines > 0 ? (size_t)lines : 1));
-        nb_buf_z(out, "\r\033[J");
+        nb_buf_char(out, '\r');
         s->drawn = false;
+        s->stale = true;
     }
     s->columns = columns;
     s->lines = lines;

@@ -21,6 +21,7 @@ typedef struct nb_screen {
     size_t cursor_row; /* among all rows */
     int cursor_column;
     bool drawn;
+    bool stale; /* rows of an earlier draw may lie below the cursor */
     bool failed; /* for want of memory */
 } nb_screen;
 
@@ -30,8 +31,8 @@ void nb_screen_draw(nb_screen *s, nb_str text, size_t at, nb_buf *out);
 void nb_screen_resize(nb_screen *s, int columns, int lines, nb_buf *out);
 /* Draws all of the text, so that it can be scrolled back to, and leaves it: what comes next is below it. */
 void nb_screen_leave(nb_screen *s, nb_str text, nb_buf *out);
-/* Goes to where the text begins and clears it; the next draw begins here. */
-void nb_screen_clear(nb_screen *s, nb_buf *out);
+/* Goes to where the text begins; the next draw begins here, over what is there. */
+void nb_screen_home(nb_screen *s, nb_buf *out);
 /* The place one row up (-1) or down (1), at the column *goal or before it (below 0: it becomes the cursor's); false: there is no
  * such row. */
 bool nb_screen_move(nb_screen *s, nb_str text, size_t at, int by, int *goal, size_t *to);

@@ -36,6 +36,8 @@ static void end_wait(nb_reply_print *p)
 static void put(nb_reply_print *p, nb_str text)
 {
     nb_buf_clear(&p->out);
+    if (p->wrap.width)
+        p->wrap.width = nb_terminal_width(); /* the window may have changed */
     if (p->terminal)
         nb_wrap_add(&p->wrap, text, &p->out);
     else

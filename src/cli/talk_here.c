@@ -178,7 +178,8 @@ static nb_status start(here *h, nb_error *err)
                            .replies = 1,
                            .context = context ? (size_t)strtoul(context, NULL, 10) : 0,
                            .most_context = MOST_CONTEXT,
-                           .trained_only = !h->params.session.allow_long,
+                           .trained_only = h->params.session.context &&
+                                           !h->params.session.allow_long, /* what a model says of itself holds */
                            .keep_alive_ns = -1,
                            .threads = h->params.model.threads,
                            .kv_type = h->params.session.kv_type ? h->params.session.kv_type
