@@ -130,8 +130,23 @@ def quant(path, tensor):
     return result
 
 
+def attention():
+    """Head #0 of the lecture in PyTorch, with the masks that the topic draws."""
+    q = torch.tensor([[0.23, 0.03], [0.27, 0.61], [0.79, 0.23], [0.11, 0.1], [0.07, 0.01]])
+    k = torch.tensor([[0.08, 0.41], [0.7, 0.77], [0.77, 0.29], [0.94, 0.36], [0.76, 1.0]])
+    scores = q @ k.T / np.sqrt(2)
+    i, j = torch.arange(5)[:, None], torch.arange(5)[None, :]
+    masks = {"alphas": i >= 0 * j, "causal": j <= i, "window": (j <= i) & (i - j < 2), "sink": (j <= i) & ((i - j < 2) | (j == 0)),
+             "padding": (j < 3) & (i >= 0)}
+    return {"scores": scores.tolist(),
+            **{n: torch.softmax(scores.masked_fill(~m, -1e9), dim=-1).tolist() for n, m in masks.items()}}
+
+
 def main():
     out = sys.argv[1]
+    with open(f"{out}/attention.json", "w") as f:
+        json.dump(attention(), f, indent=0)
+        f.write("\n")
     with open(f"{out}/quant.json", "w") as f:
         json.dump(quant(f"{out}/../types/F16.gguf", "blk.1.ffn_down.weight"), f, indent=0)
         f.write("\n")

@@ -96,7 +96,7 @@ static void put_numbers(nb_buf *out, const nb_matrix *m, const layout *l)
         snprintf(text, sizeof text, "%.*f", m->digits, (double)m->values[i]);
         nb_svg_label(out, l->left + ((double)(i % m->columns) + 0.5) * l->cell,
                      l->top + ((double)(i / m->columns) + 0.5) * l->cell_height + 4, "middle",
-                     away > HALF / 2 || away < -HALF / 2 ? "on" : "key", text);
+                     away > HALF * 2 / 3 || away < -HALF * 2 / 3 ? "on" : "key", text);
     }
 }
 

@@ -248,7 +248,7 @@ static nb_status sweep(nb_lab *lab, const layer *l, float threshold, nb_error *e
                                             {"columns", "outlier columns", NB_LAB_COUNT, 0},
                                             {"share", "of all columns", NB_LAB_PERCENT, 2},
                                             {"error", "error of the output", NB_LAB_DIGITS, 3}};
-    double own, floor, at[COUNT], errors[COUNT], x[2] = {1, 48};
+    double own = 0, floor = 0, at[COUNT], errors[COUNT], x[2] = {1, 48};
     NB_TRY(nb_bnb_quantize_int8(l->w, NB_FLOAT_F32, l->rows, l->columns, l->codes, l->scale, NULL, err));
     NB_TRY(weight_error(l, &floor, err));
     NB_TRY(run(l, threshold, &own, err));
