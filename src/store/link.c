@@ -66,11 +66,16 @@ nb_status nb_link_check(const char *root, nb_str digest, nb_error *err)
 {
     nb_buf path = {0}, record = {0}, blob = {0};
     nb_status status = nb_store_own_path(root, NB_STORE_LINKED, digest, &path, err);
-    if (status == NB_OK && (status = nb_file_read(path.data, RECORD_BYTES, &record, err)) == NB_OK &&
-        (status = nb_store_path(root, NULL, digest, &blob, err)) == NB_OK)
+    if (status == NB_OK && access(path.data, F_OK) != 0) {
+        nb_buf_free(&path);
+        return NB_OK; /* the usual case: a blob of the store's own */
+    }
+    if (status == NB_OK)
+        status = nb_file_read(path.data, RECORD_BYTES, &record, err);
+    if (status == NB_OK)
+        status = nb_store_path(root, NULL, digest, &blob, err);
+    if (status == NB_OK)
         status = compare(blob.data, record.data ? record.data : "", err);
-    else if (status == NB_ERR_NOT_FOUND)
-        status = NB_OK; /* the usual case: a blob of the store's own */
     nb_buf_free(&path);
     nb_buf_free(&record);
     nb_buf_free(&blob);
