@@ -10,7 +10,7 @@ MODEL := smollm2-135m
 TEST_MODELS := smollm2-135m gemma3-270m minilm
 ALL_MODELS := $(TEST_MODELS) qwen2.5-coder-0.5b qwen2.5-coder-1.5b
 
-.PHONY: help setup build run test test-all bench install sanitize format clean
+.PHONY: help setup build run test test-all bench exercise deb deb-check install sanitize format clean
 
 help:
 	@echo "make run        set up, build, fetch a small model (98 MB) and chat with it"
@@ -19,6 +19,8 @@ help:
 	@echo "make setup      install the Debian packages that building and testing need"
 	@echo "make build      $(BUILD)/nibble, $(BUILD)/libnibble.a, $(BUILD)/libnibble.so (CC=gcc for the other compiler)"
 	@echo "make bench      measure; PEER=/path/to/llama-bench compares on this machine"
+	@echo "make exercise   run every command of docs/exercise.md and compare what comes out"
+	@echo "make deb        Debian packages in build-deb/, looked at by lintian (make deb-check: installed in a fresh Debian, too)"
 	@echo "make install    into PREFIX (default /usr/local), below DESTDIR"
 	@echo "make sanitize   the tests under ASan+UBSan and under TSan"
 	@echo "make format     clang-format over all C files"
@@ -53,6 +55,19 @@ test-all:
 bench: build
 	@ninja -C $(BUILD) --quiet benches
 	@bench/run $(if $(PEER),--peer "$(PEER)")
+
+exercise:
+	@tools/setup test
+	@$(MAKE) --no-print-directory build
+	@tools/run-exercise
+
+deb:
+	@tools/setup deb
+	@tools/make-deb
+
+deb-check:
+	@tools/setup deb
+	@tools/make-deb --check
 
 install: build
 	@DESTDIR="$(DESTDIR)" cmake --install $(BUILD) --prefix "$(PREFIX)" --strip

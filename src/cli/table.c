@@ -112,7 +112,7 @@ void nb_human_time(double seconds, char text[48])
         return;
     }
     human_duration(fabs(seconds), length);
-    snprintf(text, 48, "%s %s", length, seconds > 0 ? "from now" : "ago");
+    snprintf(text, 48, "%s %s", length, seconds >= 1 ? "from now" : "ago");
 }
 
 bool nb_time_parse(const char *text, double *seconds)
