@@ -3,10 +3,30 @@
 #include <stdlib.h>
 
 #include "base/file.h"
+#include "base/json_write.h"
 #include "cli/command.h"
 #include "lab/lab.h"
 
 enum { MAX_OPTIONS = 64 };
+
+static int list_as_json(void)
+{
+    nb_error err;
+    nb_buf text = {0};
+    nb_json j = nb_json_begin(&text, false);
+    nb_json_open(&j, '{');
+    nb_json_key(&j, "topics");
+    nb_json_open(&j, '[');
+    for (const nb_lab_topic *t = nb_lab_topics; t->name; t++) {
+        nb_json_open(&j, '{');
+        nb_json_put_z(&j, "name", t->name);
+        nb_json_put_z(&j, "summary", t->summary);
+        nb_json_close(&j, '}');
+    }
+    nb_json_close(&j, ']');
+    nb_json_close(&j, '}');
+    return nb_print_json(&text, &err) == NB_OK ? NB_EXIT_OK : nb_report_error(&err);
+}
 
 static int list_topics(void)
 {
@@ -87,7 +107,6 @@ static int run_topic(const nb_lab_topic *topic, const nb_lab_params *p, const ch
 {
     nb_error err;
     nb_lab *lab;
-    nb_interrupt_watch();
     nb_status status = nb_lab_run(topic, p, &lab, &err);
     if (status != NB_OK)
         return nb_report_error(&err);
@@ -145,13 +164,12 @@ int nb_cmd_lab(int argc, char **argv)
     if (!topic && argc > 1)
         return nb_report_usage("lab", "name the topic first: nibble lab %s ...", argv[1]);
     if (!topic)
-        return list_topics();
+        return json ? list_as_json() : list_topics();
     if (argc > 2 && !topic->arguments[0])
         return nb_report_usage("lab", "%s takes no '%s'", topic->name, argv[2]);
     if (out && !ends_in(out, ".svg") && !ends_in(out, ".html"))
         return nb_report_usage("lab", "-o %s: give a name that ends in .svg or .html", out);
     p.arguments = argv + 2;
     p.argument_count = (size_t)argc - 2;
-    p.stop = nb_interrupted;
     return run_topic(topic, &p, out, json);
 }

@@ -73,10 +73,17 @@ static void *keep(nb_lab *lab, const void *bytes, size_t count, size_t size)
     return copy;
 }
 
+/* Names of files and tensors end up on terminals: what would steer one becomes '?'. */
 static const char *keep_text(nb_lab *lab, const char *text)
 {
-    const char *copy = text ? nb_arena_strdup(&lab->arena, nb_str_of(text)) : NULL;
+    char *copy = text ? nb_arena_strdup(&lab->arena, nb_str_of(text)) : NULL;
     lab->failed |= text && !copy;
+    for (unsigned char *p = (unsigned char *)copy; p && *p; p++) {
+        if (*p < 0x20 || *p == 0x7f)
+            *p = '?';
+        if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) /* C1 controls */
+            p[0] = p[1] = '?';
+    }
     return copy;
 }
 

@@ -18,7 +18,6 @@ typedef struct nb_lab_params { /* a field an option: lab_options.def; 0 and NULL
 #undef NB_LAB_REAL
     char *const *arguments; /* what follows the topic's name */
     size_t argument_count;
-    bool (*stop)(void); /* asked now and then by what takes long; true: the user wants no more. NULL: never */
 } nb_lab_params;
 
 nb_lab_params nb_lab_defaults(void);

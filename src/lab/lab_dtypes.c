@@ -132,7 +132,7 @@ static void show_everywhere(nb_lab *lab, double x)
     for (int f = 0; f < NB_NUMBERS; f++) {
         nb_number_info i = nb_number_get(f);
         stored s = store(f, x);
-        double error = s.value == x ? 0 : isfinite(s.value) ? fabs(s.value - x) / fabs(x) : NAN;
+        double error = s.value == x ? 0 : isfinite(s.value) && x != 0 ? fabs(s.value - x) / fabs(x) : NAN;
         nb_lab_cell_text(t, "%s", i.name);
         nb_lab_cell_text(t, "%0*llx", (i.bits + 3) / 4, (unsigned long long)s.code);
         nb_lab_cell(t, s.value);

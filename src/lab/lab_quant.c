@@ -575,9 +575,11 @@ static nb_status choose(const nb_source *s, const char *tensor, size_t *out, nb_
     int layers = 0, layer;
     char name[64];
     const nb_source_tensor *t = NULL;
-    for (size_t i = 0; i < s->tensor_count; i++)
-        if (sscanf(s->tensors[i].name.p, "blk.%d.", &layer) == 1 && layer >= layers && layer < 100000)
+    for (size_t i = 0; i < s->tensor_count; i++) {
+        snprintf(name, sizeof name, "%.*s", NB_STR_ARG(s->tensors[i].name));
+        if (sscanf(name, "blk.%d.", &layer) == 1 && layer >= layers && layer < 100000)
             layers = layer + 1;
+    }
     snprintf(name, sizeof name, "blk.%d.ffn_down.weight", layers / 2);
     t = nb_source_find_tensor(s, nb_str_of(tensor ? tensor : name));
     for (size_t i = 0; i < s->tensor_count && !tensor && (!t || !fits(t)); i++)

@@ -44,6 +44,7 @@ static void list(void **state)
         assert_non_null(strstr(at, t->summary));
     }
     nb_lab_check_columns(out);
+    expect(0, "lab --json", "{\"topics\":[{\"name\":\"dtypes\",");
 }
 
 static void usage(void **state)

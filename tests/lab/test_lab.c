@@ -82,6 +82,7 @@ static nb_status sample(const nb_lab_params *p, nb_lab *lab, nb_error *err)
         "A sentence that is long enough to be broken into two lines, since it has far more than eighty characters.");
     nb_lab_fact(lab, "answer", "the answer", NB_LAB_COUNT, 0, 42, "kg");
     nb_lab_fact_text(lab, "file", "a longer label", "%s", "name.gguf");
+    nb_lab_say(lab, "%s", "steers\x1b[2J\xc2\x9b, caf\xc3\xa9");
     nb_lab_code(lab, "x = 1");
     nb_lab_table *t = nb_lab_table_begin(lab, "rows", columns, 2);
     nb_lab_caption(lab, "A table");
@@ -158,6 +159,7 @@ static void views(void **state)
     assert_non_null(strstr(text.data, "       three   four\n  one   0.00   0.25\n  two  -1.00   0.50\n"));
     assert_non_null(strstr(text.data, "  one  :\n")); /* 0 and 0.25 of 1 in shades */
     assert_non_null(strstr(text.data, "  v  0 10 1   note\n"));
+    assert_non_null(strstr(text.data, "steers?[2J??, caf\xc3\xa9\n"));
     nb_lab_check_columns(text.data);
     check_sample_json(json.data);
     nb_markup_check(html.data);
