@@ -16,6 +16,8 @@
 #include "store/library.h"
 #include "store/link.h"
 
+enum { PARTIAL_SECONDS = 14 * 24 * 3600 }; /* an interrupted download is kept for so long */
+
 /* ---- small things ---- */
 
 nb_status nb_store_fail(nb_error *err, const char *path, const char *what)
@@ -143,7 +145,8 @@ static nb_status prepare(nb_store *s, nb_error *err)
 {
     static const char *const folders[] = {"manifests", "blobs", NB_STORE_OWN "/new",
                                           NB_STORE_OWN "/" NB_STORE_PENDING "/blobs",
-                                          NB_STORE_OWN "/" NB_STORE_LINKED "/blobs"};
+                                          NB_STORE_OWN "/" NB_STORE_LINKED "/blobs",
+                                          NB_STORE_OWN "/" NB_STORE_PARTIAL "/blobs"};
     nb_buf path = {0};
     nb_status status = NB_OK;
     for (size_t i = 0; i < sizeof folders / sizeof *folders && status == NB_OK; i++) {
@@ -204,6 +207,11 @@ void nb_store_close(nb_store *s)
 }
 
 const char *nb_store_path_of(const nb_store *s) { return s->root; }
+
+nb_status nb_store_partial(nb_store *s, nb_str digest, nb_buf *path, nb_error *err)
+{
+    return nb_store_own_path(s->root, NB_STORE_PARTIAL, digest, path, err);
+}
 
 /* ---- walking the manifests ---- */
 
@@ -419,6 +427,19 @@ static bool prune_wanted(void)
     return !off || !*off || strcmp(off, "0") == 0 || strcasecmp(off, "false") == 0;
 }
 
+/* files of a folder that did not change for so long */
+static void remove_old(const char *folder, int64_t seconds, uint64_t *bytes)
+{
+    DIR *d = opendir(folder);
+    struct stat st;
+    for (struct dirent *member; d && (member = readdir(d));)
+        if (fstatat(dirfd(d), member->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+            time(NULL) - st.st_mtime > seconds && unlinkat(dirfd(d), member->d_name, 0) == 0)
+            *bytes += (uint64_t)st.st_size;
+    if (d)
+        closedir(d);
+}
+
 nb_status nb_store_clean(nb_store *s, uint64_t *bytes, nb_error *err)
 {
     nb_buf path = {0};
@@ -429,6 +450,10 @@ nb_status nb_store_clean(nb_store *s, uint64_t *bytes, nb_error *err)
         nb_buf_printf(&path, "%s/" NB_STORE_OWN "/new", s->root);
         if (!path.failed)
             nb_store_empty(path.data, &freed);
+        nb_buf_clear(&path);
+        nb_buf_printf(&path, "%s/" NB_STORE_OWN "/" NB_STORE_PARTIAL "/blobs", s->root);
+        if (!path.failed)
+            remove_old(path.data, PARTIAL_SECONDS, &freed);
         nb_buf_clear(&path);
         nb_buf_printf(&path, "%s/" NB_STORE_OWN "/" NB_STORE_PENDING "/blobs", s->root);
         status = path.failed ? nb_fail_memory(err, s->root, path.len) : read_marks(path.data, &m, err);

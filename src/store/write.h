@@ -25,6 +25,9 @@ nb_status nb_store_clean(nb_store *s, uint64_t *bytes, nb_error *err);
 /* Sets path to a name that no file has yet, for one to be made that nb_blob_adopt will take; what becomes of it otherwise is
  * cleaned like all that is left behind. */
 nb_status nb_store_scratch(nb_store *s, nb_buf *path, nb_error *err);
+/* Where a download of this blob grows until nb_blob_adopt takes it: path and names that begin with it. Cleaned when nothing was
+ * written for two weeks. */
+nb_status nb_store_partial(nb_store *s, nb_str digest, nb_buf *path, nb_error *err);
 
 /* ---- blobs ---- */
 

@@ -12,6 +12,7 @@ struct nb_store {
 #define NB_STORE_OWN ".nibble"
 #define NB_STORE_PENDING "pending" /* marks: a file of a blob's name, whose time says until when it is kept */
 #define NB_STORE_LINKED "linked"   /* what a hard link's file was like */
+#define NB_STORE_PARTIAL "partial" /* downloads */
 
 /* "PATH: cannot WHAT: why", from errno. */
 nb_status nb_store_fail(nb_error *err, const char *path, const char *what);
