@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include "convert/open.h"
+#include "kernel/ceiling.h"
 #include "lab/lab_model.h"
 #include "measure/loss.h"
 #include "num/number.h"
@@ -443,6 +444,65 @@ static nb_status show_casts(nb_lab *lab, uint64_t seed, nb_error *err)
     return NB_OK;
 }
 
+/* ---- what fewer bits buy ---- */
+
+enum { READ_BYTES = 256 << 20 };
+
+typedef struct machine { /* what it can do at best, measured: bytes and operations a second; 0: no instruction for it */
+    double read, f32, bf16, int8;
+} machine;
+
+static nb_status measure(machine *m, nb_error *err)
+{
+    nb_team *team;
+    NB_TRY(nb_team_new(0, false, &team, err));
+    char *data = nb_pages_alloc(READ_BYTES);
+    if (data) {
+        memset(data, 1, READ_BYTES);
+        m->read = nb_ceiling_read(team, data, READ_BYTES, 2);
+        m->f32 = nb_ceiling_f32(team, nb_cpu_current());
+        m->bf16 = nb_ceiling_bf16(team, nb_cpu_current());
+        m->int8 = nb_ceiling_int8(team, nb_cpu_current());
+        nb_pages_free(data, READ_BYTES);
+    }
+    nb_team_free(team);
+    return data ? NB_OK : nb_fail_memory(err, "what is read", READ_BYTES);
+}
+
+static nb_status show_gain(nb_lab *lab, nb_error *err)
+{
+    static const nb_number formats[] = {NB_NUMBER_F32, NB_NUMBER_F16, NB_NUMBER_BF16, NB_NUMBER_I8, NB_NUMBER_I4};
+    static const nb_lab_column columns[] = {{"format", "format", NB_LAB_TEXT, 0},
+                                            {"bytes", "memory", NB_LAB_BYTES, 0},
+                                            {"seconds", "to read it once", NB_LAB_SECONDS, 0},
+                                            {"operations", "10^9 operations /s", NB_LAB_COUNT, 0}};
+    machine m = {0};
+    NB_TRY(measure(&m, err));
+    nb_lab_section(lab, "gain", "Why quantize: what fewer bits buy on this machine");
+    nb_lab_say(lab,
+               "A model that writes a token reads all its weights: half the bits, half the memory, half the time. "
+               "Where the processor "
+               "has instructions for small formats, arithmetic is faster too. Measured here and now: reading %d MB "
+               "from memory, and "
+               "multiplications and additions from registers, on all processors.",
+               READ_BYTES >> 20);
+    nb_lab_table *t = nb_lab_table_begin(lab, "formats", columns, 4);
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        nb_number_info f = nb_number_get(formats[i]);
+        double rate = formats[i] == NB_NUMBER_F32    ? m.f32
+                      : formats[i] == NB_NUMBER_BF16 ? m.bf16
+                      : formats[i] == NB_NUMBER_I8   ? m.int8
+                                                     : 0;
+        nb_lab_cell_text(t, "%s", f.name);
+        nb_lab_cell(t, 1e9 * f.bits / 8);
+        nb_lab_cell(t, m.read > 0 ? 1e9 * f.bits / 8 / m.read : NAN);
+        nb_lab_cell(t, rate > 0 ? round(rate / 1e9) : NAN);
+    }
+    nb_lab_caption(lab, "A billion parameters (-: not measured, or no instruction for it)");
+    nb_lab_fact(lab, "read", "read bandwidth", NB_LAB_BYTES, 0, m.read, "a second");
+    return NB_OK;
+}
+
 /* ---- a model ---- */
 
 static void list_parameters(nb_lab *lab, const nb_source *s)
@@ -578,6 +638,7 @@ nb_status nb_lab_dtypes(const nb_lab_params *p, nb_lab *lab, nb_error *err)
     show_floats(lab);
     show_lines(lab);
     NB_TRY(show_casts(lab, (uint64_t)p->seed, err));
+    NB_TRY(show_gain(lab, err));
     if (nb_lab_find_model(p, NB_LAB_WEIGHTS, path, err) == NB_OK)
         return show_model(lab, path, err);
     nb_lab_section(lab, "model", "A model's parameters");

@@ -7,6 +7,7 @@
 #include "convert/open.h"
 #include "lab/lab_reading.h"
 #include "measure/loss.h"
+#include "num/half.h"
 #include "quant/quant.h"
 
 enum {
@@ -496,6 +497,85 @@ static nb_status show_nf4(nb_lab *lab, const matrix *m, uint64_t seed, nb_error 
     return NB_OK;
 }
 
+/* ---- the type that is computed in ---- */
+
+static void narrow(const float *x, size_t n, nb_float type, void *y)
+{
+    if (type == NB_FLOAT_F32)
+        memcpy(y, x, n * sizeof *x);
+    else if (type == NB_FLOAT_F16)
+        nb_f32_to_f16_row(x, y, n);
+    else
+        nb_f32_to_bf16_row(x, y, n);
+}
+
+static float widen(const void *y, size_t i, nb_float type)
+{
+    uint16_t half = type == NB_FLOAT_F32 ? 0 : ((const uint16_t *)y)[i];
+    return type == NB_FLOAT_F32   ? ((const float *)y)[i]
+           : type == NB_FLOAT_F16 ? nb_f16_to_f32(half)
+                                  : nb_bf16_to_f32(half);
+}
+
+/* One token through the matrix in NF4, computed in `type`. room: [columns + rows] floats */
+static nb_status run_linear(const matrix *m, const float *token, nb_float type, float *room, outcome *o, nb_error *err)
+{
+    nb_weight_4bit w = {m->codes, m->absmax, nb_bnb_map4(NB_CODE_NF4), m->rows, m->columns, BLOCK};
+    float *y = room + m->columns;
+    double best = INFINITY, start = nb_seconds(), sum = 0, norm = 0;
+    narrow(token, m->columns, type, room);
+    do {
+        double from = nb_seconds();
+        NB_TRY(nb_linear_4bit(&w, room, NULL, y, type, NULL, err));
+        best = fmin(best, nb_seconds() - from);
+    } while (nb_seconds() - start < 0.01);
+    for (size_t i = 0; i < m->rows; i++) {
+        double exact = 0;
+        for (size_t j = 0; j < m->columns; j++)
+            exact += (double)m->back[i * m->columns + j] * (double)token[j];
+        sum += ((double)widen(y, i, type) - exact) * ((double)widen(y, i, type) - exact);
+        norm += exact * exact;
+    }
+    o->quantize = best;
+    o->error = norm > 0 ? sqrt(sum / norm) : 0;
+    return NB_OK;
+}
+
+static nb_status show_compute(nb_lab *lab, const matrix *m, uint64_t seed, nb_error *err)
+{
+    static const nb_lab_column columns[] = {{"type", "computed in", NB_LAB_TEXT, 0},
+                                            {"seconds", "time for one token", NB_LAB_SECONDS, 0},
+                                            {"error", "error of the output", NB_LAB_DIGITS, 3}};
+    static const char *const names[] = {"F32", "F16", "BF16"};
+    static const way nf4 = {NULL, "NF4", BNB_NF4};
+    float *token = NB_ARRAY(nb_lab_arena(lab), float, 2 * m->columns + m->rows);
+    nb_rng r;
+    if (!token)
+        return nb_fail_memory(err, "a token", (2 * m->columns + m->rows) * sizeof *token);
+    nb_rng_seed(&r, seed + 3);
+    for (size_t j = 0; j < m->columns; j++)
+        token[j] = (float)nb_lab_normal(&r);
+    NB_TRY(quantize(&nf4, m, err));
+    NB_TRY(dequantize(&nf4, m, err));
+    nb_lab_section(lab, "compute", "Stored in 4 bits, computed in more (bnb_4bit_compute_dtype)");
+    nb_lab_say(lab,
+               "4 bits are how weights are stored. To multiply, levels are looked up and scaled in a wider type: F32 "
+               "is the most exact, "
+               "16 bits can be faster where the processor is made for them. A random token times the %zu x %zu matrix "
+               "in NF4, one "
+               "thread; the error is that of computing, beside F64 with the same weights.",
+               m->rows, m->columns);
+    nb_lab_table *t = nb_lab_table_begin(lab, "compute", columns, 3);
+    for (int type = NB_FLOAT_F32; type <= NB_FLOAT_BF16; type++) {
+        outcome o = {0};
+        NB_TRY(run_linear(m, token, (nb_float)type, token + m->columns, &o, err));
+        nb_lab_cell_text(t, "%s", names[type]);
+        nb_lab_cell(t, o.quantize);
+        nb_lab_cell(t, o.error);
+    }
+    return NB_OK;
+}
+
 /* ---- double quantization ---- */
 
 static nb_status show_nesting(nb_lab *lab, const matrix *m, const nb_source *s, nb_error *err)
@@ -629,6 +709,8 @@ static nb_status show(nb_lab *lab, const nb_lab_params *p, const nb_source *s, c
         status = show_nf4(lab, &m, (uint64_t)p->seed, err);
     if (status == NB_OK)
         status = show_nesting(lab, &m, s, err);
+    if (status == NB_OK)
+        status = show_compute(lab, &m, (uint64_t)p->seed, err);
     free(m.x);
     return status;
 }

@@ -162,6 +162,21 @@ static void model(void **state)
     nb_lab_views_free(&v);
 }
 
+static void gain(void **state)
+{
+    (void)state;
+    nb_lab_params p = nb_lab_defaults();
+    p.model = MODEL;
+    nb_lab_views v = nb_lab_views_of("dtypes", &p);
+    const json_t *rows = nb_lab_find(&v, "gain", "tables", "formats");
+    double f32 = nb_lab_number(nb_lab_row(rows, "format", "f32"), "seconds");
+    assert_true(nb_lab_number(nb_lab_row(rows, "format", "f32"), "bytes") == 4e9);
+    assert_true(fabs(f32 * nb_lab_fact_of(&v, "gain", "read") - 4e9) < 1);
+    assert_true(fabs(nb_lab_number(nb_lab_row(rows, "format", "i4"), "seconds") * 8 - f32) < 1e-9 * f32);
+    assert_true(nb_lab_number(nb_lab_row(rows, "format", "f32"), "operations") >= 1);
+    nb_lab_views_free(&v);
+}
+
 static void refusals(void **state)
 {
     (void)state;
@@ -185,8 +200,8 @@ static void refusals(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(values), cmocka_unit_test(limits),
-                                       cmocka_unit_test(bits),   cmocka_unit_test(downcasting),
-                                       cmocka_unit_test(model),  cmocka_unit_test(refusals)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(values),      cmocka_unit_test(limits), cmocka_unit_test(bits),
+                                       cmocka_unit_test(downcasting), cmocka_unit_test(model),  cmocka_unit_test(gain),
+                                       cmocka_unit_test(refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

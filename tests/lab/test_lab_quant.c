@@ -119,6 +119,22 @@ static void double_quantization(void **state)
     nb_lab_expect_text(&v, "8 / 64 + 32 / (64 x 256) = 0.1270 bits a weight");
 }
 
+/* Rounding x and y to 11 and 8 significant bits: relative 2^-12 and 2^-9, a few times over. */
+static void compute_types(void **state)
+{
+    (void)state;
+    static const double most[] = {1e-6, 1e-3, 1e-2};
+    static const char *const names[] = {"F32", "F16", "BF16"};
+    const json_t *rows = nb_lab_find(&v, "compute", "tables", "compute");
+    for (size_t i = 0; i < 3; i++) {
+        double error = nb_lab_number(nb_lab_row(rows, "type", names[i]), "error");
+        if (!(error > most[i] / 100 && error < most[i]) && i > 0)
+            fail_msg("%s: %g", names[i], error);
+        assert_true(error < most[i]);
+        assert_true(nb_lab_number(nb_lab_row(rows, "type", names[i]), "seconds") > 0);
+    }
+}
+
 static void refusals(void **state)
 {
     (void)state;
@@ -149,8 +165,9 @@ static void other_models(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(types),    cmocka_unit_test(spectra),
-                                       cmocka_unit_test(levels),   cmocka_unit_test(double_quantization),
-                                       cmocka_unit_test(refusals), cmocka_unit_test(other_models)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(types),         cmocka_unit_test(spectra),
+                                       cmocka_unit_test(levels),        cmocka_unit_test(double_quantization),
+                                       cmocka_unit_test(compute_types), cmocka_unit_test(refusals),
+                                       cmocka_unit_test(other_models)};
     return cmocka_run_group_tests(tests, run, end);
 }
