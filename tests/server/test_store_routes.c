@@ -141,7 +141,7 @@ static void large_blobs(void **state)
     enum { PIECE = 1 << 20, PIECES = 80 };
     static char piece[PIECE];
     nb_hash *h = nb_hash_new();
-    char hex[NB_DIGEST_TEXT], head[400];
+    char hex[NB_DIGEST_TEXT], head[600];
     hc_connection c = {0}, left = {0};
     assert_non_null(h);
     for (int i = 0; i < PIECES; i++) {
