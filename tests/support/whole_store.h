@@ -59,8 +59,8 @@ static inline void ws_walk(ws_store *w, const char *folder)
     struct stat st;
     char path[600];
     for (struct dirent *e; d && (e = readdir(d)) && !w->why[0];) {
-        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
-        if (e->d_name[0] == '.' || stat(path, &st) != 0)
+        int n = snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+        if (e->d_name[0] == '.' || n < 0 || (size_t)n >= sizeof path || stat(path, &st) != 0)
             continue;
         if (S_ISDIR(st.st_mode))
             ws_walk(w, path);
