@@ -44,12 +44,14 @@ test:
 	@tools/setup test
 	@tools/fetch-model $(TEST_MODELS) >/dev/null
 	@tools/fetch-text >/dev/null
+	@tools/fetch-clients >/dev/null
 	@CC=$(CC) tools/run-tests
 
 test-all:
 	@tools/setup test
 	@tools/fetch-model $(ALL_MODELS) >/dev/null
 	@tools/fetch-text >/dev/null
+	@tools/fetch-clients >/dev/null
 	@CC=$(CC) tools/run-tests --all
 
 bench: build

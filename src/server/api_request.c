@@ -99,7 +99,7 @@ void nb_api_stops(nb_api_request *q, const char *key)
         nb_body_fail(b, "\"%s\" may have at most %d strings", key, STOPS);
     if (n == 0 || b->status != NB_OK)
         return;
-    const char **stops = NB_ARRAY(&b->arena, const char *, n + t->stop_count);
+    const char **stops = NB_ARRAY(&b->arena, const char *, n);
     if (!stops) {
         b->status = nb_fail_memory(&b->error, "stop strings", n * sizeof *stops);
         return;
@@ -115,11 +115,8 @@ void nb_api_stops(nb_api_request *q, const char *key)
     for (i = 0; i < n; i++)
         if (stops[i])
             stops[kept++] = stops[i];
-    q->stop_count = kept;
-    for (i = 0; i < t->stop_count; i++)
-        stops[kept++] = t->stops[i];
     t->stops = stops;
-    t->stop_count = kept;
+    t->stop_count = q->stop_count = kept;
 }
 
 static nb_str part_text(nb_body *b, const json_t *part, const char *type2, const char *type3)
@@ -174,6 +171,25 @@ void nb_api_effort(nb_api_request *q, nb_str effort)
                  NB_STR_ARG(effort));
 }
 
+void nb_api_tool_choice(nb_body *b, nb_job_params *p)
+{
+    static const char *const words[] = {
+        [NB_TOOL_AUTO] = "auto", [NB_TOOL_NONE] = "none", [NB_TOOL_REQUIRED] = "required"};
+    const json_t *v = json_object_get(b->root, "tool_choice"), *function = json_object_get(v, "function");
+    if (!v || json_is_null(v))
+        return;
+    for (int i = NB_TOOL_AUTO; json_is_string(v) && i <= NB_TOOL_REQUIRED; i++)
+        if (nb_str_eqz(nb_body_str(v), words[i])) {
+            p->tool_choice = (nb_tool_choice)i;
+            return;
+        }
+    if (json_is_object(v) && nb_body_text(b, function ? function : v, "name", &p->tool_name))
+        p->tool_choice = NB_TOOL_NAMED;
+    else
+        nb_body_fail(b, "\"tool_choice\" has to be \"auto\", \"none\", \"required\" or {\"type\": \"function\", with "
+                        "the function's name}");
+}
+
 nb_str nb_api_tool_name(const nb_job_message *messages, size_t count, nb_str id)
 {
     for (size_t i = count; id.n && i-- > 0;)
@@ -224,6 +240,50 @@ void nb_api_put_str(nb_json *j, const char *key, nb_str value)
 {
     nb_json_key(j, key);
     nb_json_str(j, value);
+}
+
+nb_str nb_api_piece(const nb_job *job, int32_t id, nb_buf *text)
+{
+    const nb_tokenizer *t = nb_served_model(nb_job_served(job))->tokenizer;
+    nb_buf_clear(text);
+    if (nb_tokenizer_bytes(t, id, text, NULL) != NB_OK || text->len == 0)
+        nb_buf_str(text, nb_tokenizer_piece(t, id));
+    return nb_buf_view(text);
+}
+
+static void put_token(nb_json *j, nb_str piece, float logprob)
+{
+    nb_api_put_str(j, "token", piece);
+    nb_json_key(j, "logprob");
+    nb_json_f32(j, logprob);
+    nb_json_key(j, "bytes");
+    nb_json_open(j, '[');
+    for (size_t i = 0; i < piece.n; i++)
+        nb_json_int(j, (unsigned char)piece.p[i]);
+    nb_json_close(j, ']');
+}
+
+void nb_api_put_logprob(nb_buf *list, const nb_job *job, const nb_token_event *e, bool always)
+{
+    nb_buf text = {0};
+    if (list->len)
+        nb_buf_char(list, ',');
+    nb_json j = nb_json_begin(list, false);
+    nb_json_open(&j, '{');
+    put_token(&j, e->piece, e->logprob);
+    if (e->top_count || always) {
+        nb_json_key(&j, "top_logprobs");
+        nb_json_open(&j, '[');
+        for (size_t i = 0; i < e->top_count; i++) {
+            nb_json_open(&j, '{');
+            put_token(&j, nb_api_piece(job, e->top[i].id, &text), e->top[i].logprob);
+            nb_json_close(&j, '}');
+        }
+        nb_json_close(&j, ']');
+    }
+    nb_json_close(&j, '}');
+    list->failed |= text.failed;
+    nb_buf_free(&text);
 }
 
 void nb_api_event(nb_buf *out, const char *event, const nb_buf *json)

@@ -45,7 +45,9 @@ struct nb_job {
     /* the http thread's */
     bool short_of_memory;
     item *current;
-    nb_arena arena; /* of ready */
+    bool thinks;         /* what came last */
+    size_t fed, thought; /* tokens; those up to the last that was thinking */
+    nb_arena arena;      /* of ready */
     ready *events, **events_last;
     nb_error error;
 };
@@ -148,6 +150,9 @@ static void on_reply(void *user, const nb_reply_event *e)
     if (!r)
         return;
     r->event.reply = *e;
+    if (e->kind == NB_REPLY_THINKING || (j->thinks && e->kind == NB_REPLY_MARKUP))
+        j->thought = j->fed;
+    j->thinks = e->kind == NB_REPLY_THINKING;
     copy_text(j, &r->event.reply.text);
     copy_text(j, &r->event.reply.id);
     copy_text(j, &r->event.reply.name);
@@ -165,6 +170,7 @@ static nb_status take_token(nb_job *j, const item *i, nb_error *err)
         if (r)
             r->event.token = i->token;
     }
+    j->fed++;
     if (!nb_ids_add(&j->prompt.ids, i->token.id))
         return nb_fail_memory(err, "a reply", j->prompt.ids.count * sizeof(int32_t));
     return nb_reply_feed(j->reply, i->token.text, err);
@@ -179,6 +185,7 @@ static nb_status take_end(nb_job *j, const item *i, nb_error *err)
         return nb_fail_memory(err, "a reply", sizeof *r);
     r->event.stats = i->stats;
     r->event.called = nb_reply_calls(j->reply) > 0;
+    r->event.thinking_tokens = j->thinks ? j->fed : j->thought;
     if (j->cancelled && i->stats.end == NB_TASK_CANCELLED)
         r->event.stats.end = NB_TASK_STOP;
     return NB_OK;
@@ -307,7 +314,11 @@ static nb_status make_grammar(nb_job *j, const nb_job_params *p, nb_served_gramm
 
 static nb_status make_parser(nb_job *j, const nb_job_params *p, nb_error *err)
 {
-    bool plain = !j->prompt.chats || ((p->schema.n || p->grammar.n) && !must_call(p));
+    bool held = p->schema.n || (p->grammar.n && !p->tools.n); /* with tools, a grammar may well describe calls */
+    bool plain = !j->prompt.chats || (held && !must_call(p));
+    if (p->tools
+            .n) /* models that forget their tags (Qwen2.5-Coder): the names are looked at, so other JSON stays content */
+        j->prompt.format.calls |= 1ull << NB_CALL_BARE | 1ull << NB_CALL_FENCE;
     nb_reply_params r = {.format = plain ? (nb_reply_format){0} : j->prompt.format,
                          .tools = p->tool_choice == NB_TOOL_NONE ? NB_STR("") : p->tools,
                          .keep_thinking = p->keep_thinking,

@@ -65,7 +65,8 @@ typedef struct nb_job_event {
     nb_reply_event reply;
     nb_token_event token;
     nb_task_stats stats;
-    bool called; /* END: the reply holds tool calls */
+    bool called;            /* END: the reply holds tool calls */
+    size_t thinking_tokens; /* END: of the reply's tokens, those up to the end of its thinking */
 } nb_job_event;
 
 nb_job_params nb_job_defaults(void);

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "server/service_internal.h"
+#include "text/infill.h"
 
 struct nb_prompt_template {
     bool is_go;
@@ -271,30 +272,55 @@ static void render_plain(const conversation *c, nb_buf *out)
     }
 }
 
+/* Of one of the tokens that fill in, by the file's metadata. -1: it says nothing, or nonsense. */
+static int32_t infill_token(const nb_served *m, int which)
+{
+    const nb_tokenizer *t = m->model->tokenizer;
+    for (int i = 0; i < 2; i++) {
+        const nb_gguf_value *v = nb_gguf_find(m->model->gguf, nb_infill_keys[which][i]);
+        int64_t id = v && (v->kind <= NB_GGUF_I32 || v->kind == NB_GGUF_U64 || v->kind == NB_GGUF_I64)
+                         ? nb_gguf_elem_i64(v, 0)
+                         : -1;
+        if (id >= 0 && (uint64_t)id < nb_tokenizer_count(t))
+            return (int32_t)id;
+    }
+    return -1;
+}
+
+/* The texts of those three tokens: by metadata, or by the names that families give them. */
+static bool infill_marks(const nb_served *m, nb_str mark[3])
+{
+    const nb_tokenizer *t = m->model->tokenizer;
+    int known = 0;
+    for (int k = 0; k < 3; k++) {
+        int32_t id = infill_token(m, k);
+        mark[k] = id >= 0 ? nb_tokenizer_piece(t, id) : (nb_str){0};
+        known += mark[k].n > 0;
+    }
+    for (int f = 0; f < NB_INFILL_FAMILIES && known < 3; f++) {
+        known = 0;
+        for (int k = 0; k < 3; k++) {
+            mark[k] = nb_str_of(nb_infill_names[f][k]);
+            known += nb_tokenizer_find(t, mark[k]) >= 0;
+        }
+    }
+    return known == 3;
+}
+
 /* Without a template that knows .Suffix: by the vocabulary's own tokens. */
 static nb_status fill_between(const nb_served *m, const nb_job_params *p, nb_job_prompt *out, nb_error *err)
 {
-    const nb_tokenizer *t = m->model->tokenizer;
-    static const char *const marks[][3] = {{"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"},
-                                           {"<fim_prefix>", "<fim_suffix>", "<fim_middle>"},
-                                           {"<fim-prefix>", "<fim-suffix>", "<fim-middle>"},
-                                           {"<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>"},
-                                           {"▁<PRE>", "▁<SUF>", "▁<MID>"}};
-    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
-        int32_t id[3];
-        for (int k = 0; k < 3; k++)
-            id[k] = nb_tokenizer_find(t, nb_str_of(marks[i][k]));
-        if (id[0] < 0 || id[1] < 0 || id[2] < 0)
-            continue;
-        nb_buf_z(&out->text, marks[i][0]);
-        nb_buf_str(&out->text, p->prompt);
-        nb_buf_z(&out->text, marks[i][1]);
-        nb_buf_str(&out->text, p->suffix);
-        nb_buf_z(&out->text, marks[i][2]);
-        return NB_OK;
-    }
-    return nb_fail(err, NB_ERR_UNSUPPORTED, "%s does not support insert: it has no tokens for text before and after",
-                   nb_entry_text(m->entry));
+    nb_str mark[3];
+    if (!infill_marks(m, mark))
+        return nb_fail(err, NB_ERR_UNSUPPORTED,
+                       "%s does not support insert: it has no tokens for text before and after",
+                       nb_entry_text(m->entry));
+    nb_buf_str(&out->text, mark[0]);
+    nb_buf_str(&out->text, p->prompt);
+    nb_buf_str(&out->text, mark[1]);
+    nb_buf_str(&out->text, p->suffix);
+    nb_buf_str(&out->text, mark[2]);
+    return NB_OK;
 }
 
 static nb_status tokenize(const nb_served *m, const nb_job_params *p, nb_job_prompt *out, nb_error *err)

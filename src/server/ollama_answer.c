@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "server/api_request.h"
 #include "server/ollama.h"
 
 enum { LOADED = 64 };
@@ -48,47 +49,6 @@ static void free_answer(void *state)
 }
 
 /* ---- parts ---- */
-
-static void put_token(answer *a, nb_json *j, int32_t id, nb_str piece, float logprob)
-{
-    nb_buf text = {0};
-    if (piece.p == NULL) {
-        const nb_tokenizer *t = nb_served_model(nb_job_served(a->job))->tokenizer;
-        if (nb_tokenizer_bytes(t, id, &text, NULL) == NB_OK && text.len == 0)
-            nb_tokenizer_decode(t, &id, 1, true, &text, NULL); /* a control token's name */
-        piece = nb_buf_view(&text);
-    }
-    nb_json_key(j, "token");
-    nb_json_str(j, piece);
-    nb_json_key(j, "logprob");
-    nb_json_f32(j, logprob);
-    nb_json_key(j, "bytes");
-    nb_json_open(j, '[');
-    for (size_t i = 0; i < piece.n; i++)
-        nb_json_int(j, (unsigned char)piece.p[i]);
-    nb_json_close(j, ']');
-    nb_buf_free(&text);
-}
-
-static void add_logprob(answer *a, const nb_token_event *e)
-{
-    nb_json j = nb_json_begin(&a->logprobs, false);
-    if (a->logprobs.len)
-        nb_buf_char(&a->logprobs, ',');
-    nb_json_open(&j, '{');
-    put_token(a, &j, e->id, e->piece, e->logprob);
-    if (e->top_count) {
-        nb_json_key(&j, "top_logprobs");
-        nb_json_open(&j, '[');
-        for (size_t i = 0; i < e->top_count; i++) {
-            nb_json_open(&j, '{');
-            put_token(a, &j, e->top[i].id, (nb_str){0}, e->top[i].logprob);
-            nb_json_close(&j, '}');
-        }
-        nb_json_close(&j, ']');
-    }
-    nb_json_close(&j, '}');
-}
 
 static void end_call(answer *a, int index)
 {
@@ -216,7 +176,7 @@ static bool take(answer *a, nb_job_event *event, nb_status *status, nb_error *er
     if (event->kind == NB_JOB_REPLY)
         add_reply(a, &event->reply);
     else if (event->kind == NB_JOB_TOKEN)
-        add_logprob(a, &event->token);
+        nb_api_put_logprob(&a->logprobs, a->job, &event->token, false);
     return event->kind != NB_JOB_END;
 }
 

@@ -1,6 +1,7 @@
 /* /api/generate and /api/chat: from JSON to a job. */
 #include <stdlib.h>
 
+#include "server/api_request.h"
 #include "server/ollama.h"
 #include "server/options_use.h"
 #include "server/routes.h"
@@ -265,6 +266,7 @@ void nb_route_chat(nb_http_request *r)
     const json_t *tools = nb_body_array(&q->body, q->body.root, "tools");
     if (json_array_size(tools) > 0)
         q->job.tools = nb_body_dump(&q->body, tools);
+    nb_api_tool_choice(&q->body, &q->job); /* Ollama has none, and passes it over */
     if (q->body.status != NB_OK)
         nb_ollama_refuse(r, q);
     else

@@ -12,6 +12,7 @@ typedef struct choice {
     nb_buf content, thinking, calls, logprobs[LISTS]; /* of what was not sent yet */
     nb_buf id, name, arguments;                       /* of the call that is being written */
     bool begun, over, called;
+    size_t thinking_tokens;
     size_t text_points; /* code points of the tokens so far, for offsets */
     nb_task_stats stats;
 } choice;
@@ -43,48 +44,6 @@ static void free_answer(void *state)
 }
 
 /* ---- logprobs ---- */
-
-/* What a token adds to a text; of control tokens, which add nothing, their names. */
-static nb_str piece_of(const choice *c, int32_t id, nb_buf *text)
-{
-    const nb_tokenizer *t = nb_served_model(nb_job_served(c->job))->tokenizer;
-    nb_buf_clear(text);
-    if (nb_tokenizer_bytes(t, id, text, NULL) != NB_OK || text->len == 0)
-        nb_buf_str(text, nb_tokenizer_piece(t, id));
-    return nb_buf_view(text);
-}
-
-static void put_token(nb_json *j, nb_str piece, float logprob)
-{
-    nb_api_put_str(j, "token", piece);
-    nb_json_key(j, "logprob");
-    nb_json_f32(j, logprob);
-    nb_json_key(j, "bytes");
-    nb_json_open(j, '[');
-    for (size_t i = 0; i < piece.n; i++)
-        nb_json_int(j, (unsigned char)piece.p[i]);
-    nb_json_close(j, ']');
-}
-
-static void add_chat_logprob(choice *c, const nb_token_event *e)
-{
-    nb_buf *out = &c->logprobs[0], text = {0};
-    if (out->len)
-        nb_buf_char(out, ',');
-    nb_json j = nb_json_begin(out, false);
-    nb_json_open(&j, '{');
-    put_token(&j, e->piece, e->logprob);
-    nb_json_key(&j, "top_logprobs");
-    nb_json_open(&j, '[');
-    for (size_t i = 0; i < e->top_count; i++) {
-        nb_json_open(&j, '{');
-        put_token(&j, piece_of(c, e->top[i].id, &text), e->top[i].logprob);
-        nb_json_close(&j, '}');
-    }
-    nb_json_close(&j, ']');
-    nb_json_close(&j, '}');
-    nb_buf_free(&text);
-}
 
 /* A key of a completion's alternatives: bytes that are no text have a name, so that no two are alike. */
 static void put_key(nb_json *j, nb_str piece)
@@ -124,7 +83,7 @@ static void add_logprob(choice *c, const nb_token_event *e)
     nb_json_f32(&j[1], e->logprob);
     nb_json_open(&j[2], '{');
     for (size_t i = 0; i < e->top_count; i++) {
-        put_key(&j[2], piece_of(c, e->top[i].id, &text));
+        put_key(&j[2], nb_api_piece(c->job, e->top[i].id, &text));
         nb_json_f32(&j[2], e->top[i].logprob);
     }
     nb_json_close(&j[2], '}');
@@ -207,13 +166,14 @@ static nb_status take(answer *a, choice *c, nb_error *err)
     if (event.kind == NB_JOB_REPLY) {
         add_reply(a, c, &event.reply);
     } else if (event.kind == NB_JOB_TOKEN && a->q->is_chat) {
-        add_chat_logprob(c, &event.token);
+        nb_api_put_logprob(&c->logprobs[0], c->job, &event.token, true);
     } else if (event.kind == NB_JOB_TOKEN) {
         add_logprob(c, &event.token);
     } else {
         c->over = true;
         c->called = event.called;
         c->stats = event.stats;
+        c->thinking_tokens = event.thinking_tokens;
         a->open--;
     }
     return NB_OK;
@@ -239,8 +199,9 @@ static void put_head(const answer *a, nb_json *j)
 /* One prompt's tokens count once, however many choices it has. */
 static void put_usage(const answer *a, nb_json *j)
 {
-    size_t prompt = 0, cached = 0, tokens = 0;
+    size_t prompt = 0, cached = 0, tokens = 0, thinking = 0;
     for (size_t i = 0; i < a->count; i++) {
+        thinking += a->choices[i].thinking_tokens;
         tokens += a->choices[i].stats.tokens;
         if (i % a->q->n == 0) {
             prompt += a->choices[i].stats.prompt_tokens;
@@ -255,6 +216,10 @@ static void put_usage(const answer *a, nb_json *j)
     nb_json_key(j, "prompt_tokens_details");
     nb_json_open(j, '{');
     nb_json_put_uint(j, "cached_tokens", cached);
+    nb_json_close(j, '}');
+    nb_json_key(j, "completion_tokens_details");
+    nb_json_open(j, '{');
+    nb_json_put_uint(j, "reasoning_tokens", thinking);
     nb_json_close(j, '}');
     nb_json_close(j, '}');
 }

@@ -180,29 +180,6 @@ static void read_tools(nb_openai_request *q)
     nb_body_bool(b, b->root, "parallel_tool_calls", &q->api.job.parallel_calls);
 }
 
-static void read_tool_choice(nb_openai_request *q)
-{
-    static const char *const words[] = {
-        [NB_TOOL_AUTO] = "auto", [NB_TOOL_NONE] = "none", [NB_TOOL_REQUIRED] = "required"};
-    nb_body *b = &q->api.body;
-    const json_t *v = json_object_get(b->root, "tool_choice");
-    if (!v || json_is_null(v))
-        return;
-    if (json_is_string(v)) {
-        for (int i = NB_TOOL_AUTO; i <= NB_TOOL_REQUIRED; i++)
-            if (nb_str_eqz(nb_body_str(v), words[i])) {
-                q->api.job.tool_choice = (nb_tool_choice)i;
-                return;
-            }
-    } else if (json_is_object(v) && nb_body_text(b, nb_body_object(b, v, "function"), "name", &q->api.job.tool_name)) {
-        q->api.job.tool_choice = NB_TOOL_NAMED;
-        return;
-    }
-    nb_body_fail(b,
-                 "\"tool_choice\" has to be \"auto\", \"none\", \"required\" or {\"type\": \"function\", \"function\": "
-                 "{\"name\": ...}}");
-}
-
 /* ---- the reply's form ---- */
 
 static void read_format(nb_openai_request *q)
@@ -261,7 +238,7 @@ void nb_openai_read_chat(nb_openai_request *q)
 {
     read_messages(q);
     read_tools(q);
-    read_tool_choice(q);
+    nb_api_tool_choice(&q->api.body, &q->api.job);
     read_format(q);
     read_logprobs(q);
     read_thinking(q);

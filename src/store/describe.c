@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "format/file_type.h"
+#include "text/infill.h"
 
 /* ---- metadata ---- */
 
@@ -66,15 +67,36 @@ static nb_str token(const nb_source *s, const char *key)
     return string_at(words, id);
 }
 
+/* All three names of a family are among the words. */
+static bool knows_infill_names(const nb_source *s)
+{
+    const nb_gguf_value *words = nb_source_find(s, "tokenizer.ggml.tokens");
+    unsigned found[NB_INFILL_FAMILIES] = {0};
+    uint64_t n = 0;
+    if (!words || words->kind != NB_GGUF_ARRAY || words->element != NB_GGUF_STRING)
+        return false;
+    const unsigned char *p = words->data;
+    for (uint64_t i = 0; i < words->count; i++, p += 8 + n) { /* the file's reader has checked the lengths */
+        memcpy(&n, p, sizeof n);
+        nb_str word = {(const char *)p + 8, (size_t)n};
+        if (n < 5 || (p[8] != '<' && p[8] < 0x80))
+            continue;
+        for (int f = 0; f < NB_INFILL_FAMILIES; f++)
+            for (int k = 0; k < 3; k++) {
+                found[f] |= nb_str_eqz(word, nb_infill_names[f][k]) ? 1u << k : 0;
+                if (found[f] == 7)
+                    return true;
+            }
+    }
+    return false;
+}
+
 static bool infills(const nb_source *s)
 {
-    static const char *const keys[][2] = {{"tokenizer.ggml.fim_pre_token_id", "tokenizer.ggml.prefix_token_id"},
-                                          {"tokenizer.ggml.fim_suf_token_id", "tokenizer.ggml.suffix_token_id"},
-                                          {"tokenizer.ggml.fim_mid_token_id", "tokenizer.ggml.middle_token_id"}};
+    bool keys = true;
     for (int i = 0; i < 3; i++)
-        if (!nb_source_find(s, keys[i][0]) && !nb_source_find(s, keys[i][1]))
-            return false;
-    return true;
+        keys &= nb_source_find(s, nb_infill_keys[i][0]) || nb_source_find(s, nb_infill_keys[i][1]);
+    return keys || knows_infill_names(s);
 }
 
 /* ---- tensors ---- */

@@ -167,6 +167,84 @@ static void tools(void **state)
     json_decref(r);
 }
 
+#define CALL_OF(name) "{\"name\": \"" name "\", \"arguments\": {\"city\": \"Rome\"}}"
+
+/* A chat whose reply is this text: a grammar has no other. */
+static json_t *chat_saying(const char *text)
+{
+    char grammar[1000] = "root ::= \"";
+    size_t n = strlen(grammar);
+    for (const char *c = text; *c; c++) {
+        if (*c == '"' || *c == '\n')
+            grammar[n++] = '\\';
+        grammar[n++] = *c == '\n' ? 'n' : *c;
+    }
+    grammar[n] = '"';
+    json_t *body = json_loads("{\"model\":\"tiny\",\"max_tokens\":200," USER "," TOOLS "}", 0, NULL);
+    json_object_set_new(body, "grammar", json_string(grammar));
+    char *dumped = json_dumps(body, 0);
+    json_t *r = post(CHAT, 200, dumped);
+    free(dumped);
+    json_decref(body);
+    return r;
+}
+
+/* A call without the tags that the template shows is one as well, when it names a tool; other JSON is what is said. */
+static void bare_calls(void **state)
+{
+    static const char *const calls[] = {CALL_OF("weather"), "```json\n" CALL_OF("weather") "\n```",
+                                        "So:\n```json\n" CALL_OF("weather") "\n```",
+                                        "<tool_call>\n" CALL_OF("weather") "\n</tool_call>"};
+    static const char *const others[] = {CALL_OF("nobody"), "```json\n{\"city\": \"Rome\"}\n```", "{\"weather\": 1}",
+                                         "```json\n" CALL_OF("nobody") "\n```"};
+    (void)state;
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        json_t *r = chat_saying(calls[i]);
+        assert_int_equal(json_array_size(at(r, "choices/0/message/tool_calls")), 1);
+        check_call(at(r, "choices/0/message/tool_calls/0"));
+        assert_string_equal(text_at(r, "choices/0/finish_reason"), "tool_calls");
+        json_decref(r);
+    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        json_t *r = chat_saying(others[i]);
+        assert_null(at(r, "choices/0/message/tool_calls"));
+        assert_string_equal(text_at(r, "choices/0/message/content"), others[i]);
+        json_decref(r);
+    }
+}
+
+/* Text before and after what is missing, between the tokens that names or metadata tell. */
+static void infill(void **state)
+{
+    (void)state;
+    static const char *const models[] = {"infill", "infill-keys"};
+    static const char *const marks[][3] = {{"<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"},
+                                           {"<prefix here>", "<suffix here>", "<middle here>"}};
+    char body[600];
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(body, sizeof body,
+                 "{\"model\":\"%s\",\"prompt\":\"ab\",\"suffix\":\"yz\",\"temperature\":0,\"max_tokens\":9}",
+                 models[i]);
+        json_t *filled = post("/v1/completions", 200, body);
+        snprintf(body, sizeof body, "{\"model\":\"%s\",\"prompt\":\"%sab%syz%s\",\"temperature\":0,\"max_tokens\":9}",
+                 models[i], marks[i][0], marks[i][1], marks[i][2]);
+        json_t *plain = post("/v1/completions", 200, body);
+        assert_string_equal(text_at(filled, "choices/0/text"), text_at(plain, "choices/0/text"));
+        assert_int_equal(int_at(filled, "usage/prompt_tokens"), int_at(plain, "usage/prompt_tokens"));
+        snprintf(body, sizeof body, "{\"model\":\"%s\"}", models[i]);
+        json_t *shown = post("/api/show", 200, body);
+        char *capabilities = json_dumps(at(shown, "capabilities"), 0);
+        assert_non_null(strstr(capabilities, "\"insert\""));
+        free(capabilities);
+        json_decref(shown);
+        json_decref(filled);
+        json_decref(plain);
+    }
+    json_t *none = post("/v1/completions", 400, "{\"model\":\"tiny\",\"prompt\":\"ab\",\"suffix\":\"yz\"}");
+    assert_non_null(strstr(text_at(none, "error/message"), "insert"));
+    json_decref(none);
+}
+
 static void thinking(void **state)
 {
     char text[2][8192];
@@ -533,7 +611,7 @@ static void models(void **state)
 {
     (void)state;
     json_t *list = get("/v1/models", 200), *one = get("/v1/models/tiny", 200), *none = get("/v1/models/none", 404);
-    assert_int_equal(json_array_size(at(list, "data")), 4);
+    assert_int_equal(json_array_size(at(list, "data")), 6);
     assert_string_equal(text_at(one, "object"), "model");
     assert_memory_equal(text_at(one, "id"), "tiny", 4);
     assert_true(int_at(one, "created") > 1000000000);
@@ -575,6 +653,8 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(streams_what_comes_at_once),
                                        cmocka_unit_test(choices),
                                        cmocka_unit_test(tools),
+                                       cmocka_unit_test(bare_calls),
+                                       cmocka_unit_test(infill),
                                        cmocka_unit_test(thinking),
                                        cmocka_unit_test(formats),
                                        cmocka_unit_test(logprobs),

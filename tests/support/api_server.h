@@ -14,60 +14,42 @@
 #include <jansson.h>
 
 #include "support/folder.h"
-#include "support/gguf_edit.h"
+#include "support/templates.h"
 
 static ts_server server;
-static char model_path[400], thinker_path[400];
+static char made[4][400]; /* models */
 
-/* A template that shows tools and calls, as Qwen's does. */
-static inline void put_template(nb_gguf_writer *w, const void *user)
+/* name.gguf as the tiny model with what `put` writes */
+static inline bool make_model(char path[400], const char *name, void (*put)(nb_gguf_writer *w, const void *user))
 {
-    (void)user;
-    nb_gguf_put_str(w, "tokenizer.chat_template",
-                    NB_STR("{% if tools %}T:{% for t in tools %}{{ t.function.name }} {% endfor %}\n{% endif %}"
-                           "{% for m in messages %}[{{ m.role }}]{{ m.content or '' }}{% if m.tool_calls %}"
-                           "{% for c in m.tool_calls %}<tool_call>\n{\"name\": \"{{ c.function.name }}\", "
-                           "\"arguments\": {{ c.function.arguments | tojson }}}\n</tool_call>{% endfor %}{% endif %}\n"
-                           "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"));
-}
-
-/* Replies of this one begin inside their thinking. */
-static inline void put_thinking(nb_gguf_writer *w, const void *user)
-{
-    (void)user;
-    nb_gguf_put_str(w, "tokenizer.chat_template",
-                    NB_STR("{% for m in messages %}[{{ m.role }}]{% if m.reasoning_content %}<think>"
-                           "{{ m.reasoning_content }}</think>{% endif %}{{ m.content }}{% endfor %}"
-                           "{% if add_generation_prompt %}[assistant]<think>{% endif %}"));
+    static const char tiny[] = NB_TEST_DATA "/archs/llama-2-mha.gguf";
+    nb_error err = {0};
+    snprintf(path, 400, "%s", nb_folder_path(name));
+    if (gguf_edit_write(tiny, path, put, tiny, &err) == NB_OK)
+        return true;
+    fprintf(stderr, "%s\n", err.message);
+    return false;
 }
 
 static inline int open_server(void **state)
 {
-    nb_error err = {0};
-    if (nb_folder_make(state) != 0)
+    if (nb_folder_make(state) != 0 || !make_model(made[0], "tiny.gguf", put_tools_template) ||
+        !make_model(made[1], "thinker.gguf", put_thinking_template) ||
+        !make_model(made[2], "infill.gguf", put_infill_by_name) ||
+        !make_model(made[3], "infill-keys.gguf", put_infill_by_key))
         return -1;
-    snprintf(model_path, sizeof model_path, "%s", nb_folder_path("tiny.gguf"));
-    if (gguf_edit_write(NB_TEST_DATA "/archs/llama-2-mha.gguf", model_path, put_template, NULL, &err) != NB_OK) {
-        fprintf(stderr, "%s\n", err.message);
-        return -1;
-    }
-    snprintf(thinker_path, sizeof thinker_path, "%s", nb_folder_path("thinker.gguf"));
-    if (gguf_edit_write(NB_TEST_DATA "/archs/llama-2-mha.gguf", thinker_path, put_thinking, NULL, &err) != NB_OK) {
-        fprintf(stderr, "%s\n", err.message);
-        return -1;
-    }
-    const char *const files[] = {model_path, thinker_path, NB_TEST_DATA "/archs/bert.gguf",
-                                 NB_TEST_DATA "/hf/xlm-roberta-ranker"};
+    const char *const files[] = {
+        made[0], made[1], made[2], made[3], NB_TEST_DATA "/archs/bert.gguf", NB_TEST_DATA "/hf/xlm-roberta-ranker"};
     nb_http_params p = {0};
-    ts_start(&server, files, 4, &p, NULL);
+    ts_start(&server, files, 6, &p, NULL);
     return 0;
 }
 
 static inline int close_server(void **state)
 {
     ts_stop(&server);
-    remove(model_path);
-    remove(thinker_path);
+    for (size_t i = 0; i < sizeof made / sizeof *made; i++)
+        remove(made[i]);
     return nb_folder_remove(state);
 }
 
