@@ -208,7 +208,10 @@ nb_client_server nb_client_look(nb_client *a)
     nb_client_call call = {"GET", "/api/version", NULL, keep_line, &answer, NULL};
     nb_client_server s = {.named = a->named};
     nb_error err;
+    long code = 0;
     s.answers = call_within(a, &call, CONNECT_MS, &err) == NB_OK && answer;
+    if (!s.answers && curl_easy_getinfo(a->easy, CURLINFO_RESPONSE_CODE, &code) == CURLE_OK)
+        s.answers = code > 0; /* it wants a key, say: the next call will tell */
     s.is_nibble = json_object_get(answer, "nibble") != NULL;
     json_decref(answer);
     return s;

@@ -9,6 +9,7 @@
 #include "cli/model_options.h"
 #include "cli/models.h"
 #include "cli/prompt.h"
+#include "cli/pull_missing.h"
 #include "cli/run_options.h"
 
 typedef struct run_options {
@@ -41,35 +42,68 @@ static nb_status open_here(const run_options *o, const char *model, nb_talker **
     return nb_talk_open_here(model, &here, out, err);
 }
 
+/* Which server there is to ask, if any; the caller's. */
+static nb_status find_server(const run_options *o, const char *model, nb_client **client, nb_client_server *server,
+                             nb_error *err)
+{
+    *server = (nb_client_server){0};
+    *client = NULL;
+    if (only_here(o) || !o->server)
+        return NB_OK;
+    NB_TRY(nb_client_open(client, err));
+    *server = nb_client_look(*client);
+    if (server->named && !server->answers)
+        nb_note("no server answers at %s; looking for %s here", nb_client_url(*client), model);
+    return NB_OK;
+}
+
+static bool is_hub_path(const char *model) { return strncmp(model, "hf://", 5) == 0; }
+
+/* What is nowhere is fetched: by the server that is to run it, else into the store here. */
+static nb_status pull(const run_options *o, const char *model, nb_client *server, nb_talker **out, nb_error *err)
+{
+    nb_buf where = {0};
+    const char *end = strrchr(model, '.');
+    if (end && strcmp(end, ".gguf") == 0 && !is_hub_path(model))
+        return nb_fail(err, NB_ERR_NOT_FOUND, "%s: there is no such file", model);
+    nb_status status = server ? nb_pull_there(server, model, o->insecure, err)
+                              : nb_pull_here(model, o->insecure, &where, err);
+    if (status == NB_OK)
+        status = server ? nb_talk_open_server(model, out, err)
+                        : open_here(o, where.len ? where.data : model, out, err);
+    else if (status != NB_ERR_CANCELLED)
+        nb_fail_prefix(err, status, "model '%s' not found here, and it cannot be pulled", model);
+    nb_buf_free(&where);
+    return status;
+}
+
 /* A server that is ours, or that the user named, comes first: its model may be loaded, and is in memory once. One of another
  * make at the usual place is asked only for what the store here lacks. */
+static nb_status open_name(const run_options *o, const char *model, nb_client *client, const nb_client_server *server,
+                           nb_talker **out, nb_error *err)
+{
+    bool first = server->answers && (server->is_nibble || server->named);
+    nb_status status = first ? nb_talk_open_server(model, out, err) : NB_ERR_NOT_FOUND;
+    if (status == NB_ERR_NOT_FOUND)
+        status = open_here(o, model, out, err);
+    if (status == NB_ERR_NOT_FOUND && server->answers && !first)
+        status = nb_talk_open_server(model, out, err);
+    return status == NB_ERR_NOT_FOUND ? pull(o, model, first ? client : NULL, out, err) : status;
+}
+
 static nb_status open_model(void *user, const char *model, nb_talker **out, nb_error *err)
 {
     const run_options *o = user;
     nb_client *client;
+    nb_client_server server;
+    if (is_hub_path(model))
+        return pull(o, model, NULL, out, err);
     if (nb_models_is_path(model))
         return open_here(o, model, out, err);
-    nb_client_server server = {0};
-    bool here = only_here(o) || !o->server;
-    if (!here) {
-        NB_TRY(nb_client_open(&client, err));
-        server = nb_client_look(client);
-        if (server.named && !server.answers)
-            nb_note("no server answers at %s; looking for %s here", nb_client_url(client), model);
-        nb_client_close(client);
-    }
-    nb_status status = NB_ERR_NOT_FOUND;
-    if (server.answers && (server.is_nibble || server.named))
-        status = nb_talk_open_server(model, out, err);
-    if (status == NB_ERR_NOT_FOUND)
-        status = open_here(o, model, out, err);
-    if (status == NB_ERR_NOT_FOUND && server.answers && !server.is_nibble && !server.named)
-        status = nb_talk_open_server(model, out, err);
-    if (status == NB_ERR_NOT_FOUND)
-        return nb_fail(err, NB_ERR_NOT_FOUND,
-                       "model '%s' not found: there is no such file, and no such model in the store; 'nibble list' "
-                       "names those that there are",
-                       model);
+    nb_status status = find_server(o, model, &client, &server, err);
+    if (status == NB_OK)
+        status = open_name(o, model, client, &server, out, err);
+    nb_client_close(client);
     return status;
 }
 

@@ -67,10 +67,9 @@ void nb_reply_print_said(nb_reply_print *p, bool thinking, nb_str text)
     nb_buf_str(thinking ? &p->thinking : &p->content, text);
     if (!thinking && p->is_thinking)
         end_thinking(p);
-    if (!thinking && p->content.len == text.n) { /* its first line begins with words */
-        while (text.n && (text.p[0] == '\n' || text.p[0] == ' ') && p->thought)
-            text = (nb_str){text.p + 1, text.n - 1};
-    }
+    while (!thinking && p->thought && !p->talks && text.n && (text.p[0] == '\n' || text.p[0] == ' '))
+        text = (nb_str){text.p + 1, text.n - 1};
+    p->talks |= !thinking && text.n;
     if (!thinking || !p->hide_thinking)
         put(p, text);
 }

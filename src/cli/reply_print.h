@@ -9,7 +9,7 @@ typedef struct nb_reply_print {
     nb_wrap wrap;
     nb_buf out;                /* of one piece */
     nb_buf content, thinking;  /* all that was said and thought */
-    bool is_thinking, thought; /* within thinking; any was shown */
+    bool is_thinking, thought, talks; /* within thinking; any was shown; words of the reply were */
     bool waits;                /* a sign of life is on the screen */
     double began;
     bool failed; /* standard output takes no more */

@@ -205,9 +205,9 @@ static void test_without_server(void **state)
     assert_ends(&r, 1);
     r = RUN("stop");
     assert_ends(&r, 2);
-    r = RUN("run", "nothing", "hello");
+    r = RUN("run", "127.0.0.1:1/library/nothing", "hello");
     assert_ends(&r, 1);
-    assert_contains(r.err, "model 'nothing' not found: there is no such file");
+    assert_contains(r.err, "model '127.0.0.1:1/library/nothing' not found here, and it cannot be pulled: ");
     r = RUN("run", "tiny", "--think=perhaps", "x");
     assert_ends(&r, 2);
     r = RUN("run", "tiny", "--format", "xml", "x");
@@ -336,9 +336,9 @@ static void test_with_server(void **state)
            raw_here = RUN("run", CHAT, "hi", "--raw", "--temp", "0", "-n", "6");
     assert_ends(&raw, 0);
     assert_string_equal(raw.out, raw_here.out);
-    r = RUN("run", "llama-2-mha", "Once", "--temp", "0", "-n", "3", "--exact"); /* which a server cannot be told */
+    r = RUN("run", "llama-2-mha.gguf", "Once", "-n", "3", "--exact"); /* which a server cannot be told */
     assert_ends(&r, 1);
-    assert_contains(r.err, "not found");
+    assert_contains(r.err, "llama-2-mha.gguf: there is no such file");
     r = RUN("run", "llama-2-mha", "Once upon a time there was a long prompt", "--ctx", "4");
     assert_ends(&r, 1);
     assert_contains(r.err, "--ctx");
@@ -372,6 +372,57 @@ static void test_keys(void **state)
     assert_ends(&r, 0);
     environment[5] = NULL;
     stop_server(s);
+}
+
+/* ---- what is missing is pulled ---- */
+
+/* A name that is nowhere: its model comes from the registry that the name says, then it is run; by the server when one runs. */
+static void test_run_pulls(void **state)
+{
+    (void)state;
+    char path[450], from[450], name[100];
+    int port = 0;
+    snprintf(from, sizeof from, "%s", nb_folder_path("origin"));
+    snprintf(path, sizeof path, "%s", nb_folder_path("Pullfile"));
+    snprintf(store, sizeof store, "OLLAMA_MODELS=%s", from);
+    write_file(path, "FROM " PLAIN "\nPARAMETER temperature 0\nPARAMETER num_predict 7\n");
+    result r = RUN("create", "far", "-f", path);
+    assert_ends(&r, 0);
+    snprintf(path, sizeof path, "%s", nb_folder_path("port"));
+    char *argv[] = {"python3", NB_TEST_DATA "/../cli/registry_of_store.py", from, path, NULL};
+    pid_t registry;
+    assert_int_equal(posix_spawnp(&registry, "python3", NULL, NULL, argv, environment), 0);
+    for (int i = 0; i < 400 && port == 0; i++) {
+        FILE *file = fopen(path, "r");
+        if (!file || fscanf(file, "%d", &port) != 1)
+            usleep(50000);
+        if (file)
+            fclose(file);
+    }
+    assert_true(port > 0);
+    snprintf(name, sizeof name, "http://127.0.0.1:%d/library/far", port);
+    snprintf(store, sizeof store, "OLLAMA_MODELS=%s", nb_folder_path("here"));
+    result pulled = RUN("run", name + 7, "Once", "--insecure"), again = RUN("run", name + 7, "Once");
+    result bare = RUN("run", PLAIN, "Once", "--temp", "0", "-n", "7");
+    assert_ends(&pulled, 0);
+    assert_contains(pulled.err, "pulling manifest");
+    assert_string_equal(pulled.out, bare.out);
+    assert_null(strstr(again.err, "pulling"));
+    assert_string_equal(again.out, bare.out);
+    r = RUN("list");
+    assert_contains(r.out, name + 7);
+    snprintf(name, sizeof name, "127.0.0.1:%d/library/farther", port);
+    r = RUN("run", name, "Once", "--insecure");
+    assert_ends(&r, 1);
+    assert_contains(r.err, "not found here, and it cannot be pulled");
+    kill(registry, SIGTERM);
+    waitpid(registry, NULL, 0);
+    r = RUN("run", "./nothing.gguf", "x");
+    assert_ends(&r, 1);
+    r = RUN("run", "nothing.gguf", "x");
+    assert_ends(&r, 1);
+    assert_contains(r.err, "nothing.gguf: there is no such file");
+    snprintf(store, sizeof store, "OLLAMA_MODELS=" STORE);
 }
 
 /* ---- the environment ---- */
@@ -575,6 +626,7 @@ int main(void)
         cmocka_unit_test(test_run_stored),
         cmocka_unit_test(test_with_server),
         cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_run_pulls),
         cmocka_unit_test(test_environment),
         cmocka_unit_test(test_words),
         cmocka_unit_test(test_addresses),

@@ -337,8 +337,8 @@ static void test_save_and_load(void **state)
     see("/save MODEL");
     enter("/load");
     see("/load MODEL");
-    enter("/load missing");
-    see("model 'missing' not found");
+    enter("/load 127.0.0.1:1/a/missing");
+    see("not found here, and it cannot be pulled");
     enter("/save no/such/name/at:all/");
     see("error:");
     enter("/set system \"\"\"Two\033\rlines.\"\"\"");
@@ -423,8 +423,8 @@ static void test_dumb(void **state)
 static void test_start_that_fails(void **state)
 {
     (void)state;
-    begin_at(80, 24, "nothing-of-this-name", NULL);
-    see("model 'nothing-of-this-name' not found");
+    begin_at(80, 24, "127.0.0.1:1/a/nothing", NULL);
+    see("model '127.0.0.1:1/a/nothing' not found here");
     assert_int_equal(tt_end(&t), 1);
     begin_at(80, 24, PLAIN, (const char *const[]){"--ctx", "4096", NULL});
     see("--allow-long-context");
