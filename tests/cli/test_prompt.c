@@ -338,7 +338,7 @@ static void test_save_and_load(void **state)
     enter("/load");
     see("/load MODEL");
     enter("/load 127.0.0.1:1/a/missing");
-    see("not found here, and it cannot be pulled");
+    see("not found here");
     enter("/save no/such/name/at:all/");
     see("error:");
     enter("/set system \"\"\"Two\033\rlines.\"\"\"");
