@@ -89,6 +89,8 @@ static double rate(size_t count, double seconds) { return seconds > 0 ? (double)
 static void print_stats(const nb_talk_stats *s)
 {
     note_duration("total duration:", s->total);
+    if (s->end == NB_TALK_STOPPED) /* before it could be counted */
+        return;
     note_duration("load duration:", s->load);
     nb_note("%-21s %zu token(s)", "prompt eval count:", s->prompt_tokens);
     if (s->reused_tokens)
