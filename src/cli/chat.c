@@ -216,56 +216,38 @@ nb_status nb_chat_load(nb_chat *c, nb_error *err)
 
 /* ---- options ---- */
 
-typedef enum kind { KIND_NONE, KIND_INT, KIND_NUMBER, KIND_BOOL, KIND_STRINGS } kind;
-
-static kind kind_of(const char *name)
+static json_t *value_of(const nb_param *p)
 {
-    static const struct {
-        const char *name;
-        kind kind;
-    } rows[] = {
-#define NB_OPTION(name, type, fallback) {#name, KIND_##type},
-#define NB_OPTION_NOTHING(name) {#name, KIND_NUMBER},
-#include "store/options.def"
-#undef NB_OPTION
-#undef NB_OPTION_NOTHING
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (strcmp(rows[i].name, name) == 0)
-            return rows[i].kind;
-    return KIND_NONE;
+    switch (p->kind) {
+    case NB_PARAM_BOOL: return json_boolean(p->yes);
+    case NB_PARAM_NUMBER:
+        return p->number == trunc(p->number) ? json_integer((json_int_t)p->number) : json_real(p->number);
+    default: return json_stringn(p->text.p, p->text.n);
+    }
 }
 
-static json_t *read_value(kind k, const char *const *values, size_t count)
+static nb_status read_values(const char *name, const char *const *values, size_t count, json_t *list, nb_param *last,
+                             nb_error *err)
 {
-    char *end;
-    if (k == KIND_STRINGS) {
-        json_t *list = json_array();
-        for (size_t i = 0; i < count; i++)
-            json_array_append_new(list, json_string(values[i]));
-        return list;
+    for (size_t i = 0; i < count; i++) {
+        NB_TRY(nb_param_parse(nb_str_of(name), nb_str_of(values[i]), last, err));
+        json_t *value = value_of(last);
+        if (!value)
+            return nb_fail(err, NB_ERR_ARGUMENT, "parameter '%s': the text is no UTF-8", name);
+        json_array_append_new(list, value);
     }
-    if (count != 1)
-        return NULL;
-    if (k == KIND_BOOL)
-        return strcmp(values[0], "true") == 0 ? json_true() : strcmp(values[0], "false") == 0 ? json_false() : NULL;
-    if (k == KIND_INT) {
-        long long n = strtoll(values[0], &end, 10);
-        return *end || end == values[0] ? NULL : json_integer(n);
-    }
-    double x = strtod(values[0], &end);
-    return *end || end == values[0] || !isfinite(x) ? NULL : json_real(x);
+    return last->in_array || count == 1
+               ? NB_OK
+               : nb_fail(err, NB_ERR_ARGUMENT, "parameter '%s' wants one value, not %zu", name, count);
 }
 
 nb_status nb_chat_set(nb_chat *c, const char *name, const char *const *values, size_t count, nb_error *err)
 {
-    static const char *const wanted[] = {"", "a whole number", "a number", "true or false", "texts"};
-    kind k = kind_of(name);
-    if (k == KIND_NONE)
-        return nb_fail(err, NB_ERR_ARGUMENT, "unknown parameter '%s'", name);
-    json_t *value = read_value(k, values, count);
-    if (!value)
-        return nb_fail(err, NB_ERR_ARGUMENT, "parameter '%s' wants %s, not '%s'", name, wanted[k],
-                       count ? values[count - 1] : "");
-    return json_object_set_new(c->options, name, value) == 0 ? NB_OK : nb_fail_memory(err, "a parameter", 0);
+    nb_param last = {0};
+    json_t *list = json_array();
+    nb_status status = read_values(name, values, count, list, &last, err);
+    if (status == NB_OK)
+        json_object_set(c->options, name, last.in_array ? list : json_array_get(list, 0));
+    json_decref(list);
+    return status;
 }

@@ -304,9 +304,11 @@ static void test_set(void **state)
     for (int y = 0; y < t.rows; y++)
         assert_null(strstr(tt_row(&t, y), "eval count"));
     enter("/set parameter temperature warm");
-    see("'temperature' wants a number, not 'warm'");
+    see("temperature has the invalid float value 'warm'");
     enter("/set parameter num_ctx 1.5");
-    see("'num_ctx' wants a whole number");
+    see("num_ctx has the invalid int value '1.5'");
+    enter("/set parameter top_k 1 2");
+    see("'top_k' wants one value, not 2");
     enter("/set parameter frob 1");
     see("unknown parameter 'frob'");
     enter("/set nowordwrap");
