@@ -221,7 +221,8 @@ static json_t *value_of(const nb_param *p)
     switch (p->kind) {
     case NB_PARAM_BOOL: return json_boolean(p->yes);
     case NB_PARAM_NUMBER:
-        return p->number == trunc(p->number) ? json_integer((json_int_t)p->number) : json_real(p->number);
+        return p->number == trunc(p->number) && fabs(p->number) < 9e15 ? json_integer((json_int_t)p->number)
+                                                                       : json_real(p->number);
     default: return json_stringn(p->text.p, p->text.n);
     }
 }
