@@ -57,6 +57,9 @@ void nb_note(const char *format, ...) NB_PRINTF(1, 2); /* one line on stderr */
 /* A whole JSON text as a line on stdout; frees it. Fails when memory ran out while it was written. */
 nb_status nb_print_json(nb_buf *json, nb_error *err);
 
+/* A page or picture as a file, there only when whole. Fails too when memory ran out while it was made. */
+nb_status nb_write_page(const char *path, const nb_buf *page, nb_error *err);
+
 bool nb_stdout_is_terminal(void);
 bool nb_stderr_is_terminal(void);
 bool nb_color_wanted(bool terminal); /* false under NO_COLOR or TERM=dumb */

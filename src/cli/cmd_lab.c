@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "base/file.h"
 #include "base/json_write.h"
 #include "cli/command.h"
 #include "lab/lab.h"
@@ -60,20 +59,6 @@ static bool ends_in(const char *text, const char *end)
     return n > m && strcmp(text + n - m, end) == 0;
 }
 
-static nb_status write_file(const char *path, const nb_buf *content, nb_error *err)
-{
-    nb_writer *w;
-    if (content->failed)
-        return nb_fail_memory(err, "the picture", content->len);
-    NB_TRY(nb_writer_open(path, &w, err));
-    nb_status status = nb_writer_write(w, content->data, content->len, err);
-    if (status != NB_OK) {
-        nb_writer_abort(w);
-        return status;
-    }
-    return nb_writer_commit(w, err);
-}
-
 static nb_status draw(const nb_lab *lab, const char *path, nb_error *err)
 {
     nb_buf picture = {0};
@@ -81,7 +66,7 @@ static nb_status draw(const nb_lab *lab, const char *path, nb_error *err)
         nb_lab_svg(lab, &picture);
     else
         nb_lab_html(lab, &picture);
-    nb_status status = write_file(path, &picture, err);
+    nb_status status = nb_write_page(path, &picture, err);
     nb_buf_free(&picture);
     return status;
 }

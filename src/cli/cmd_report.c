@@ -45,18 +45,6 @@ static void quote(nb_buf *out, int argc, char **argv)
     }
 }
 
-static nb_status write_page(const char *path, const nb_buf *html, nb_error *err)
-{
-    nb_writer *w;
-    NB_TRY(nb_writer_open(path, &w, err));
-    nb_status status = nb_writer_write(w, html->data, html->len, err);
-    if (status != NB_OK) {
-        nb_writer_abort(w);
-        return status;
-    }
-    return nb_writer_commit(w, err);
-}
-
 static nb_status make_page(const report_options *o, nb_report_params *p, nb_error *err)
 {
     shown s = {0};
@@ -75,7 +63,7 @@ static nb_status make_page(const report_options *o, nb_report_params *p, nb_erro
         status = nb_report_write(p, &html, err);
     nb_progress_end(s.progress, status == NB_OK);
     if (status == NB_OK)
-        status = write_page(o->out, &html, err);
+        status = nb_write_page(o->out, &html, err);
     nb_imatrix_free(weights);
     nb_buf_free(&text);
     nb_buf_free(&html);
