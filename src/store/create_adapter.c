@@ -23,7 +23,8 @@ static void put_name(nb_gguf_writer *w, nb_str name, const char *end, const nb_g
 {
     char full[128];
     int n = snprintf(full, sizeof full, "%.*s%s", NB_STR_ARG(name), end);
-    nb_gguf_put_tensor(w, (nb_str){full, (size_t)n}, type, t->n_dims, t->dims);
+    size_t length = n < 0 ? 0 : nb_min_size((size_t)n, sizeof full - 1); /* what is too long, the writer refuses */
+    nb_gguf_put_tensor(w, (nb_str){full, length}, type, t->n_dims, t->dims);
 }
 
 static nb_status put_scaled(nb_gguf_writer *w, const nb_gguf_tensor *t, float scale, nb_error *err)

@@ -143,7 +143,9 @@ static bool take_lock(int fd, short type, bool wait)
 
 static nb_status prepare(nb_store *s, nb_error *err)
 {
-    static const char *const folders[] = {"manifests", "blobs", NB_STORE_OWN "/new",
+    static const char *const folders[] = {"manifests",
+                                          "blobs",
+                                          NB_STORE_OWN "/new",
                                           NB_STORE_OWN "/" NB_STORE_PENDING "/blobs",
                                           NB_STORE_OWN "/" NB_STORE_LINKED "/blobs",
                                           NB_STORE_OWN "/" NB_STORE_PARTIAL "/blobs"};
@@ -312,11 +314,18 @@ static bool blob_file(nb_str digest, char file[80])
     return ok;
 }
 
-static void name_blob(marks *m, nb_str digest)
+/* Digests of a manifest that was read are valid: only memory can be out, and then nothing may be removed. */
+static nb_status name_blob(marks *m, nb_str digest, nb_error *err)
 {
     mark key, *found;
-    if (m->count && blob_file(digest, key.file) && (found = bsearch(&key, m->items, m->count, sizeof key, by_file)))
+    if (digest.n == 0)
+        return NB_OK; /* no configuration */
+    if (!blob_file(digest, key.file))
+        return nb_fail_memory(err, "blobs to clean", sizeof key);
+    found = bsearch(&key, m->items, m->count, sizeof key, by_file);
+    if (found)
         found->named = true;
+    return NB_OK;
 }
 
 /* A manifest that cannot be read may name any blob: then none is removed. */
@@ -328,11 +337,11 @@ static nb_status name_blobs_of(void *user, const char *path, const nb_name *name
     if (status == NB_ERR_NOT_FOUND)
         return NB_OK;
     NB_TRY(status);
-    name_blob(user, m->config.digest);
-    for (size_t i = 0; i < m->count; i++)
-        name_blob(user, m->layers[i].digest);
+    status = name_blob(user, m->config.digest, err);
+    for (size_t i = 0; i < m->count && status == NB_OK; i++)
+        status = name_blob(user, m->layers[i].digest, err);
     nb_manifest_free(m);
-    return NB_OK;
+    return status;
 }
 
 /* under the exclusive lock */
@@ -343,13 +352,14 @@ static void remove_marked(nb_store *s, const mark *m, uint64_t *bytes)
     nb_str digest = nb_str_of(m->file);
     bool paths = nb_store_path(s->root, NULL, digest, &blob, NULL) == NB_OK &&
                  nb_store_own_path(s->root, NB_STORE_PENDING, digest, &pending, NULL) == NB_OK;
-    if (paths && !m->named) {
-        bool there = lstat(blob.data, &st) == 0;
-        if (there && unlink(blob.data) == 0)
-            *bytes += (uint64_t)st.st_size;
-        nb_link_forget(s, digest);
+    bool gone = paths && (m->named || lstat(blob.data, &st) != 0);
+    if (paths && !gone && unlink(blob.data) == 0) {
+        *bytes += (uint64_t)st.st_size;
+        gone = true;
     }
-    if (paths)
+    if (gone && !m->named)
+        nb_link_forget(s, digest);
+    if (gone)
         unlink(pending.data);
     nb_buf_free(&blob);
     nb_buf_free(&pending);
