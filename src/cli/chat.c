@@ -113,8 +113,8 @@ static void tell_context(const nb_chat *c, const nb_talk_stats *s)
         nb_note("(the context is full: %zu tokens of the oldest messages were left out; %s)", s->truncated, remedy);
     if (s->end == NB_TALK_CONTEXT)
         nb_note("(the reply ends here: the context of %zu tokens is full; %s)", s->context, remedy);
-    else if (s->end == NB_TALK_LENGTH && !nb_talk_is_here(c->talker) && !json_object_get(c->options, "num_predict"))
-        nb_note("(the reply was cut off: the context is full, or the model's num_predict reached; %s)", remedy);
+    else if (s->end == NB_TALK_LENGTH && !nb_talk_limits(c->talker) && !json_object_get(c->options, "num_predict"))
+        nb_note("(the reply was cut off: the context is full; %s)", remedy);
 }
 
 /* ---- replies ---- */

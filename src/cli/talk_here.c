@@ -277,7 +277,7 @@ nb_status nb_talk_open_here(const char *model, const nb_talk_here *params, nb_ta
                           .save = save,
                           .close = close_here,
                           .model = strdup(model),
-                          .here = true};
+                          .limits = true};
     h->params = *params;
     h->params.model.pin_threads = false; /* who opens the model is not who computes */
     nb_status status = h->base.model ? find(h, model, err) : nb_fail_memory(err, "a conversation", 0);
