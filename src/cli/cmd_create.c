@@ -6,8 +6,10 @@
 
 #include "base/file.h"
 #include "cli/command.h"
+#include "cli/pull_missing.h"
 #include "format/imatrix.h"
 #include "store/create.h"
+#include "store/library.h"
 
 /* ---- what is told ---- */
 
@@ -71,6 +73,25 @@ static char *folder_of(const char *path)
     return !slash ? strdup(".") : slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
 }
 
+/* What it is made from is fetched when it is not in the store. */
+static nb_status need_base(const nb_create_params *p, nb_arena *arena, nb_error *err)
+{
+    nb_library *library;
+    nb_entry *e;
+    if (p->from.n == 0)
+        return NB_OK;
+    NB_TRY(nb_library_open(&(nb_library_params){0}, &library, err));
+    nb_status status = nb_library_find(library, p->from, &e, err);
+    if (status == NB_OK)
+        nb_entry_release(e);
+    nb_library_close(library);
+    const char *name = status == NB_ERR_NOT_FOUND ? nb_arena_strdup(arena, p->from) : NULL;
+    if (!name)
+        return status;
+    status = nb_pull_here(name, false, NULL, err);
+    return status == NB_OK ? NB_OK : nb_fail_prefix(err, status, "%s is not in the store, and pulling it failed", name);
+}
+
 static nb_status create(const create_options *o, nb_create_params *p, nb_arena *arena, nb_error *err)
 {
     nb_modelfile m = {0};
@@ -94,6 +115,8 @@ static nb_status create(const create_options *o, nb_create_params *p, nb_arena *
     p->quantize = o->quantize;
     p->text = o->text_path ? nb_buf_view(&text) : (nb_str){0};
     p->link = o->link;
+    if (status == NB_OK)
+        status = need_base(p, arena, err);
     if (status == NB_OK)
         status = nb_store_open(NULL, &store, err);
     if (status == NB_OK)
