@@ -263,6 +263,8 @@ static void test_run_stored(void **state)
 
 /* ---- a server that runs ---- */
 
+static pid_t left_running[2]; /* a server and a registry, by a test that failed */
+
 typedef struct server {
     pid_t child;
     int err;
@@ -281,6 +283,7 @@ static server start_server(const char *key)
     server s = {
         .child = spawn((const char *const[]){"serve", "--no-store", "-t", "2", PLAIN, CHAT, NULL}, ends[1], ends[1]),
         .err = ends[0]};
+    left_running[0] = s.child;
     environment[5] = NULL;
     close(ends[1]);
     while (!at && n + 1 < sizeof text) {
@@ -302,6 +305,7 @@ static void stop_server(server s)
     int status;
     kill(s.child, SIGTERM);
     assert_int_equal(waitpid(s.child, &status, 0), s.child);
+    left_running[0] = 0;
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
     close(s.err);
     snprintf(host, sizeof host, "OLLAMA_HOST=127.0.0.1:1");
@@ -392,6 +396,7 @@ static void test_run_pulls(void **state)
     char *argv[] = {"python3", NB_TEST_DATA "/../cli/registry_of_store.py", from, path, NULL};
     pid_t registry;
     assert_int_equal(posix_spawnp(&registry, "python3", NULL, NULL, argv, environment), 0);
+    left_running[1] = registry;
     for (int i = 0; i < 400 && port == 0; i++) {
         FILE *file = fopen(path, "r");
         if (!file || fscanf(file, "%d", &port) != 1)
@@ -417,6 +422,7 @@ static void test_run_pulls(void **state)
     assert_contains(r.err, "not found here, and it cannot be pulled");
     kill(registry, SIGTERM);
     waitpid(registry, NULL, 0);
+    left_running[1] = 0;
     r = RUN("run", "./nothing.gguf", "x");
     assert_ends(&r, 1);
     r = RUN("run", "nothing.gguf", "x");
@@ -612,6 +618,9 @@ static int remove_folder(void **state)
 {
     char command[500];
     (void)state;
+    for (int i = 0; i < 2; i++)
+        if (left_running[i] > 0)
+            kill(left_running[i], SIGKILL);
     snprintf(command, sizeof command, "rm -r '%s'", nb_folder);
     return system(command);
 }
