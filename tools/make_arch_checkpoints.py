@@ -198,6 +198,9 @@ def randomize(model, seed, dtype, gain):
             turned = kind in COLUMNS_FIRST or (kind in INPUTS_FIRST and p.dim() == 3)
             p.data = (gain / p.shape[-2 if turned else -1] ** 0.5) * noise
         p.data = p.data.to(dtype).float()
+    for name, b in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            b.data = (0.2 * torch.randn(b.shape, generator=generator)).to(dtype).float()
 
 
 def mxfp4_blocks(x):

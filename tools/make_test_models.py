@@ -87,6 +87,8 @@ GGUF_ARCH = {
     "gptj": "gptj",
     "gpt_neo": "gptneo",
     "baichuan": "baichuan",
+    "deepseek_v2": "deepseek2",
+    "deepseek_v3": "deepseek2",
     "helium": "llama",
     "granitemoehybrid": "granite",
     "ministral": "llama",
@@ -94,6 +96,8 @@ GGUF_ARCH = {
 }
 # As files were before llama.cpp put the matrices of all experts into one tensor.
 SPLIT_EXPERTS = {"mixtral-split"}
+# As llama.cpp's converter writes latent attention now: keys' and values' matrices apart.
+LATENTS_APART = {"deepseek-v2-apart", "deepseek-v3-apart"}
 # Who reads the logits has no use for them: the tokenizers have tests of their own.
 WITH_TOKENS = {"llama-2-mha", "llama-3.2-rope-scaled", "llama-mqa-wide-head", "qwen2", "mistral-sliding"}
 # llama.cpp has no opt; docs/gguf-keys.md
@@ -216,7 +220,7 @@ def add_yarn(w, rope, arch):
     w.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
     if arch == "mistral3" and rope["mscale"] == 1:
         w.add_rope_scaling_yarn_log_mul(rope["mscale_all_dim"])
-    elif "mscale_all_dim" in rope:
+    elif "mscale_all_dim" in rope and arch != "deepseek2":
         w.add_rope_scaling_attn_factors(logarithm(rope["mscale"]) / logarithm(rope["mscale_all_dim"]) / logarithm(1))
     if "attention_factor" in rope:
         w.add_rope_scaling_attn_factors(rope["attention_factor"] / logarithm(1))
@@ -300,6 +304,49 @@ def add_hyperparameters(w, config, arch):
         w.add_sliding_window(config["sliding_window"])
         if window_layers(config):
             w.add_sliding_window_pattern(window_layers(config))
+
+
+def add_latents(w, config, joined):
+    """llama.cpp's keys of latent attention, older and newer"""
+    rope, plain = config["qk_rope_head_dim"], config["qk_nope_head_dim"]
+    third = config["model_type"] == "deepseek_v3"
+    w.add_leading_dense_block_count(config["first_k_dense_replace"])
+    if config["q_lora_rank"]:
+        w.add_q_lora_rank(config["q_lora_rank"])
+    w.add_kv_lora_rank(config["kv_lora_rank"])
+    w.add_key_length(plain + rope if joined else config["kv_lora_rank"] + rope)
+    w.add_value_length(config["v_head_dim"] if joined else config["kv_lora_rank"])
+    if not joined:
+        w.add_key_length_mla(plain + rope)
+        w.add_value_length_mla(config["v_head_dim"])
+    w.add_rope_dimension_count(rope)
+    w.add_expert_feed_forward_length(config["moe_intermediate_size"])
+    w.add_expert_count(config["n_routed_experts"])
+    w.add_expert_used_count(config["num_experts_per_tok"])
+    w.add_expert_shared_count(config["n_shared_experts"])
+    w.add_expert_weights_scale(config["routed_scaling_factor"])
+    w.add_expert_weights_norm(config["norm_topk_prob"])
+    w.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID if third else gguf.ExpertGatingFuncType.SOFTMAX)
+    if third or config["topk_method"] != "greedy":
+        w.add_expert_group_count(config["n_group"])
+        w.add_expert_group_used_count(config["topk_group"])
+    s = rope_of(config)
+    if s.get("mscale_all_dim"):
+        w.add_rope_scaling_yarn_log_mul(0.1 * s["mscale_all_dim"])
+        if s["mscale"] != s["mscale_all_dim"]:  # docs/gguf-keys.md
+            more = [0.1 * s[key] * np.log(s["factor"]) + 1 for key in ("mscale", "mscale_all_dim")]
+            w.add_float32("deepseek2.rope.scaling.attn_factor", more[0] / more[1])
+
+
+def latents_apart(tensors, config):
+    for name, x in tensors.items():
+        if ".kv_b_proj." in name:
+            plain, value = config["qk_nope_head_dim"], config["v_head_dim"]
+            x = x.reshape(config["num_attention_heads"], plain + value, -1)
+            yield name.replace("kv_b_proj", "k_b_proj"), np.ascontiguousarray(x[:, :plain].swapaxes(1, 2))
+            yield name.replace("kv_b_proj", "v_b_proj"), np.ascontiguousarray(x[:, plain:])
+        else:
+            yield name, x
 
 
 def add_sentencepiece(w, path, size, arch):
@@ -552,6 +599,7 @@ def converted(config, arch, tensors):
     if arch == "baichuan":
         tensors = dict(baichuan_parts(config, tensors))
     tensors = dict(stacked_experts(tensors))
+    tensors = {name.replace("e_score_correction_bias", "e_score_correction.bias"): x for name, x in tensors.items()}
     if arch == "internlm2":
         tensors = dict(split_queries(tensors, config))
     if "transformer.encoder.final_layernorm.weight" in tensors:  # chatglm's own
@@ -732,6 +780,9 @@ def write_arch(folder, out, name):
         add_xielu(w, tensors)
     if "llama_4_scaling_beta" in rope_of(config):
         w.add_attn_temperature_scale(rope_of(config)["llama_4_scaling_beta"])
+    if arch == "deepseek2":
+        add_latents(w, config, name not in LATENTS_APART)
+        tensors = dict(latents_apart(tensors, config)) if name in LATENTS_APART else tensors
     made = converted(config, arch, tensors)
     for tensor, x in split_experts(made) if name in SPLIT_EXPERTS else made:
         add_tensor(w, tensor, x, kind)

@@ -68,7 +68,7 @@ void nb_experts_layout(nb_carver *c, const nb_experts_need *need, nb_expert_room
     room->in2 = nb_carve(c, 1, in2, buffers);
     room->down = nb_carve(c, 1, down, buffers);
     room->hidden = nb_carve(c, pairs, ff * sizeof(float), buffers);
-    room->sums_count = nb_max_size(rows * BLOCK, experts);
+    room->sums_count = nb_max_size(rows * BLOCK, 2 * experts);
     room->sums = nb_carve(c, (size_t)need->members, nb_round_up(room->sums_count * sizeof(float), 64), buffers);
 }
 
@@ -110,6 +110,52 @@ static void choose(const float *p, size_t n, size_t used, uint32_t *chosen)
     }
 }
 
+/* the largest of n values, or with `two` the two largest together */
+static float group_score(const float *p, size_t n, bool two)
+{
+    float first = -INFINITY, second = n > 1 ? -INFINITY : 0;
+    for (size_t i = 0; i < n; i++)
+        if (p[i] > first) {
+            second = n > 1 ? first : 0;
+            first = p[i];
+        } else if (p[i] > second && n > 1) {
+            second = p[i];
+        }
+    return two ? first + second : first;
+}
+
+/* Experts of all but the best groups become `least`: DeepSeek-V2's rule is by a group's best expert (section 2.2.2), V3's, where
+ * weights are logistic functions, by the best two. */
+static void keep_groups(const nb_hparams *h, float *p, float least)
+{
+    size_t groups = (size_t)h->expert_groups, used = (size_t)h->expert_groups_used, n = (size_t)h->experts / groups;
+    uint32_t chosen[NB_EXPERT_GROUPS_MOST];
+    float score[NB_EXPERT_GROUPS_MOST];
+    for (size_t g = 0; g < groups; g++)
+        score[g] = group_score(p + g * n, n, h->expert_gating == NB_GATING_SIGMOID);
+    choose(score, groups, used, chosen);
+    for (size_t g = 0; g < groups; g++) {
+        bool kept = false;
+        for (size_t k = 0; k < used; k++)
+            kept = kept || chosen[k] == g;
+        for (size_t i = 0; i < n && !kept; i++)
+            p[g * n + i] = least;
+    }
+}
+
+/* what experts are chosen by, where that is not the weights p that they get */
+static const float *choices(const nb_hparams *h, const float *p, const float *added, float *room)
+{
+    size_t n = (size_t)h->experts;
+    if (!added && h->expert_groups < 2)
+        return p;
+    for (size_t i = 0; i < n; i++)
+        room[i] = p[i] + (added ? added[i] : 0);
+    if (h->expert_groups > 1)
+        keep_groups(h, room, h->expert_gating == NB_GATING_SIGMOID ? -INFINITY : 0);
+    return room;
+}
+
 static void weigh(const nb_hparams *h, const float *p, size_t used, const uint32_t *chosen, float *weight)
 {
     float sum = 0;
@@ -140,6 +186,7 @@ static void route(const job *j, size_t begin, size_t end)
 {
     size_t n = (size_t)j->h->experts, used = (size_t)j->h->experts_used;
     float *room = sums_of(j);
+    const float *added = j->op->experts.choice < 0 ? NULL : j->x->weights->weight[j->op->experts.choice].data;
     for (size_t i = begin; i < end; i++) {
         const float *logits = j->x->buffer[j->op->in2] + i * n, *p = logits;
         uint32_t *chosen = j->room->chosen + i * used;
@@ -148,7 +195,7 @@ static void route(const job *j, size_t begin, size_t end)
             probabilities(logits, n, j->h->expert_gating == NB_GATING_SIGMOID, room);
             p = room;
         }
-        choose(p, n, used, chosen);
+        choose(choices(j->h, p, added, room + n), n, used, chosen);
         weigh(j->h, p, used, chosen, weight);
         sort_chosen(used, chosen, weight);
     }

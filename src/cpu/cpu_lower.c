@@ -206,6 +206,8 @@ static nb_split natural_split(const lowering *l, const nb_op *op)
     case NB_OP_CLAMP:
     case NB_OP_SCALE: return (nb_split){NB_SPLIT_COLUMNS, l->plan->buffers[op->out].width};
     case NB_OP_ATTENTION:
+    case NB_OP_LATENT_QUERY:
+    case NB_OP_LATENT_VALUE:
     case NB_OP_EXPERTS: return (nb_split){NB_SPLIT_OWN, 0};
     case NB_OP_KV_STORE: return by_rows_of(l, op->in);
     default: return by_rows_of(l, op->out);
@@ -215,7 +217,7 @@ static nb_split natural_split(const lowering *l, const nb_op *op)
 static void lower_op(lowering *l, const nb_op *op)
 {
     nb_split split = natural_split(l, op);
-    bool whole = op->kind == NB_OP_ATTENTION || op->kind == NB_OP_GATHER || op->kind == NB_OP_EXPERTS;
+    bool whole = op->kind == NB_OP_GATHER || split.kind == NB_SPLIT_OWN;
     bool attention = op->kind == NB_OP_ATTENTION, store = op->kind == NB_OP_KV_STORE;
     enter_split(l, split);
     if (op->in >= 0)

@@ -201,6 +201,59 @@ static void run_clamp(const part *p)
     }
 }
 
+static void run_join(const part *p)
+{
+    const nb_op *op = p->step->op;
+    size_t n = width(p, op->in);
+    for (size_t i = p->begin; i < p->end; i++) {
+        memcpy(row(p, op->out, i), row(p, op->in, i), n * sizeof(float));
+        memcpy(row(p, op->out, i) + n, row(p, op->in2, i), width(p, op->in2) * sizeof(float));
+    }
+}
+
+/* out[l] = sum of x[k] w[k][l], or w's rows are the latent's values */
+static void to_latent(const nb_op_latent *l, const float *w, const float *x, float *out)
+{
+    for (size_t i = 0; l->turned && i < l->latent; i++)
+        out[i] = nb_vec_dot(w + i * l->plain, x, l->plain);
+    if (l->turned)
+        return;
+    memset(out, 0, l->latent * sizeof *out);
+    for (size_t i = 0; i < l->plain; i++)
+        nb_vec_add_scaled(out, w + i * l->latent, x[i], l->latent, out);
+}
+
+/* Each member has some heads: a head's matrix stays in its cache for all rows. */
+static void run_latent_query(const part *p)
+{
+    const nb_op *op = p->step->op;
+    const nb_op_latent *l = &op->latent;
+    size_t begin, end, in = l->plain + l->rotated, out = l->rotated + l->latent, columns = l->turned ? l->plain : l->latent;
+    nb_team_share(width(p, op->out) / out, 1, p->member, p->members, &begin, &end);
+    for (size_t h = begin; h < end; h++)
+        for (size_t i = 0; i < p->rows; i++) {
+            const float *x = row(p, op->in, i) + h * in;
+            float *y = row(p, op->out, i) + h * out;
+            memcpy(y, x + l->plain, l->rotated * sizeof *y);
+            to_latent(l, vector(p, op->weight) + (h * l->stride + l->first) * columns, x, y + l->rotated);
+        }
+}
+
+static void run_latent_value(const part *p)
+{
+    const nb_op *op = p->step->op;
+    const nb_op_latent *l = &op->latent;
+    size_t begin, end;
+    nb_team_share(width(p, op->out) / l->plain, 1, p->member, p->members, &begin, &end);
+    for (size_t h = begin; h < end; h++)
+        for (size_t i = 0; i < p->rows; i++) {
+            const float *w = vector(p, op->weight) + (h * l->stride + l->first) * l->latent;
+            for (size_t v = 0; v < l->plain; v++)
+                row(p, op->out, i)[h * l->plain + v] =
+                    nb_vec_dot(w + v * l->latent, row(p, op->in, i) + h * l->latent, l->latent);
+        }
+}
+
 static void run_panels(const part *p)
 {
     const nb_panels *panels = &p->x->weights->program.panels[p->step->panels];
@@ -236,6 +289,9 @@ static run_fn *const run_op[NB_OP_KINDS] = {
     [NB_OP_EXPERTS] = run_experts,
     [NB_OP_ROW_GATE] = run_row_gate,
     [NB_OP_TEMPERATURE] = run_temperature,
+    [NB_OP_JOIN] = run_join,
+    [NB_OP_LATENT_QUERY] = run_latent_query,
+    [NB_OP_LATENT_VALUE] = run_latent_value,
 };
 
 /* ---- a step ---- */

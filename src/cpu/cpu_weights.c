@@ -18,8 +18,9 @@ static void find_uses(const nb_plan *plan, use *uses)
             uses[weights[w]].matrix = true;
             uses[weights[w]].experts = op->kind == NB_OP_EXPERTS;
         }
-        const int biases[] = {op->bias, op->experts.gate_bias, op->experts.up_bias, op->experts.down_bias};
-        for (int b = 0; b < (op->kind == NB_OP_EXPERTS ? 4 : 1); b++)
+        const int biases[] = {op->bias, op->experts.gate_bias, op->experts.up_bias, op->experts.down_bias,
+                              op->experts.choice};
+        for (int b = 0; b < (op->kind == NB_OP_EXPERTS ? 5 : 1); b++)
             if (biases[b] >= 0)
                 uses[biases[b]].vector = true;
         if (op->weight < 0 || n > 0)
@@ -123,6 +124,14 @@ const void *nb_cpu_expert_rows(const nb_cpu_weight *w, const nb_gguf_tensor *t, 
     return (const char *)w->data + w->stride * expert + of_row * row;
 }
 
+/* row by row: some types' rows have an end of their own */
+static void unpack(const nb_gguf_tensor *t, float *out)
+{
+    size_t columns = (size_t)t->dims[0], rows = values_of(t) / columns;
+    for (size_t r = 0; r < rows; r++)
+        t->type->dequantize((const char *)t->data + t->bytes / rows * r, out + r * columns, columns);
+}
+
 static void pack_member(void *context, int member, int members)
 {
     const packing *p = context;
@@ -132,7 +141,7 @@ static void pack_member(void *context, int member, int members)
         const nb_cpu_weight *w = &p->w->weight[i];
         if (p->uses[i].vector) {
             if (member == (int)(i % (size_t)members))
-                t->type->dequantize(t->data, (float *)(uintptr_t)w->data, values_of(t));
+                unpack(t, (float *)(uintptr_t)w->data);
         } else if (w->packed) {
             pack_share(&m->weights[i], &p->uses[i], w, member, members);
         }

@@ -143,7 +143,7 @@ static nb_str encoder_class(const nb_hf_exporter *x, bool roberta)
 /* One name of GGUF's stands for several classes. */
 static void choose_class(nb_hf_exporter *x, uint64_t experts)
 {
-    uint64_t window = 0;
+    uint64_t window = 0, gating = 0;
     nb_str tokenizer = NB_STR("");
     const char *gguf = x->arch->gguf;
     if (experts && strcmp(gguf, "llama") == 0)
@@ -163,6 +163,10 @@ static void choose_class(nb_hf_exporter *x, uint64_t experts)
     } else if (strcmp(gguf, "olmo2") == 0 && windows) {
         x->class_name = "Olmo3ForCausalLM";
         x->model_type = "olmo3";
+    } else if (strcmp(gguf, "deepseek2") == 0 && (!nb_hf_export_u64(x, ".expert_gating_func", &gating) || gating != 2)) {
+        x->arch = nb_hf_arch_of_class(NB_STR("DeepseekV2ForCausalLM"));
+        x->class_name = x->arch->classes[0];
+        x->model_type = x->arch->model_type;
     } else if (strcmp(gguf, "baichuan") == 0 && x->blocks == 40) {
         x->class_name = "BaichuanForCausalLM";
     } else if (strcmp(gguf, "mistral3") == 0 && !nb_hf_export_find(x, ".attention.temperature_scale")) {

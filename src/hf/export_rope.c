@@ -151,6 +151,11 @@ static void put_yarn(nb_hf_exporter *x, nb_json *j, double factor)
     bool given = nb_hf_export_f64(x, ".rope.scaling.yarn_attn_factor", &own);
     bool other = nb_hf_export_f64(x, ".rope.scaling.attn_factor", &more);
     double attention = more * (given ? own : (logarithm + 1) / (multiplier * logarithm + 1));
+    if (strcmp(x->arch->gguf, "deepseek2") == 0) { /* the multiplier is of the scores, and a tenth */
+        attention = more * (multiplier > 0 ? 1 : logarithm + 1);
+        if (multiplier > 0)
+            put_number(j, "mscale_all_dim", 10 * multiplier);
+    }
     if (multiplied || given || other) /* 1, but for what float32 lost of it: most models' */
         nb_json_put_num(j, "attention_factor", fabs(attention - 1) < 2e-7 ? 1 : attention);
     bool otherwise = strcmp(x->arch->gguf, "gpt-oss") != 0; /* what readers take without the key */

@@ -58,6 +58,11 @@ static size_t index_of(const nb_hf_exporter *x, const nb_source_tensor *t) { ret
 
 static nb_status absent(nb_hf_exporter *x, const nb_hf_tensor_row *row, uint64_t block, nb_error *err)
 {
+    if (strcmp(row->gguf, "blk.%d.attn_kv_b") == 0 && nb_hf_export_tensor(x, "blk.%d.attn_k_b", block))
+        return nb_fail(err, NB_ERR_UNSUPPORTED,
+                       "%s: has the matrices of keys and values apart (attn_k_b, attn_v_b), which are not written as one; "
+                       "convert the model's own directory",
+                       x->s->path);
     return nb_fail(err, NB_ERR_FORMAT, "%s: has no tensor '%.*s'; the file is not whole: convert the model again",
                    x->s->path, NB_STR_ARG(spell(x, row->gguf, block, 0, ".weight")));
 }

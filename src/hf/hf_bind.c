@@ -295,7 +295,7 @@ static const nb_checkpoint_tensor *find_part(const nb_hf *h, const char *hf, int
     for (const char *const *e = h->quant && !bias ? h->quant->ends : NULL; e && *e && !t; e++)
         t = find(h, hf, block, *e);
     t = t ? t : find(h, hf, block, bias ? ".beta" : ".gamma");
-    return t || bias ? t : find(h, hf, block, ""); /* a parameter without a layer of its own */
+    return t ? t : find(h, hf, block, bias ? "_bias" : ""); /* a parameter without a layer of its own */
 }
 
 static nb_status absent(const nb_hf *h, const nb_hf_tensor_row *row, int block, bool bias, nb_error *err)
@@ -402,6 +402,20 @@ static bool is_tied(const nb_hf *h, nb_str name)
     return false;
 }
 
+/* Of the layers behind the last, which predict further tokens. */
+static bool predicts(const nb_hf *h, nb_str name)
+{
+    uint64_t blocks = 0, layer = 0;
+    char begin[64];
+    int n = snprintf(begin, sizeof begin, "%slayers.", h->prefix);
+    if (!nb_hf_config(h, "num_nextn_predict_layers") || n < 0 || (size_t)n >= sizeof begin ||
+        !nb_str_starts(name, nb_str_of(begin)) || nb_hf_config_u64(h, NB_HF_BLOCKS, 1, 4096, &blocks, NULL) != NB_OK)
+        return false;
+    for (size_t i = (size_t)n; i < name.n && name.p[i] >= '0' && name.p[i] <= '9' && layer < 1 << 20; i++)
+        layer = layer * 10 + (uint64_t)(name.p[i] - '0');
+    return layer >= blocks;
+}
+
 static nb_status check_left_over(const nb_hf *h, nb_error *err)
 {
     size_t n = 0;
@@ -410,7 +424,7 @@ static nb_status check_left_over(const nb_hf *h, nb_error *err)
     NB_TRY(list_used(h, &used, &n, err));
     for (size_t i = 0; i < nb_checkpoint_count(h->checkpoint) && status == NB_OK; i++) {
         tensor_ptr t = nb_checkpoint_at(h->checkpoint, i);
-        if (bsearch(&t, used, n, sizeof *used, by_address) || is_ignored(h, t->name) || is_tied(h, t->name) ||
+        if (bsearch(&t, used, n, sizeof *used, by_address) || is_ignored(h, t->name) || is_tied(h, t->name) || predicts(h, t->name) ||
             (h->quant && h->quant->is_part(h, t->name)))
             continue;
         status = nb_fail(

@@ -8,7 +8,7 @@ enum { EXPERTS = 4096, NAME = 256 };
 
 /* ---- which layers ---- */
 
-#define EXPERT_COUNT "num_experts|num_local_experts"
+#define EXPERT_COUNT "num_experts|num_local_experts|n_routed_experts"
 
 static bool is_listed(const nb_node *list, int block)
 {
@@ -20,13 +20,15 @@ static bool is_listed(const nb_node *list, int block)
 
 nb_status nb_hf_is_sparse(const nb_hf *h, int block, bool *is, nb_error *err)
 {
-    uint64_t step = 1, experts = 0;
+    uint64_t step = 1, experts = 0, first = strcmp(h->arch->model_type, "deepseek_v3") == 0 ? 3 : 0;
     NB_TRY(nb_hf_config_u64(h, EXPERT_COUNT, 0, EXPERTS, &experts, err));
     NB_TRY(nb_hf_config_u64(h, "decoder_sparse_step", 1, UINT32_MAX, &step, err));
+    NB_TRY(nb_hf_config_u64(h, "first_k_dense_replace", 0, UINT32_MAX, &first, err));
     const nb_node *dense = nb_hf_config(h, "mlp_only_layers");
     if (dense && dense->kind != '[')
         return nb_tree_bad(&h->config, dense, err, NB_ERR_FORMAT, "is not a list of layers");
-    *is = experts > 0 && !is_listed(dense, block) && ((uint64_t)block + 1) % step == 0;
+    *is = experts > 0 && !is_listed(dense, block) && ((uint64_t)block + 1) % step == 0 &&
+          (uint64_t)block >= first;
     return NB_OK;
 }
 

@@ -4,7 +4,7 @@
 #include <math.h>
 
 typedef struct rows { /* buffers that exist twice: a row a token, and a row a wanted output */
-    int x, normed, heads, branch, gate, up, token;
+    int x, normed, heads, values, branch, gate, up, token;
     int router, shared_gate, shared_up, shared, shared_router; /* of layers with experts */
 } rows;
 
@@ -14,6 +14,7 @@ typedef struct transformer {
     nb_block_flags flags;
     rows all, wanted;
     int q, k, v;
+    int q_low, q_made, k_rope; /* of latent attention */
 } transformer;
 
 static bool has(const transformer *t, int layer, nb_role role) { return nb_model_weight(t->m, layer, role) >= 0; }
@@ -65,13 +66,68 @@ static void emit_clamps(transformer *t, int layer)
     }
 }
 
+/* of a head's matrices; keys: those of its keys, else of its values */
+static nb_op latent_op(transformer *t, int layer, bool keys, int in, int out)
+{
+    const nb_hparams *h = &t->m->h;
+    size_t latent = (size_t)h->latent, plain = (size_t)h->key_plain, value = (size_t)h->head_value;
+    nb_op op = op_of(keys ? NB_OP_LATENT_QUERY : NB_OP_LATENT_VALUE, layer, in, -1, out);
+    op.weight = nb_model_weight(t->m, layer, keys ? NB_ATTN_K_B : NB_ATTN_V_B);
+    op.latent = (nb_op_latent){.latent = latent,
+                               .plain = keys ? plain : value,
+                               .rotated = h->rope.dim,
+                               .stride = keys ? latent : value,
+                               .turned = keys};
+    if (op.weight < 0) { /* both in one */
+        op.weight = nb_model_weight(t->m, layer, NB_ATTN_KV_B);
+        op.latent.stride = plain + value;
+        op.latent.first = keys ? 0 : plain;
+        op.latent.turned = false;
+    }
+    return op;
+}
+
+/* The norms of latents have an epsilon of their own. */
+static void emit_latent_norm(transformer *t, int layer, nb_role weight, int buffer, int width)
+{
+    nb_emit_norm(t->p, t->m, layer, weight, NB_ROLES, buffer, buffer, (size_t)width);
+    if (!t->p->failed)
+        t->p->ops[t->p->op_count - 1].scale = 1e-6f;
+}
+
+/* Queries and keys of latent attention (DeepSeek-V2, section 2.1): what all heads share is kept, [part that turns, latent], and a
+ * head's own matrix is applied to its query instead of to all keys. */
+static void emit_latents(transformer *t, int layer, int in)
+{
+    int source = in;
+    if (t->m->h.q_rank) {
+        nb_emit_matmul(t->p, t->m, layer, NB_ATTN_Q_A, NB_ROLES, in, t->q_low, false);
+        emit_latent_norm(t, layer, NB_ATTN_Q_A_NORM, t->q_low, t->m->h.q_rank);
+        source = t->q_low;
+    }
+    nb_emit_matmul(t->p, t->m, layer, NB_ATTN_Q, NB_ROLES, source, t->q_made, false);
+    nb_emit_matmul(t->p, t->m, layer, NB_ATTN_LATENT, NB_ROLES, in, t->v, false);
+    nb_emit_matmul(t->p, t->m, layer, NB_ATTN_LATENT_ROPE, NB_ROLES, in, t->k_rope, false);
+    emit_latent_norm(t, layer, NB_ATTN_LATENT_NORM, t->v, t->m->h.latent);
+    nb_emit_op(t->p, op_of(NB_OP_JOIN, layer, t->k_rope, t->v, t->k));
+    nb_emit_op(t->p, latent_op(t, layer, true, t->q_made, t->q));
+}
+
+static void emit_queries(transformer *t, int layer, int in)
+{
+    nb_emit_matmul(t->p, t->m, layer, NB_ATTN_Q, NB_ATTN_Q_BIAS, in, t->q, false);
+    nb_emit_matmul(t->p, t->m, layer, NB_ATTN_K, NB_ATTN_K_BIAS, in, t->k, false);
+    nb_emit_matmul(t->p, t->m, layer, NB_ATTN_V, NB_ATTN_V_BIAS, in, t->v, false);
+}
+
 /* t->all.heads = attention of `in` */
 static void emit_attention(transformer *t, int layer, int in)
 {
     size_t head = (size_t)t->m->h.k_dim;
-    nb_emit_matmul(t->p, t->m, layer, NB_ATTN_Q, NB_ATTN_Q_BIAS, in, t->q, false);
-    nb_emit_matmul(t->p, t->m, layer, NB_ATTN_K, NB_ATTN_K_BIAS, in, t->k, false);
-    nb_emit_matmul(t->p, t->m, layer, NB_ATTN_V, NB_ATTN_V_BIAS, in, t->v, false);
+    if (t->m->h.latent)
+        emit_latents(t, layer, in);
+    else
+        emit_queries(t, layer, in);
     if (!t->m->h.clamp_normed)
         emit_clamps(t, layer);
     if (!t->m->h.rope_first)
@@ -172,7 +228,8 @@ static void emit_experts(transformer *t, int layer, int in, const rows *r)
                                       nb_model_weight(t->m, layer, NB_FFN_DOWN_EXPERTS),
                                       nb_model_weight(t->m, layer, NB_FFN_GATE_EXPERTS_BIAS),
                                       nb_model_weight(t->m, layer, NB_FFN_UP_EXPERTS_BIAS),
-                                      nb_model_weight(t->m, layer, NB_FFN_DOWN_EXPERTS_BIAS)};
+                                      nb_model_weight(t->m, layer, NB_FFN_DOWN_EXPERTS_BIAS),
+                                      nb_model_weight(t->m, layer, NB_FFN_ROUTER_CHOICE)};
     nb_emit_op(t->p, experts);
     if (has(t, layer, NB_FFN_UP_SHARED))
         emit_shared_expert(t, layer, in, r);
@@ -231,7 +288,9 @@ static void emit_layer(transformer *t, int layer)
     in = shared ? r->normed : r->x;
     if (parallel && !shared)
         in = emit_branch_norm(t, layer, NB_FFN_NORM, NB_FFN_NORM_BIAS, r);
-    emit_residual(t, layer, NB_ATTN_O, NB_ATTN_O_BIAS, NB_ATTN_POST_NORM, r->heads, r);
+    if (t->m->h.latent)
+        nb_emit_op(t->p, latent_op(t, layer, false, r->heads, r->values));
+    emit_residual(t, layer, NB_ATTN_O, NB_ATTN_O_BIAS, NB_ATTN_POST_NORM, t->m->h.latent ? r->values : r->heads, r);
     if (!first)
         emit_norm(t, layer, NB_ATTN_NORM, NB_ATTN_NORM_BIAS, r->x, r->x);
     if (!parallel)
@@ -300,6 +359,8 @@ static rows make_rows(const transformer *t, bool wanted)
     return (rows){.x = nb_plan_buffer_new(t->p, wanted ? "out_x" : "x", embd, wanted),
                   .normed = nb_plan_buffer_new(t->p, wanted ? "out_normed" : "normed", embd, wanted),
                   .heads = nb_plan_buffer_new(t->p, wanted ? "out_heads" : "heads", heads, wanted),
+                  .values = nb_plan_buffer_new(t->p, wanted ? "out_values" : "values",
+                                               (size_t)nb_model_dim(t->m, NB_DIM_HEADS_VALUE), wanted),
                   .branch = nb_plan_buffer_new(t->p, wanted ? "out_branch" : "branch", embd, wanted),
                   .gate = nb_plan_buffer_new(t->p, wanted ? "out_gate" : "gate", ff, wanted),
                   .up = nb_plan_buffer_new(t->p, wanted ? "out_up" : "up", ff, wanted),
@@ -320,6 +381,9 @@ void nb_build_transformer(const nb_model_def *m, nb_plan *p, nb_block_flags flag
     t.q = nb_plan_buffer_new(p, "q", (size_t)h->heads * (size_t)h->k_dim, false);
     t.k = nb_plan_buffer_new(p, "k", (size_t)h->kv_heads * (size_t)h->k_dim, false);
     t.v = nb_plan_buffer_new(p, "v", (size_t)h->kv_heads * (size_t)h->v_dim, false);
+    t.q_low = nb_plan_buffer_new(p, "q_low", (size_t)h->q_rank, false);
+    t.q_made = nb_plan_buffer_new(p, "q_made", h->latent ? (size_t)nb_model_dim(m, NB_DIM_HEADS_KEY) : 0, false);
+    t.k_rope = nb_plan_buffer_new(p, "k_rope", h->latent ? h->rope.dim : 0, false);
     emit_embedding(&t);
     for (int layer = 0; layer < h->layers; layer++)
         emit_layer(&t, layer);

@@ -295,6 +295,15 @@ static nb_status read_experts(const nb_gguf *g, nb_hparams *h, nb_error *err)
     if (h->experts == 0)
         return NB_OK;
     NB_TRY(read_int(g, "expert_used_count", true, 1, h->experts, &h->experts_used, err));
+    NB_TRY(read_int(g, "expert_group_count", false, 0, NB_EXPERT_GROUPS_MOST, &h->expert_groups, err));
+    h->expert_groups_used = h->expert_groups;
+    NB_TRY(read_int(g, "expert_group_used_count", false, 0, h->expert_groups, &h->expert_groups_used, err));
+    if (h->expert_groups > 0 && (h->experts % h->expert_groups != 0 || h->expert_groups_used == 0 ||
+                                 h->experts / h->expert_groups * h->expert_groups_used < h->experts_used))
+        return nb_fail(err, NB_ERR_FORMAT,
+                       "%s: expert_group_count %d, of which expert_group_used_count is %d, does not fit %d experts of which a "
+                       "token takes %d",
+                       nb_gguf_path(g), h->expert_groups, h->expert_groups_used, h->experts, h->experts_used);
     NB_TRY(read_int(g, "expert_feed_forward_length", false, 1, 1 << 22, &h->expert_ff, err));
     return read_int(g, "expert_shared_feed_forward_length", false, 0, 1 << 22, &h->shared_ff, err);
 }

@@ -93,6 +93,15 @@ static uint64_t dim_size(const nb_hparams *h, nb_dim dim)
     case NB_DIM_EXPERT_FF: return (uint64_t)h->expert_ff;
     case NB_DIM_SHARED_FF: return (uint64_t)h->shared_ff;
     case NB_DIM_RANGES: return 32;
+    case NB_DIM_LATENT: return (uint64_t)h->latent;
+    case NB_DIM_ROTATED: return h->rope.dim;
+    case NB_DIM_LATENT_KEY: return (uint64_t)h->k_dim;
+    case NB_DIM_Q_RANK: return (uint64_t)h->q_rank;
+    case NB_DIM_KEY_PLAIN: return (uint64_t)h->key_plain;
+    case NB_DIM_HEADS_KEY: return (uint64_t)h->heads * ((uint64_t)h->key_plain + h->rope.dim);
+    case NB_DIM_HEADS_LATENT: return (uint64_t)h->heads * (uint64_t)h->latent;
+    case NB_DIM_HEADS_VALUE: return (uint64_t)h->heads * (uint64_t)h->head_value;
+    case NB_DIM_HEADS_BOTH: return (uint64_t)h->heads * ((uint64_t)h->key_plain + (uint64_t)h->head_value);
     }
     return 0;
 }
@@ -300,6 +309,28 @@ static nb_status check_shared(const nb_model_def *m, nb_error *err)
     return NB_OK;
 }
 
+/* latent attention is whole: its matrices stand in one tensor or in two, and queries have a rank or not */
+static nb_status check_latents(const nb_model_def *m, nb_error *err)
+{
+    for (int layer = 0; m->h.latent && layer < m->h.layers; layer++) {
+        bool both = nb_model_weight(m, layer, NB_ATTN_KV_B) >= 0, keys = nb_model_weight(m, layer, NB_ATTN_K_B) >= 0,
+             values = nb_model_weight(m, layer, NB_ATTN_V_B) >= 0, ranked = m->h.q_rank > 0,
+             rank = nb_model_weight(m, layer, NB_ATTN_Q_A) >= 0, norm = nb_model_weight(m, layer, NB_ATTN_Q_A_NORM) >= 0,
+             latent = nb_model_weight(m, layer, NB_ATTN_LATENT) >= 0 &&
+                      nb_model_weight(m, layer, NB_ATTN_LATENT_ROPE) >= 0;
+        const char *missing = !latent                  ? "attn_kv_a_mqa"
+                              : !both && !keys         ? values ? "attn_k_b" : "attn_kv_b"
+                              : !both && !values       ? "attn_v_b"
+                              : ranked && !rank        ? "attn_q_a"
+                              : ranked && !norm        ? "attn_q_a_norm"
+                                                       : NULL;
+        if (missing)
+            return nb_fail(err, NB_ERR_FORMAT, "%s: tensor blk.%d.%s.weight is missing or of another shape than the metadata asks for; architecture %s needs it",
+                           nb_gguf_path(m->gguf), layer, missing, m->arch->name);
+    }
+    return NB_OK;
+}
+
 /* One branch after the other, but the second's norm is the first's: the file lacks it. */
 static nb_status check_norms(const nb_model_def *m, nb_error *err)
 {
@@ -377,6 +408,7 @@ static nb_status model_fill(nb_model_def *m, nb_error *err)
     NB_TRY(check_projections(m, err));
     NB_TRY(check_shared(m, err));
     NB_TRY(check_norms(m, err));
+    NB_TRY(check_latents(m, err));
     NB_TRY(load_rope_factors(m, err));
     NB_TRY(make_slopes(m, err));
     NB_TRY(spread_relative(m, err));

@@ -32,7 +32,17 @@ typedef enum nb_dim {
     NB_DIM_EXPERTS,   /* of a layer */
     NB_DIM_EXPERT_FF, /* of one of them */
     NB_DIM_SHARED_FF, /* of the one that all tokens pass */
-    NB_DIM_RANGES     /* of distances that NB_ATTN_RELATIVE tells apart: 32 */
+    NB_DIM_RANGES,    /* of distances that NB_ATTN_RELATIVE tells apart: 32 */
+    /* of latent attention */
+    NB_DIM_LATENT,
+    NB_DIM_ROTATED,       /* values of a key that turn */
+    NB_DIM_LATENT_KEY,    /* the two together */
+    NB_DIM_Q_RANK,
+    NB_DIM_KEY_PLAIN,     /* values of a head's key that do not turn */
+    NB_DIM_HEADS_KEY,     /* heads * (these and those that turn) */
+    NB_DIM_HEADS_LATENT,  /* heads * LATENT */
+    NB_DIM_HEADS_VALUE,   /* heads * values of a head */
+    NB_DIM_HEADS_BOTH     /* heads * (KEY_PLAIN + values of a head) */
 } nb_dim;
 
 /* Roles a tensor can play. */
@@ -67,6 +77,14 @@ typedef enum nb_role {
     NB_ATTN_K_NORM_BIAS,
     NB_ATTN_RELATIVE, /* of the whole model: what each head adds for a range of distances between key and query */
     NB_ATTN_POST_NORM,
+    NB_ATTN_Q_A, /* latent attention (DeepSeek-V2 section 2.1): to the queries' rank, where they have one */
+    NB_ATTN_Q_A_NORM,
+    NB_ATTN_LATENT, /* to what keys and values are made of, */
+    NB_ATTN_LATENT_NORM,
+    NB_ATTN_LATENT_ROPE, /* and to the part of all heads' keys that turns */
+    NB_ATTN_KV_B,        /* a head's keys' rows, then its values', head by head; or apart: */
+    NB_ATTN_K_B,         /* keys, turned: from a head's values to the latent's */
+    NB_ATTN_V_B,
     NB_ATTN_SINKS, /* a logit for each head that joins the softmax without a value */
     NB_FFN_NORM,
     NB_FFN_NORM_BIAS,
@@ -79,6 +97,7 @@ typedef enum nb_role {
     NB_FFN_POST_NORM,
     NB_FFN_ROUTER, /* a logit for each expert: a layer that has one has experts */
     NB_FFN_ROUTER_BIAS,
+    NB_FFN_ROUTER_CHOICE, /* added to the weights of all experts while some are chosen, and not after that */
     NB_FFN_GATE_EXPERTS,
     NB_FFN_UP_EXPERTS,
     NB_FFN_DOWN_EXPERTS,
@@ -204,7 +223,7 @@ typedef enum nb_expert_gating { NB_GATING_SOFTMAX = 1, NB_GATING_SIGMOID, NB_GAT
 /* How a text's vectors become one, as files number it (pooling_type). */
 typedef enum nb_pooling_type { NB_POOL_NONE, NB_POOL_MEAN, NB_POOL_CLS, NB_POOL_LAST, NB_POOL_RANK } nb_pooling_type;
 
-enum { NB_LAYERS_MOST = 4096 };
+enum { NB_LAYERS_MOST = 4096, NB_EXPERT_GROUPS_MOST = 256 };
 
 typedef struct nb_hparams {
     int layers, embd, ff, heads, kv_heads, k_dim, v_dim;
@@ -241,7 +260,11 @@ typedef struct nb_hparams {
     size_t temperature_length; /* above 0 when temperature is not */
     int rope_skip;      /* nothing is rotated in layer i when (i + 1) % rope_skip == 0; 0: in all layers it is */
     int experts, experts_used;      /* of a layer, and by a token; 0: none */
+    int expert_groups, expert_groups_used; /* only experts of the best groups are chosen; 0: all are one group */
     int expert_ff, shared_ff;
+    int latent; /* latent attention: keys are [the part that turns, latent], values the latent, of one kv head; 0: none */
+    int q_rank; /* 0: queries are made at once */
+    int key_plain, head_value; /* of a head, once made of the latent: values of its key that do not turn; of its value */
     nb_expert_gating expert_gating; /* softmax */
     bool expert_norm;               /* a token's weights are scaled to a sum of 1 */
     float expert_scale;             /* and by this; 1 */

@@ -25,6 +25,10 @@ typedef enum nb_op_kind {
                         logits, chooses for a token, in the order of their numbers */
     NB_OP_TEMPERATURE, /* out = (1 + scale * ln(1 + floor(position / group))) * in */
     NB_OP_ROW_GATE,    /* out = in * sigmoid(in2), in2 one value a row */
+    NB_OP_JOIN,        /* out = in, then in2 behind it */
+    /* latent attention, head by head, weight a matrix for each (nb_op_latent): */
+    NB_OP_LATENT_QUERY, /* out = [the part of in that turns, what the other does to latents] */
+    NB_OP_LATENT_VALUE, /* out = values of the latent in */
     NB_OP_KINDS
 } nb_op_kind;
 
@@ -32,9 +36,16 @@ typedef enum nb_embed_row { NB_EMBED_TOKEN, NB_EMBED_POSITION, NB_EMBED_TYPE } n
 
 typedef struct nb_op_experts { /* weights of the model, a matrix or vector for each expert; -1: none */
     int gate, up, down, gate_bias, up_bias, down_bias;
+    int choice; /* NB_FFN_ROUTER_CHOICE */
 } nb_op_experts;
 
-enum { NB_PLAN_BUFFERS = 80 }; /* of models fewer than 48; adapters take up to 32 */
+typedef struct nb_op_latent { /* sizes of one head */
+    size_t latent, plain, rotated; /* plain: of QUERY; VALUE: values */
+    size_t stride, first; /* rows of a head in the weight, and where these begin */
+    bool turned;          /* QUERY: the matrix has a row for each value of the latent, not of the key */
+} nb_op_latent;
+
+enum { NB_PLAN_BUFFERS = 88 }; /* of models fewer than 56; adapters take up to 32 */
 
 typedef struct nb_op {
     nb_op_kind kind;
@@ -49,6 +60,7 @@ typedef struct nb_op {
     nb_embed_row row;
     size_t group;
     nb_op_experts experts; /* EXPERTS */
+    nb_op_latent latent;   /* LATENT_ */
     float scale;           /* EMBED, ADD, SOFTCAP, SCALE, CLAMP, TEMPERATURE; RMSNORM, LAYERNORM: epsilon */
 } nb_op;
 

@@ -524,6 +524,9 @@ static void what_cannot_be_written(void **state)
     odd.tensors = renamed;
     refused(&odd, NULL, "output_norm.weight");
     free(renamed);
+    nb_source *apart = open_gguf(ARCHS "deepseek-v3-apart.gguf");
+    refused(apart, NULL, "the matrices of keys and values apart (attn_k_b, attn_v_b)");
+    nb_source_free(apart);
     nb_gguf_value *values = malloc(s->value_count * sizeof *values);
     memcpy(values, s->values, s->value_count * sizeof *values);
     for (size_t i = 0; i < s->value_count; i++)

@@ -28,6 +28,8 @@ enum {
     EXPERTS_USED = 3,
     EXPERT_FF = 32,
     SHARED_FF = 64,
+    LATENT = 32, /* of latent attention, where half of a key turns */
+    Q_RANK = 64,
     LIMIT_MS = 100
 };
 
@@ -95,6 +97,11 @@ static const key keys[] = {
     {"expert_used_count", U32, EXPERTS_USED, .with = NB_ARCH_EXPERTS, .required = true, .refuses = SIZE},
     {"expert_feed_forward_length", U32, EXPERT_FF, .with = NB_ARCH_EXPERTS, .refuses = SIZE | ONE},
     {"expert_shared_feed_forward_length", U32, SHARED_FF, .with = NB_ARCH_EXPERTS, .refuses = MOST | NEGATIVE},
+    {"expert_group_count", U32, 1, .with = NB_ARCH_EXPERTS, .refuses = MOST | NEGATIVE},
+    {"expert_group_used_count", U32, 1, .with = NB_ARCH_EXPERTS, .refuses = SIZE},
+    {"expert_shared_count", U32, 2, .only = "deepseek2", .refuses = MOST | NEGATIVE},
+    {"attention.kv_lora_rank", U32, LATENT, .only = "deepseek2", .required = true, .refuses = SIZE | ONE},
+    {"attention.q_lora_rank", U32, Q_RANK, .only = "deepseek2", .refuses = SIZE | ONE},
     {"expert_gating_func", U32, 1, .with = NB_ARCH_EXPERTS, .refuses = SIZE},
     {"expert_weights_norm", BOOL, 1, .with = NB_ARCH_EXPERTS, .refuses = ANY_NUMBER},
     {"expert_weights_scale", F32, 2, .with = NB_ARCH_EXPERTS, .refuses = NEGATIVE},
@@ -153,7 +160,8 @@ static void put_hyperparameter(builder *x, const char *arch, const key *k, const
 {
     char name[128];
     bool doubled = strcmp(arch, "qwen") == 0 && strcmp(k->name, "feed_forward_length") == 0;
-    double right = k->number * (doubled ? 2 : 1);
+    bool halved = strcmp(arch, "deepseek2") == 0 && strcmp(k->name, "rope.dimension_count") == 0;
+    double right = k->number * (doubled ? 2 : halved ? 0.5 : 1);
     if (strncmp(k->name, "xielu.", 6) == 0)
         snprintf(name, sizeof name, "%s", k->name);
     else
@@ -208,6 +216,15 @@ static uint64_t size_of(nb_dim dim)
     case NB_DIM_EXPERT_FF: return EXPERT_FF;
     case NB_DIM_SHARED_FF: return SHARED_FF;
     case NB_DIM_RANGES: return 32;
+    case NB_DIM_LATENT: return LATENT;
+    case NB_DIM_ROTATED:
+    case NB_DIM_KEY_PLAIN: return HEAD / 2;
+    case NB_DIM_LATENT_KEY: return LATENT + HEAD / 2;
+    case NB_DIM_Q_RANK: return Q_RANK;
+    case NB_DIM_HEADS_KEY:
+    case NB_DIM_HEADS_VALUE: return HEADS * HEAD;
+    case NB_DIM_HEADS_LATENT: return HEADS * LATENT;
+    case NB_DIM_HEADS_BOTH: return HEADS * (HEAD / 2 + HEAD);
     }
     return 0;
 }
@@ -254,7 +271,10 @@ static void put_tensor(tensors *t, const nb_tensor_row *row, int layer, const wr
 /* of the rows that can stand for a role, the first that is of the kind that is written, and of each tensor the first */
 static bool is_written(const nb_arch *arch, const nb_tensor_row *row, bool shared)
 {
-    if (row->whole && !shared)
+    bool alone = false; /* it may be a tensor of its own */
+    for (const nb_tensor_row *r = arch->tensors; r->name; r++)
+        alone = alone || (r->role == row->role && !r->whole);
+    if (row->whole && !shared && alone)
         return false;
     for (const nb_tensor_row *r = arch->tensors; r < row; r++)
         if ((shared && r->whole && r->role == row->role) || (row->whole == r->whole && strcmp(r->name, row->name) == 0))
@@ -267,7 +287,8 @@ static bool is_of_layer(const nb_arch *arch, const nb_tensor_row *row, int layer
 {
     if (!(arch->traits & NB_ARCH_EXPERTS))
         return true;
-    bool sparse = row->flags & NB_TENSOR_SPARSE || row->role == NB_FFN_ROUTER || row->role == NB_FFN_ROUTER_BIAS;
+    bool sparse = row->flags & NB_TENSOR_SPARSE || row->role == NB_FFN_ROUTER || row->role == NB_FFN_ROUTER_BIAS ||
+                  row->role == NB_FFN_ROUTER_CHOICE;
     for (const nb_tensor_row *r = arch->tensors; r->name; r++)
         if (r->role == NB_FFN_ROUTER && !(r->flags & NB_TENSOR_OPTIONAL))
             return !(row->flags & NB_TENSOR_DENSE); /* all layers have some */
@@ -370,6 +391,7 @@ static void check_key(const nb_arch *arch, int i, mutation how, double number, b
     nb_status status = open_model(arch, &w, &err);
     bool read = (!k->only || is_listed(k->only, arch->name)) && (arch->traits & k->with) == k->with &&
                 !(arch->traits & k->without) &&
+                (strcmp(k->name, "attention.head_count_kv") != 0 || has_role(arch, NB_ATTN_K)) && /* or one, of latents */
                 (strcmp(k->name, "feed_forward_length") != 0 || has_role(arch, NB_FFN_DOWN)); /* all may be experts */
     if (must_fail && read && status == NB_OK)
         fail_msg("%s.%s: way %d (%g) passed", arch->name, k->name, how, number);
@@ -430,10 +452,13 @@ static void check_tensor(const nb_arch *arch, const nb_tensor_row *row, int laye
                    row->role == NB_ROPE_FACTORS_LONG;
     bool projects = row->role == NB_TOKEN_PROJ || row->role == NB_OUTPUT_PROJ, matrix = row->rows != NB_DIM_NONE;
     bool counts = row->rows == NB_DIM_ANY || (row->role == NB_TOKEN_EMBD && !has_role(arch, NB_OUTPUT));
-    bool narrow = row->columns == NB_DIM_HEADS; /* no whole block of Q8_0 */
+    bool narrow = row->columns == NB_DIM_HEADS || row->columns == NB_DIM_KEY_PLAIN; /* no whole block of Q8_0 */
     bool router = row->role == NB_FFN_ROUTER; /* without one the layer lacks what others have */
     bool shared = row->role == NB_FFN_GATE_SHARED || row->role == NB_FFN_UP_SHARED || row->role == NB_FFN_DOWN_SHARED;
-    bool may_pass = (d == NO_TENSOR && row->flags & NB_TENSOR_OPTIONAL && !projects && !router && !shared &&
+    if (row->role == NB_ATTN_LATENT || row->role == NB_ATTN_LATENT_ROPE) /* the tensor's name is said, the other one's shape, too */
+        shared = true;
+    bool latent = row->role == NB_ATTN_Q_A || row->role == NB_ATTN_Q_A_NORM; /* needed where there is a rank */
+    bool may_pass = (d == NO_TENSOR && row->flags & NB_TENSOR_OPTIONAL && !projects && !router && !shared && !latent &&
                      !(row->whole && matrix)) ||
                     (!row->whole && is_replaced(arch, row)) || (d == ROWS && counts) ||
                     (d == THIRD && row->rows == NB_DIM_ANY) || /* the tensor says how many there are */
