@@ -85,6 +85,7 @@ GGUF_ARCH = {
     "xverse": "xverse",
     "orion": "orion",
     "gptj": "gptj",
+    "codegen": "gptj",
     "gpt_neo": "gptneo",
     "baichuan": "baichuan",
     "deepseek_v2": "deepseek2",
@@ -482,6 +483,16 @@ def split_queries(tensors, config):
             yield name, x
 
 
+def codegen_parts(tensors):
+    """Four times a quarter of the queries, of the values, of the keys."""
+    for name, x in tensors.items():
+        if ".qkv_proj." in name:
+            for i, part in enumerate("qvk"):
+                yield name.replace("qkv", part), np.concatenate([np.split(q, 3)[i] for q in np.split(x, 4)])
+        else:
+            yield name, x
+
+
 def baichuan_parts(config, tensors):
     """Queries, keys and values in three tensors; the second generation's head with rows of length 1."""
     for name, x in tensors.items():
@@ -596,6 +607,8 @@ def converted(config, arch, tensors):
         tensors = dict(fused_qkv(tensors))
     if arch == "stablelm":
         tensors = dict(stacked_norms(tensors))
+    if config["model_type"] == "codegen":
+        tensors = dict(codegen_parts(tensors))
     if arch == "baichuan":
         tensors = dict(baichuan_parts(config, tensors))
     tensors = dict(stacked_experts(tensors))
@@ -724,7 +737,7 @@ def in_common_words(config):
         more["moe_intermediate_size"] = config["intermediate_size"]
         more.setdefault("layer_types", ["full_attention" if i % 2 else "sliding_attention"
                                         for i in range(config["num_hidden_layers"])])
-    if kind == "gptj":
+    if kind in ("gptj", "codegen"):
         more |= {"hidden_size": config["n_embd"], "num_hidden_layers": config["n_layer"],
                  "num_attention_heads": config["n_head"], "max_position_embeddings": config["n_positions"],
                  "intermediate_size": config["n_inner"] or 4 * config["n_embd"], "rope_theta": 10000.0,

@@ -130,7 +130,7 @@ static void keep_groups(const nb_hparams *h, float *p, float least)
 {
     size_t groups = (size_t)h->expert_groups, used = (size_t)h->expert_groups_used, n = (size_t)h->experts / groups;
     uint32_t chosen[NB_EXPERT_GROUPS_MOST];
-    float score[NB_EXPERT_GROUPS_MOST];
+    float score[NB_EXPERT_GROUPS_MOST] = {0}; /* for gcc, which does not see that all are written */
     for (size_t g = 0; g < groups; g++)
         score[g] = group_score(p + g * n, n, h->expert_gating == NB_GATING_SIGMOID);
     choose(score, groups, used, chosen);

@@ -48,6 +48,8 @@ typedef enum nb_hf_tensor_flags {
     NB_HF_SPARSE = 32,       /* in layers with experts only */
     NB_HF_DENSE = 64,        /* in the others only */
     NB_HF_IN_ORDER = 128,    /* NB_HF_SPLIT: of all queries, then all keys, then all values */
+    NB_HF_IN_FOURS = 512,    /* NB_HF_SPLIT: four times a quarter of the queries, of the values, of the keys; pairs are
+                                neighbours already */
     NB_HF_BARE = 256         /* the checkpoint's name has no ".weight" behind it, that of a bias "_bias"; a number's has no dimension */
 } nb_hf_tensor_flags;
 

@@ -102,6 +102,21 @@ static nb_status set_split(const nb_hf *h, unsigned flags, uint64_t *rows, nb_hf
     return NB_OK;
 }
 
+static nb_status set_quarter(uint64_t *rows, nb_hf_made *made, nb_error *err)
+{
+    enum { Q, V, K, THIRDS, QUARTERS };
+    uint64_t third = made->change == NB_HF_SPLIT_Q ? Q : made->change == NB_HF_SPLIT_V ? V : K;
+    if (*rows % (THIRDS * QUARTERS) != 0)
+        return bad_shape(made->from, err, "cannot be cut into quarters of queries, values and keys");
+    made->head = *rows / (THIRDS * QUARTERS);
+    made->groups = QUARTERS;
+    made->queries = 1;
+    made->first = third * QUARTERS * made->head;
+    made->change = NB_HF_SPLIT_V; /* rows stay in their order */
+    *rows /= THIRDS;
+    return NB_OK;
+}
+
 static nb_status set_shape(const nb_hf_made *made, nb_source_tensor *out, nb_error *err)
 {
     const nb_checkpoint_tensor *t = made->from;
@@ -211,7 +226,7 @@ static nb_status add_tensor(nb_hf *h, nb_str name, const nb_checkpoint_tensor *t
     if (change == NB_HF_GROUPED)
         NB_TRY(set_groups(h, t, *rows, &made, err));
     if (change == NB_HF_SPLIT_Q || change == NB_HF_SPLIT_K || change == NB_HF_SPLIT_V)
-        NB_TRY(set_split(h, flags, rows, &made, err));
+        NB_TRY(flags & NB_HF_IN_FOURS ? set_quarter(rows, &made, err) : set_split(h, flags, rows, &made, err));
     out.data = mapped(&made, &out);
     h->made[h->source.tensor_count] = made;
     h->tensors[h->source.tensor_count++] = out;

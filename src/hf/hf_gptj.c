@@ -1,4 +1,5 @@
-/* gptj: GPTJForCausalLM. Rotary pairs are side by side already. */
+/* gptj: GPTJForCausalLM, and CodeGenForCausalLM, which is the same with queries, values and keys in one. Rotary pairs are side by
+ * side already. */
 #include "hf/export_internal.h"
 #include "hf/hf_rows.h"
 
@@ -11,6 +12,23 @@ static const nb_hf_tensor_row tensors[] = {
     {"blk.%d.attn_q", "~h.%d.attn.q_proj", NB_HF_AS_IS, 0},
     {"blk.%d.attn_k", "~h.%d.attn.k_proj", NB_HF_AS_IS, 0},
     {"blk.%d.attn_v", "~h.%d.attn.v_proj", NB_HF_AS_IS, 0},
+    {"blk.%d.attn_output", "~h.%d.attn.out_proj", NB_HF_AS_IS, 0},
+    {"blk.%d.ffn_up", "~h.%d.mlp.fc_in", NB_HF_AS_IS, NB_HF_BIAS},
+    {"blk.%d.ffn_down", "~h.%d.mlp.fc_out", NB_HF_AS_IS, NB_HF_BIAS},
+    {"output_norm", "~ln_f", NB_HF_AS_IS, NB_HF_BIAS},
+    {"output", "lm_head", NB_HF_AS_IS, NB_HF_TIED | NB_HF_BIAS_OPTIONAL},
+    {0},
+};
+
+static const char *const codegen_classes[] = {"CodeGenForCausalLM", NULL};
+static const char *const codegen_ignored[] = {"*.attn.causal_mask", NULL};
+
+static const nb_hf_tensor_row codegen_tensors[] = {
+    {"token_embd", "~wte", NB_HF_AS_IS, 0},
+    {"blk.%d.attn_norm", "~h.%d.ln_1", NB_HF_AS_IS, NB_HF_BIAS},
+    {"blk.%d.attn_q", "~h.%d.attn.qkv_proj", NB_HF_SPLIT_Q, NB_HF_IN_FOURS},
+    {"blk.%d.attn_k", "~h.%d.attn.qkv_proj", NB_HF_SPLIT_K, NB_HF_IN_FOURS},
+    {"blk.%d.attn_v", "~h.%d.attn.qkv_proj", NB_HF_SPLIT_V, NB_HF_IN_FOURS},
     {"blk.%d.attn_output", "~h.%d.attn.out_proj", NB_HF_AS_IS, 0},
     {"blk.%d.ffn_up", "~h.%d.mlp.fc_in", NB_HF_AS_IS, NB_HF_BIAS},
     {"blk.%d.ffn_down", "~h.%d.mlp.fc_out", NB_HF_AS_IS, NB_HF_BIAS},
@@ -60,4 +78,15 @@ const nb_hf_arch nb_hf_arch_gptj = {
     .keys = keys,
     .configure = configure,
     .put = put,
+};
+
+const nb_hf_arch nb_hf_arch_codegen = {
+    .gguf = "gptj",
+    .classes = codegen_classes,
+    .model_type = "codegen",
+    .prefixes = prefixes,
+    .tensors = codegen_tensors,
+    .keys = keys,
+    .ignored = codegen_ignored,
+    .configure = configure,
 };

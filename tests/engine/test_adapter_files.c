@@ -28,7 +28,7 @@ static void must(nb_status status)
 }
 
 /* opens the base with the adapter, and merges the two */
-static nb_status use(const char *path, float scale)
+static nb_status use_on(const char *base, const char *path, float scale)
 {
     nb_model *m;
     nb_source *s;
@@ -37,11 +37,11 @@ static nb_status use(const char *path, float scale)
     p.adapters = &a;
     p.adapter_count = 1;
     p.threads = 1;
-    nb_status status = nb_model_look(BASE, &p, &m, &err);
+    nb_status status = nb_model_look(base, &p, &m, &err);
     if (status == NB_OK)
         nb_model_close(m);
     nb_error other;
-    must(nb_source_open_gguf(BASE, &s, &other));
+    must(nb_source_open_gguf(base, &s, &other));
     nb_status merged = nb_source_merge(s, &a, 1, false, &s, &other);
     if (merged == NB_OK)
         nb_source_free(s);
@@ -50,6 +50,8 @@ static nb_status use(const char *path, float scale)
                  merged == NB_OK ? "fine" : other.message);
     return status;
 }
+
+static nb_status use(const char *path, float scale) { return use_on(BASE, path, scale); }
 
 static void refused(const char *what, const char *path, nb_status status, const char *part)
 {
@@ -404,6 +406,35 @@ static void test_peft(void **state)
     refused("an empty folder", nb_folder, NB_ERR_NOT_FOUND, "has no adapter_config.json");
 }
 
+/* Pairs on experts' matrices, as peft names them in models that have experts, one by one and of all in one tensor, are refused by
+ * the tensor's name, never passed over. */
+static void test_experts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *base, *weights, *name;
+    } cases[] = {
+        {"mixtral", "{" F32_A("block_sparse_moe.experts.3.w1") ", " F32_B("block_sparse_moe.experts.3.w1") "}",
+         "layers.1.block_sparse_moe.experts.3.w1.lora_A.weight' is of an expert"},
+        {"qwen2-moe", "{" F32_A("mlp.experts.0.down_proj") ", " F32_B("mlp.experts.0.down_proj") "}",
+         "layers.1.mlp.experts.0.down_proj.lora_A.weight' is of an expert"},
+        {"qwen3-moe", "{" F32_A("mlp.experts.base_layer") ", " F32_B("mlp.experts.base_layer") "}",
+         "layers.1.mlp.experts.base_layer.lora_A.weight' is of an expert"},
+        {"gpt-oss", "{" F32_A("mlp.experts") ", " F32_B("mlp.experts") "}",
+         "layers.1.mlp.experts.lora_A.weight' is of an expert"},
+        {"granite-moe", "{" F32_A("block_sparse_moe.input_linear") ", " F32_B("block_sparse_moe.input_linear") "}",
+         "layers.1.block_sparse_moe.input_linear.lora_"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char base[512];
+        snprintf(base, sizeof base, NB_TEST_DATA "/archs/%s.gguf", cases[i].base);
+        write_peft(nb_folder, CONFIG(""), cases[i].weights, 1536);
+        if (use_on(base, nb_folder, 1) == NB_OK || !strstr(err.message, cases[i].name))
+            fail_msg("%s: %s", cases[i].base, err.message);
+        remove_peft(nb_folder);
+    }
+}
+
 /* ---- damage ---- */
 
 /* cut at many places, and with bytes changed: whatever comes of it is an answer */
@@ -465,6 +496,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_gguf, nb_folder_make, nb_folder_remove),
         cmocka_unit_test(test_scales),
         cmocka_unit_test_setup_teardown(test_peft, nb_folder_make, nb_folder_remove),
+        cmocka_unit_test_setup_teardown(test_experts, nb_folder_make, nb_folder_remove),
         cmocka_unit_test_setup_teardown(test_damage, nb_folder_make, nb_folder_remove),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

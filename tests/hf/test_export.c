@@ -277,7 +277,7 @@ static const nb_checkpoint_tensor *find_older(const nb_checkpoint *own, nb_str n
 static bool is_another_class(const char *name)
 {
     static const char *const names[] = {"chatglm3", "granite-4-dense", "helium-1", "baichuan2-7b", "baichuan2-13b",
-                                        "gpt-oss-mxfp4"};
+                                        "gpt-oss-mxfp4", "codegen", "codegen-odd"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
             return true;
