@@ -271,10 +271,8 @@ static void put_tensor(tensors *t, const nb_tensor_row *row, int layer, const wr
 /* of the rows that can stand for a role, the first that is of the kind that is written, and of each tensor the first */
 static bool is_written(const nb_arch *arch, const nb_tensor_row *row, bool shared)
 {
-    bool alone = false; /* it may be a tensor of its own */
-    for (const nb_tensor_row *r = arch->tensors; r->name; r++)
-        alone = alone || (r->role == row->role && !r->whole);
-    if (row->whole && !shared && alone)
+    bool single = row->role == NB_ATTN_LATENT || row->role == NB_ATTN_LATENT_ROPE; /* which stand in one tensor always */
+    if (row->whole && !shared && !single)
         return false;
     for (const nb_tensor_row *r = arch->tensors; r < row; r++)
         if ((shared && r->whole && r->role == row->role) || (row->whole == r->whole && strcmp(r->name, row->name) == 0))
