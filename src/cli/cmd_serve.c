@@ -8,14 +8,14 @@
 
 #include "cli/address.h"
 #include "cli/command.h"
-#include "server/http.h"
+#include "server/http_log.h"
 #include "server/options_use.h"
 
 typedef struct serve_options {
-    const char *host, *cache, *keep_alive, *memory, *certificate, *key, *key_file;
+    const char *host, *cache, *keep_alive, *memory, *certificate, *key, *key_file, *log;
     int port, threads, parallel, queue, models;
     int64_t context;
-    bool no_store;
+    bool no_store, no_reuse;
 } serve_options;
 
 static const char *env(const char *name)
@@ -26,28 +26,35 @@ static const char *env(const char *name)
 
 /* ---- the log: a line an event, with the time ---- */
 
-static void log_line(void *user, const char *line)
+static nb_log_style log_style;
+
+static void print_log(const char *message, const nb_http_record *record)
 {
     char now[32];
     struct tm t;
     time_t seconds = time(NULL);
-    (void)user;
+    nb_buf line = {0};
     localtime_r(&seconds, &t);
     strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%S%z", &t);
-    flockfile(stderr);
-    fprintf(stderr, "%s ", now);
-    for (const unsigned char *p = (const unsigned char *)line; *p; p++) /* names and errors quote what clients send */
-        fputc(*p < 0x20 || *p == 0x7f ? '?' : *p, stderr);
-    fputc('\n', stderr);
-    funlockfile(stderr);
+    if (record)
+        nb_log_request(&log_style, now, record, &line);
+    else
+        nb_log_message(&log_style, now, message, &line);
+    if (!line.failed)
+        fwrite(line.data, 1, line.len, stderr);
+    nb_buf_free(&line);
 }
 
-static void log_request(void *user, const char *method, const char *path, int status, double seconds, bool complete)
+static void log_line(void *user, const char *line)
 {
-    char line[400];
-    snprintf(line, sizeof line, "%s %.200s %d %.3f s%s", method, path, status, seconds,
-             complete ? "" : " (client left)");
-    log_line(user, line);
+    (void)user;
+    print_log(line, NULL);
+}
+
+static void log_request(void *user, const nb_http_record *record)
+{
+    (void)user;
+    print_log(NULL, record);
 }
 
 /* ---- what the environment says, in Ollama's names ---- */
@@ -65,6 +72,7 @@ static int read_environment(const serve_options *o, nb_service_params *s, nb_htt
     s->queue = (size_t)(o->queue ? o->queue : number_of("OLLAMA_MAX_QUEUE", 0));
     s->max_models = (size_t)(o->models ? o->models : number_of("OLLAMA_MAX_LOADED_MODELS", 0));
     s->context = (size_t)(o->context ? o->context : number_of("OLLAMA_CONTEXT_LENGTH", 0));
+    s->no_reuse = o->no_reuse;
     s->kv_type = o->cache ? o->cache : env("OLLAMA_KV_CACHE_TYPE");
     if (keep && !nb_duration_parse(nb_str_of(keep), &s->keep_alive_ns))
         return nb_report_usage("serve", "keep-alive %s: give seconds or a duration such as 5m", keep);
@@ -78,6 +86,10 @@ static int read_environment(const serve_options *o, nb_service_params *s, nb_htt
     h->allowed_hosts = env("NIBBLE_ALLOWED_HOSTS");
     h->certificate = o->certificate;
     h->key = o->key;
+    if (o->log && strcmp(o->log, "text") != 0 && strcmp(o->log, "json") != 0)
+        return nb_report_usage("serve", "--log %s: it is text or json", o->log);
+    log_style = (nb_log_style){.json = o->log && strcmp(o->log, "json") == 0,
+                               .prompts = number_of("NIBBLE_LOG_PROMPTS", 0) != 0};
     return -1;
 }
 
@@ -148,6 +160,8 @@ int nb_cmd_serve(int argc, char **argv)
         {"cert", 0, NB_OPTION_STRING, &o.certificate, "FILE", "serve https with this certificate (PEM)"},
         {"key", 0, NB_OPTION_STRING, &o.key, "FILE", "and its key"},
         {"api-keys", 0, NB_OPTION_STRING, &o.key_file, "FILE", "ask for one of these API keys, one a line"},
+        {"no-reuse", 0, NB_OPTION_FLAG, &o.no_reuse, NULL, "compute every prompt whole, to compare"},
+        {"log", 0, NB_OPTION_STRING, &o.log, "text|json", "a line a request on standard error (default: text)"},
         {"no-store", 0, NB_OPTION_FLAG, &o.no_store, NULL, "only the files that are named here"},
         {.name = ""},
     };

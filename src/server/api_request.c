@@ -71,6 +71,7 @@ void nb_api_read(nb_http_request *r, nb_api_request *q)
     q->job = nb_job_defaults();
     q->job.overflow = NB_OVERFLOW_ERROR;
     q->job.gone = nb_http_gone;
+    q->job.count = nb_http_count;
     q->job.gone_user = r;
     read_model(r, q);
     if (b->status == NB_OK)

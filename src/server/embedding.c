@@ -39,6 +39,7 @@ nb_status nb_embedding_compute(nb_http_request *r, nb_str model, const nb_load_o
         status = e->out ? nb_service_embed(s, m, e->inputs, e->count, &p, e->out, &e->tokens, err)
                         : nb_fail_memory(err, "embeddings", e->count * e->width * sizeof *e->out);
     }
+    nb_http_count(r, nb_str_of(nb_entry_text(nb_served_entry(m))), &(nb_task_stats){.prompt_tokens = e->tokens});
     nb_service_release(s, m, keep_alive_ns);
     if (status == NB_OK)
         cut(e);

@@ -19,17 +19,22 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json_write.h"
+#include "server/api_request.h"
 #include "server/http_guard.h"
+#include "server/http_watch.h"
 #include "server/routes.h"
 
 enum { MAX_BODY = 64 << 20, CONNECTIONS = 1024, TIMEOUT = 120, HEADERS = 64 << 10, STACK = 1 << 20, MOST_SET = 8 };
 enum { LAST_WORDS_MS = 2000 }; /* for replies that are complete and not yet sent */
+enum { HEAD_SECONDS = 30, BODY_SECONDS = 30, BODY_RATE = 8192 };
+enum { LINGER_MS = 250, LINGER_BYTES = 256 << 10 };
 
 struct nb_http {
     nb_service *service;
     nb_library *library;
     nb_http_params p;
     nb_guard *guard;
+    nb_watch *watch;
     struct MHD_Daemon *daemon;
     nb_buf certificate, key;
     int port;
@@ -78,6 +83,11 @@ struct nb_http_request {
     nb_buf out;
     size_t sent;
     bool last;
+    /* for the log */
+    char id[NB_HTTP_ID], model[NB_NAME_TEXT];
+    nb_error said;
+    nb_task_stats used;
+    size_t replies;
 };
 
 /* ---- for routes ---- */
@@ -108,6 +118,21 @@ bool nb_http_gone(void *request)
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
     struct pollfd p = {.fd = info ? info->connect_fd : -1, .events = POLLRDHUP};
     return info && poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
+}
+
+void nb_http_count(void *request, nb_str model, const nb_task_stats *stats)
+{
+    nb_http_request *r = request;
+    snprintf(r->model, sizeof r->model, "%.*s", NB_STR_ARG(model));
+    if (!stats)
+        return;
+    r->replies++;
+    r->used.prompt_tokens += stats->prompt_tokens;
+    r->used.reused_tokens += stats->reused_tokens;
+    r->used.tokens += stats->tokens;
+    r->used.queued_seconds += stats->queued_seconds;
+    r->used.prompt_seconds += stats->prompt_seconds;
+    r->used.seconds += stats->seconds;
 }
 
 void nb_http_set(nb_http_request *r, const char *header, const char *value)
@@ -191,6 +216,7 @@ void nb_http_fail(nb_http_request *r, int status, const nb_error *err)
 {
     nb_buf b = {0};
     status = status ? status : nb_http_status_of(err);
+    r->said = *err;
     nb_http_write_error(nb_http_flavor_of(r), status, err->message, &b);
     if (status == 503)
         nb_http_set(r, "Retry-After", "1");
@@ -205,6 +231,18 @@ void nb_http_fail(nb_http_request *r, int status, const nb_error *err)
 
 /* ---- streams ---- */
 
+static unsigned idle_seconds(const nb_http *h)
+{
+    return (unsigned)(h->p.timeout_seconds ? h->p.timeout_seconds : TIMEOUT);
+}
+
+/* What the engine took is no idleness of the client's: its time begins anew (with a limit that comes after none). */
+static void forgive_wait(const nb_http_request *r)
+{
+    MHD_set_connection_option(r->connection, MHD_CONNECTION_OPTION_TIMEOUT, 0u);
+    MHD_set_connection_option(r->connection, MHD_CONNECTION_OPTION_TIMEOUT, idle_seconds(r->http));
+}
+
 static ssize_t pull(void *request, uint64_t position, char *to, size_t most)
 {
     nb_http_request *r = request;
@@ -215,6 +253,7 @@ static ssize_t pull(void *request, uint64_t position, char *to, size_t most)
         nb_buf_clear(&r->out);
         r->sent = 0;
         r->last = !r->more(r->state, &r->out);
+        forgive_wait(r);
         if (r->out.failed || (r->out.len == 0 && r->last && nb_http_gone(r)))
             return MHD_CONTENT_READER_END_WITH_ERROR;
     }
@@ -354,6 +393,8 @@ static enum MHD_Result send_answer(nb_http_request *r)
         return MHD_NO;
     for (size_t i = 0; i < r->set_count; i++)
         MHD_add_response_header(r->response, r->set[i].name, r->set[i].value);
+    MHD_add_response_header(r->response, nb_http_flavor_of(r) == NB_FLAVOR_ANTHROPIC ? "request-id" : "X-Request-Id",
+                            r->id);
     if (origin && nb_guard_origin(r->http->guard, origin, nb_http_header(r, "Host"))) {
         MHD_add_response_header(r->response, "Access-Control-Allow-Origin", origin);
         MHD_add_response_header(r->response, "Vary", "Origin");
@@ -362,6 +403,42 @@ static enum MHD_Result send_answer(nb_http_request *r)
     MHD_destroy_response(r->response);
     r->response = NULL;
     return done;
+}
+
+/* Takes what still comes, for a moment: a socket that is closed with bytes unread takes back what was said on it. */
+static void linger(int fd)
+{
+    char waste[4096];
+    double end = nb_seconds() + LINGER_MS * 1e-3;
+    shutdown(fd, SHUT_WR);
+    for (size_t taken = 0; taken < LINGER_BYTES;) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        int left = (int)((end - nb_seconds()) * 1e3);
+        ssize_t n = left > 0 && poll(&p, 1, left) > 0 ? recv(fd, waste, sizeof waste, MSG_DONTWAIT) : 0;
+        if (n <= 0)
+            return;
+        taken += (size_t)n;
+    }
+}
+
+/* In the middle of a body there is no answering in libmicrohttpd's way: said by hand where that can be, then it hangs up. */
+static enum MHD_Result cut_off(nb_http_request *r)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    nb_buf body = {0}, text = {0};
+    r->status = r->refused_status;
+    nb_http_write_error(nb_http_flavor_of(r), r->refused_status, r->refused.message, &body);
+    nb_buf_printf(&text,
+                  "HTTP/1.1 %d Refused\r\nContent-Type: application/json; charset=utf-8\r\nConnection: close\r\n"
+                  "X-Request-Id: %s\r\nContent-Length: %zu\r\n\r\n",
+                  r->refused_status, r->id, body.len);
+    nb_buf_str(&text, nb_buf_view(&body));
+    if (info && r->http->certificate.len == 0 && !text.failed && !body.failed &&
+        send(info->connect_fd, text.data, text.len, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+        linger(info->connect_fd);
+    nb_buf_free(&body);
+    nb_buf_free(&text);
+    return MHD_NO;
 }
 
 static enum MHD_Result answer_refused(nb_http_request *r)
@@ -381,6 +458,24 @@ static enum MHD_Result answer_preflight(nb_http_request *r)
     return send_answer(r);
 }
 
+/* The client's own name for the request, when it is a plain one. */
+static void name_request(nb_http_request *r)
+{
+    const char *theirs = nb_http_header(r, "X-Request-Id");
+    size_t n = theirs ? strlen(theirs) : 0;
+    if (n > 0 && n < sizeof r->id &&
+        theirs[strspn(theirs, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")] == 0)
+        memcpy(r->id, theirs, n + 1);
+    else
+        nb_api_id("req_", r->id);
+}
+
+static nb_watched *watched(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    return info ? info->socket_context : NULL;
+}
+
 static nb_http_request *new_request(nb_http *h, struct MHD_Connection *connection, const char *path, const char *method)
 {
     nb_http_request *r = calloc(1, sizeof *r);
@@ -391,6 +486,8 @@ static nb_http_request *new_request(nb_http *h, struct MHD_Connection *connectio
     r->start = nb_seconds();
     r->method = method;
     r->path = path;
+    name_request(r);
+    nb_watch_within(watched(connection), h->p.body_seconds > 0 ? h->p.body_seconds : BODY_SECONDS);
     atomic_fetch_add(&h->active, 1);
     check(r); /* first: the first refusal is the answer */
     find_route(r, method, path);
@@ -414,31 +511,71 @@ static enum MHD_Result handle(void *http, struct MHD_Connection *connection, con
     }
     if (*size) {
         take_piece(r, (nb_str){data, *size});
+        nb_watch_extend(watched(connection),
+                        (double)*size / (double)(r->http->p.body_rate ? r->http->p.body_rate : BODY_RATE));
         *size = 0;
-        return MHD_YES;
+        return r->refused_status ? cut_off(r) : MHD_YES;
     }
+    nb_watch_within(watched(connection), 0);
     if (r->body.failed)
         refuse(r, 500, "out of memory");
     if (r->refused_status)
         return answer_refused(r);
     r->route->run(r);
+    forgive_wait(r);
     return send_answer(r);
+}
+
+static void log_request(const nb_http *h, nb_http_request *r, bool complete)
+{
+    bool late = nb_watch_was_late(watched(r->connection));
+    nb_http_record record = {.id = r->id,
+                             .method = r->method,
+                             .path = r->path,
+                             .route = r->route ? r->route->path : r->path,
+                             .model = r->model,
+                             .status = late        ? 408
+                                       : r->status ? r->status
+                                                   : 499,
+                             .complete = complete,
+                             .seconds = nb_seconds() - r->start,
+                             .replies = r->replies,
+                             .prompt_tokens = r->used.prompt_tokens,
+                             .reused_tokens = r->used.reused_tokens,
+                             .tokens = r->used.tokens,
+                             .queued_seconds = r->used.queued_seconds,
+                             .prompt_seconds = r->used.prompt_seconds,
+                             .reply_seconds = r->used.seconds,
+                             .body = nb_buf_view(&r->body),
+                             .error = r->said.message};
+    if (h->p.log)
+        h->p.log(h->p.log_user, &record);
+}
+
+/* From the first byte's chance to the last, before there is a request. */
+static void connected(void *http, struct MHD_Connection *connection, void **context,
+                      enum MHD_ConnectionNotificationCode code)
+{
+    nb_http *h = http;
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    if (code == MHD_CONNECTION_NOTIFY_STARTED && info)
+        *context = nb_watch_add(h->watch, info->connect_fd, h->p.head_seconds > 0 ? h->p.head_seconds : HEAD_SECONDS);
+    else if (code == MHD_CONNECTION_NOTIFY_CLOSED)
+        nb_watch_drop(*context);
 }
 
 static void completed(void *http, struct MHD_Connection *connection, void **state, enum MHD_RequestTerminationCode how)
 {
     nb_http *h = http;
     nb_http_request *r = *state;
-    (void)connection;
     if (!r)
         return;
     if (r->end)
         r->end(r->state);
     if (r->kept_end)
         r->kept_end(r->kept);
-    if (h->p.log)
-        h->p.log(h->p.log_user, r->method, r->path, r->status, nb_seconds() - r->start,
-                 how == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    log_request(h, r, how == MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    nb_watch_within(watched(connection), idle_seconds(h)); /* the next one's head */
     if (r->response)
         MHD_destroy_response(r->response);
     nb_buf_free(&r->body);
@@ -499,7 +636,7 @@ static nb_status read_certificates(nb_http *h, nb_error *err)
     return nb_file_read(h->p.key, 1 << 20, &h->key, err);
 }
 
-static nb_status start_daemon(nb_http *h, int fd, nb_error *err)
+static nb_status start_daemon(nb_http *h, int fd, bool loopback, nb_error *err)
 {
     bool tls = h->certificate.len > 0;
     unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC |
@@ -507,12 +644,14 @@ static nb_status start_daemon(nb_http *h, int fd, nb_error *err)
     struct MHD_OptionItem secure[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, h->certificate.data},
                                       {MHD_OPTION_HTTPS_MEM_KEY, 0, h->key.data},
                                       {MHD_OPTION_END, 0, NULL}};
-    h->daemon = MHD_start_daemon(
-        flags, 0, NULL, NULL, handle, h, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED, completed, h,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)(h->p.max_connections ? h->p.max_connections : CONNECTIONS),
-        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)(h->p.timeout_seconds ? h->p.timeout_seconds : TIMEOUT),
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADERS, MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK,
-        MHD_OPTION_ARRAY, tls ? secure : secure + 2, MHD_OPTION_END);
+    unsigned connections = (unsigned)(h->p.max_connections ? h->p.max_connections : CONNECTIONS);
+    unsigned each = (unsigned)(h->p.max_per_address ? h->p.max_per_address : loopback ? 0 : (connections + 1) / 2);
+    h->daemon = MHD_start_daemon(flags, 0, NULL, NULL, handle, h, MHD_OPTION_LISTEN_SOCKET, fd,
+                                 MHD_OPTION_NOTIFY_COMPLETED, completed, h, MHD_OPTION_NOTIFY_CONNECTION, connected, h,
+                                 MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, each,
+                                 MHD_OPTION_CONNECTION_TIMEOUT, idle_seconds(h), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                                 (size_t)HEADERS, MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK, MHD_OPTION_ARRAY,
+                                 tls ? secure : secure + 2, MHD_OPTION_END);
     if (h->daemon)
         return NB_OK;
     close(fd);
@@ -539,7 +678,9 @@ nb_status nb_http_start(nb_service *service, nb_library *library, const nb_http_
     if (status == NB_OK) {
         status = nb_guard_new(&h->p, loopback, &h->guard, err);
         if (status == NB_OK)
-            status = start_daemon(h, fd, err);
+            status = nb_watch_new(&h->watch, err);
+        if (status == NB_OK)
+            status = start_daemon(h, fd, loopback, err);
         else
             close(fd);
     }
@@ -570,6 +711,7 @@ void nb_http_stop(nb_http *h)
         nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     if (h->daemon)
         MHD_stop_daemon(h->daemon);
+    nb_watch_free(h->watch);
     nb_guard_free(h->guard);
     nb_buf_free(&h->certificate);
     nb_buf_free(&h->key);

@@ -9,9 +9,21 @@
 typedef struct nb_http nb_http;
 typedef struct nb_http_request nb_http_request;
 
-/* complete: the client got all of it */
-typedef void nb_http_log_fn(void *user, const char *method, const char *path, int status, double seconds,
-                            bool complete);
+enum { NB_HTTP_ID = 65 };
+
+typedef struct nb_http_record { /* a request that is over; texts are good within the call */
+    const char *id, *method, *path;
+    const char *route; /* its row of routes.def, or the path where there is none */
+    const char *model; /* "": none was used */
+    int status;
+    bool complete; /* the client got all of it */
+    double seconds;
+    size_t replies, prompt_tokens, reused_tokens, tokens; /* of all its replies together */
+    double queued_seconds, prompt_seconds, reply_seconds;
+    nb_str body;
+    const char *error; /* "", or what the reply said */
+} nb_http_record;
+typedef void nb_http_log_fn(void *user, const nb_http_record *record);
 
 typedef struct nb_http_params {          /* texts live as long as the server */
     const char *host;                    /* "127.0.0.1", "0.0.0.0", "::1", a name */
@@ -20,8 +32,11 @@ typedef struct nb_http_params {          /* texts live as long as the server */
     const char *api_keys, *api_key_file; /* keys separated by commas; a file of one a line; NULL: none are asked for */
     const char *origins, *allowed_hosts; /* further ones, separated by commas */
     size_t max_body, max_connections;    /* 0: 64 MiB, 1024 */
-    int timeout_seconds;                 /* of an idle or slow client; 0: 120 */
-    nb_http_log_fn *log;                 /* after each request; may be NULL */
+    size_t max_per_address; /* connections; 0: half of all, on the loopback interface as many as there may be */
+    int timeout_seconds;    /* of a client that neither sends nor takes a byte; 0: 120 */
+    double head_seconds, body_seconds; /* for a request's head, its body; 0: 30, and for the body a second more for */
+    size_t body_rate;                  /* so many bytes that came; 0: 8192 */
+    nb_http_log_fn *log;               /* after each request; may be NULL */
     void *log_user;
 } nb_http_params;
 
@@ -53,6 +68,8 @@ void nb_http_keep(nb_http_request *r, void *kept, void (*end)(void *kept));
 void *nb_http_kept(const nb_http_request *r);    /* NULL: nothing yet */
 bool nb_http_gone(void *request);                /* the client has left: for nb_job_params.gone */
 uint64_t nb_http_user(const nb_http_request *r); /* of the key, or the address: for fairness */
+/* For the log: the request used that model, and so much. Adds up; stats may be NULL. */
+void nb_http_count(void *request, nb_str model, const nb_task_stats *stats);
 
 /* Exactly one of these answers a request. */
 void nb_http_reply(nb_http_request *r, int status, const char *type, nb_str body);

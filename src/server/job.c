@@ -36,12 +36,14 @@ struct nb_job {
     bool submitted, parallel, cancelled, ended, wants_tokens;
     int64_t keep_alive_ns, load_ns;
     bool (*gone)(void *user);
+    void (*count)(void *user, nb_str model, const nb_task_stats *stats);
     void *gone_user;
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t said;
     item *first, **last;
-    bool over;   /* the engine has said the last */
-    bool unsaid; /* for want of memory */
+    nb_task_stats stats; /* when it is over */
+    bool over;           /* the engine has said the last */
+    bool unsaid;         /* for want of memory */
     /* the http thread's */
     bool short_of_memory;
     item *current;
@@ -113,6 +115,7 @@ static void on_end(void *user, nb_str last_text, const nb_task_stats *stats)
         j->last = &i->next;
     }
     j->unsaid |= !i;
+    j->stats = *stats;
     j->over = true;
     pthread_cond_signal(&j->said);
     pthread_mutex_unlock(&j->lock);
@@ -374,6 +377,7 @@ nb_status nb_job_start(nb_service *s, const nb_job_params *p, nb_job **out, bool
     j->wants_tokens = p->task.logprobs >= 0;
     j->keep_alive_ns = p->keep_alive_ns;
     j->gone = p->gone;
+    j->count = p->count;
     j->gone_user = p->gone_user;
     double start = nb_seconds();
     nb_status status = nb_service_acquire(s, p->model, &p->load, p->gone, p->gone_user, &j->served, err);
@@ -406,6 +410,8 @@ void nb_job_free(nb_job *j)
             pthread_cond_wait(&j->said, &j->lock);
         pthread_mutex_unlock(&j->lock);
     }
+    if (j->count && j->served)
+        j->count(j->gone_user, nb_str_of(nb_entry_text(nb_served_entry(j->served))), j->submitted ? &j->stats : NULL);
     while (j->first) {
         item *i = j->first;
         j->first = i->next;

@@ -51,6 +51,8 @@ typedef struct nb_job_params {
     nb_task_params
         task; /* sampling, limits, stops, logprobs, shift, user_key; prompt, grammar and callbacks are the job's */
     bool (*gone)(void *user); /* the client has left: looked at while waiting */
+    /* what it took, when it is freed; stats NULL: it did not run. May be NULL */
+    void (*count)(void *gone_user, nb_str model, const nb_task_stats *stats);
     void *gone_user;
 } nb_job_params;
 

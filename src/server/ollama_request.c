@@ -126,6 +126,7 @@ bool nb_ollama_read(nb_http_request *r, nb_ollama_request *q)
         b->status = read_options(r, q, &b->error);
     q->job.model = q->model;
     q->job.gone = nb_http_gone;
+    q->job.count = nb_http_count;
     q->job.gone_user = r;
     q->job.task.user_key = nb_http_user(r);
     if (b->status == NB_OK)

@@ -70,6 +70,7 @@ static nb_status compute(nb_http_request *r, ranking *k, nb_error *err)
     else
         status = nb_service_rank(nb_http_service(r), m, k->query.p, k->query.n, k->texts, k->count, &p, k->scores,
                                  &k->tokens, err);
+    nb_http_count(r, nb_str_of(nb_entry_text(nb_served_entry(m))), &(nb_task_stats){.prompt_tokens = k->tokens});
     nb_service_release(nb_http_service(r), m, INT64_MIN);
     return status;
 }

@@ -60,6 +60,7 @@ static nb_served *new_served(nb_service *s, nb_entry *e, const nb_load_options *
     m->options = *o;
     m->keep_alive_ns = s->p.keep_alive_ns;
     m->released = nb_seconds();
+    m->counts = nb_counts_take(s, nb_entry_text(e));
     pthread_mutex_init(&m->lock, NULL);
     pthread_mutex_init(&m->embed_lock, NULL);
     return m;
@@ -99,8 +100,10 @@ static nb_status plan_cache(const nb_service *s, const nb_served *m, uint64_t ro
     nb_memory one;
     size_t trained = nb_model_context(m->model), wanted = m->options.context ? m->options.context : s->p.context;
     size_t usual = s->p.most_context ? nb_min_size(trained, s->p.most_context) : trained;
-    *p = (nb_scheduler_params){
-        .replies = s->p.replies, .kv_type = s->p.kv_type, .allow_long = wanted > trained && !s->p.trained_only};
+    *p = (nb_scheduler_params){.replies = s->p.replies,
+                               .kv_type = s->p.kv_type,
+                               .allow_long = wanted > trained && !s->p.trained_only,
+                               .no_reuse = s->p.no_reuse};
     nb_scheduler_params single = *p;
     single.replies = 1;
     for (p->context = wanted ? wanted : usual;; p->context /= 2) {
@@ -153,6 +156,7 @@ static void unload(nb_service *s, nb_served *m, const char *why)
 {
     m->state = NB_SERVED_LEAVING;
     unlink_served(s, m);
+    nb_counts_leave(m->counts);
     pthread_mutex_unlock(&s->lock);
     nb_service_say(s, "%s: unloaded (%s)", nb_entry_text(m->entry), why);
     free_served(m);
@@ -503,5 +507,6 @@ void nb_service_free(nb_service *s)
     pthread_cond_destroy(&s->changed);
     pthread_cond_destroy(&s->wanted);
     pthread_cond_destroy(&s->ordered);
+    nb_counts_free(s);
     free(s);
 }

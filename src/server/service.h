@@ -25,6 +25,7 @@ typedef struct nb_service_params {
     int64_t load_timeout_ns;
     int threads;
     const char *kv_type;
+    bool no_reuse; /* every prompt is computed whole */
     const nb_model_params
         *model; /* how models are opened, threads and a stored model's adapters aside; NULL: the defaults */
     void (*log)(void *user, const char *line); /* one line, from any thread; may be NULL */
@@ -97,8 +98,26 @@ nb_status nb_service_rank(nb_service *s, nb_served *m, const char *query, size_t
 typedef struct nb_service_load { /* for metrics */
     size_t models, running, waiting;
     double cache_usage; /* 0..1, of the fullest model */
-    uint64_t requests, prompt_tokens, reused_tokens, tokens, failures, cancelled;
+    uint64_t requests, prompt_tokens, reused_tokens, tokens, failures, cancelled, refused;
 } nb_service_load;
 nb_service_load nb_service_look(nb_service *s);
+
+enum { NB_HISTOGRAM_BOUNDS = 22 };
+typedef struct nb_histogram { /* of seconds */
+    const double *bounds;     /* ascending */
+    size_t bound_count;
+    uint64_t counts[NB_HISTOGRAM_BOUNDS + 1]; /* up to each bound and above the one before; then what is above all */
+    double sum;
+} nb_histogram;
+
+typedef struct nb_model_load { /* of a model since the service began, whether it is loaded now or not */
+    char name[NB_NAME_TEXT];
+    size_t running, waiting;
+    double cache_usage;
+    nb_histogram first; /* from asking to the first token */
+    nb_histogram next;  /* from each token to the next one of the same reply */
+} nb_model_load;
+/* At most `room`; returns how many there are. */
+size_t nb_service_look_models(nb_service *s, nb_model_load *out, size_t room);
 
 #endif

@@ -17,11 +17,20 @@ struct nb_ticket {
     nb_task_token_fn *on_token;
     nb_task_end_fn *on_end;
     void *user;
+    double before; /* when it was asked for, or had its last token */
+    bool began;
 };
 
 static void on_token(void *user, const nb_token_event *event)
 {
     nb_ticket *t = user;
+    double now = nb_seconds();
+    pthread_mutex_lock(&t->service->lock);
+    if (t->model->counts)
+        nb_histogram_add(t->began ? &t->model->counts->load.next : &t->model->counts->load.first, now - t->before);
+    pthread_mutex_unlock(&t->service->lock);
+    t->before = now;
+    t->began = true;
     if (t->on_token)
         t->on_token(t->user, event);
 }
@@ -63,7 +72,8 @@ static nb_status add(nb_service *s, nb_command *c, nb_error *err)
     if (!t)
         return nb_fail_memory(err, "a request", sizeof *t);
     nb_task_params p = *c->params;
-    *t = (nb_ticket){s->tickets, s, c->model, c->grammar, NULL, c->ticket, p.on_token, p.on_end, p.user};
+    *t = (nb_ticket){s->tickets, s,        c->model, c->grammar, NULL, c->ticket,
+                     p.on_token, p.on_end, p.user,   c->since,   false};
     p.on_token = on_token;
     p.on_end = on_end;
     p.user = t;
@@ -104,7 +114,8 @@ static void take_commands(nb_service *s)
         }
         pthread_mutex_lock(&s->lock);
         if (c) {
-            s->asking--;
+            c->model->asking--;
+            c->model->load = nb_scheduler_look(c->model->scheduler); /* it is in line: the queue is as long as it is */
             c->done = true;
             pthread_cond_broadcast(&s->changed);
         }
@@ -177,22 +188,23 @@ static void put_command(nb_service *s, nb_command *c)
 
 static bool is_full(const nb_service *s)
 {
-    size_t waiting = s->asking;
+    size_t waiting = 0;
     for (const nb_served *m = s->models; m; m = m->next)
-        waiting += m->load.waiting;
+        waiting += m->load.waiting + m->asking;
     return waiting >= s->p.queue;
 }
 
 nb_status nb_service_submit(nb_service *s, nb_served *m, const nb_task_params *params, nb_served_grammar *grammar,
                             uint64_t *ticket, bool *busy, nb_error *err)
 {
-    nb_command c = {.model = m, .params = params, .grammar = grammar};
+    nb_command c = {.model = m, .params = params, .grammar = grammar, .since = nb_seconds()};
     *busy = false;
     if (!m->scheduler)
         return nb_fail(err, NB_ERR_UNSUPPORTED, "%s makes embeddings; it writes no text", nb_entry_text(m->entry));
     pthread_mutex_lock(&s->lock);
     if (s->stopping || is_full(s)) {
         *busy = true;
+        s->load.refused++;
         nb_status status = s->stopping
                                ? nb_fail(err, NB_ERR_LIMIT, "the server is stopping; try again later")
                                : nb_fail(err, NB_ERR_LIMIT, "%zu requests wait already; try again later", s->p.queue);
@@ -202,7 +214,7 @@ nb_status nb_service_submit(nb_service *s, nb_served *m, const nb_task_params *p
     if (grammar)
         atomic_fetch_add(&grammar->users, 1);
     m->users++;
-    s->asking++;
+    m->asking++;
     s->ticket_count++;
     *ticket = c.ticket = ++s->next_ticket;
     put_command(s, &c);
@@ -230,22 +242,6 @@ void nb_service_cancel(nb_service *s, uint64_t ticket)
     pthread_mutex_lock(&s->lock);
     put_command(s, c);
     pthread_mutex_unlock(&s->lock);
-}
-
-nb_service_load nb_service_look(nb_service *s)
-{
-    pthread_mutex_lock(&s->lock);
-    nb_service_load load = s->load;
-    load.waiting = s->asking;
-    for (const nb_served *m = s->models; m; m = m->next) {
-        load.models += m->state == NB_SERVED_READY;
-        load.running += m->load.running;
-        load.waiting += m->load.waiting;
-        double usage = m->load.pages ? (double)m->load.pages_used / (double)m->load.pages : 0;
-        load.cache_usage = usage > load.cache_usage ? usage : load.cache_usage;
-    }
-    pthread_mutex_unlock(&s->lock);
-    return load;
 }
 
 /* ---- embeddings ---- */

@@ -1,5 +1,5 @@
 /* service_internal.h - the service from the inside: models and the loader thread (service.c), requests and the engine thread
- * (service_engine.c), grammars (service_grammar.c). One lock holds all that is shared; no step, load or compilation runs under it. */
+ * (service_engine.c), grammars (service_grammar.c), what is counted (service_counts.c). One lock holds all that is shared; no step, load or compilation runs under it. */
 #ifndef NB_SERVER_SERVICE_INTERNAL_H
 #define NB_SERVER_SERVICE_INTERNAL_H
 
@@ -25,8 +25,15 @@ struct nb_served_grammar {
     nb_grammar_cache *cache; /* the engine thread's */
 };
 
+typedef struct nb_counts { /* of all that were loaded under a name */
+    struct nb_counts *next;
+    size_t users; /* models */
+    nb_model_load load;
+} nb_counts;
+
 struct nb_served {
     nb_served *next;
+    nb_counts *counts;
     nb_service *service;
     nb_entry *entry;
     nb_load_options options;
@@ -40,6 +47,7 @@ struct nb_served {
     nb_error error;
     nb_scheduler_load load; /* after the last step */
     size_t embedding;       /* callers that wait for a turn */
+    size_t asking;          /* submits that are not in line yet */
     /* set by the loader, then only read */
     nb_model *model;
     nb_scheduler *scheduler; /* the engine thread's; NULL: for embeddings only */
@@ -59,6 +67,7 @@ typedef struct nb_command {
     const nb_task_params *params; /* NULL: cancel `ticket` */
     nb_served_grammar *grammar;
     uint64_t ticket;
+    double since;
     nb_status status;
     nb_error error;
     bool done;
@@ -75,17 +84,23 @@ struct nb_service {
     bool started[2];
     nb_served *models;
     nb_command *commands, **last_command;
-    size_t asking;       /* submits that are not in line yet */
     nb_ticket *tickets;  /* the engine thread's */
     size_t ticket_count; /* under the lock */
     uint64_t next_ticket;
     bool stopping, ending, over; /* no more requests; end those that there are; threads end */
     nb_service_load load;
+    nb_counts *counts;
 };
 
 void *nb_service_engine_thread(void *service);
 void nb_served_free_grammars(nb_served *m);
 /* One user fewer; with the lock held. */
 void nb_served_leave(nb_served *m);
+
+/* All with the lock held. The counts of a name, for one model more; NULL: out of memory. */
+nb_counts *nb_counts_take(nb_service *s, const char *name);
+void nb_counts_leave(nb_counts *c); /* NULL is fine */
+void nb_histogram_add(nb_histogram *h, double seconds);
+void nb_counts_free(nb_service *s);
 
 #endif
