@@ -30,3 +30,7 @@ install(FILES include/nibble.h TYPE INCLUDE)
 install(FILES ${CMAKE_BINARY_DIR}/nibble.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 install(FILES docs/nibble.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES tools/completion.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME nibble)
+# the unit names the program by its whole path: known when it is installed
+install(CODE "set(bindir \"\${CMAKE_INSTALL_PREFIX}/${CMAKE_INSTALL_BINDIR}\")
+configure_file(\"${CMAKE_SOURCE_DIR}/packaging/nibble.service.in\" \"${CMAKE_BINARY_DIR}/nibble.service\" @ONLY)")
+install(FILES ${CMAKE_BINARY_DIR}/nibble.service DESTINATION lib/systemd/system)

@@ -366,7 +366,8 @@ static void check_length(nb_http_request *r)
         refuse(r, 413, "the body has %.20s bytes; at most %zu are taken", length, most_of(r));
 }
 
-/* A piece of the body. After a refusal what still comes is passed over: the answer has to wait for its end. */
+/* A piece of the body. After a refusal what still comes is passed over, where a route takes bodies that may be long: a client
+ * that only sends reads the answer at their end. */
 static void take_piece(nb_http_request *r, nb_str piece)
 {
     nb_error err;
@@ -514,7 +515,7 @@ static enum MHD_Result handle(void *http, struct MHD_Connection *connection, con
         nb_watch_extend(watched(connection),
                         (double)*size / (double)(r->http->p.body_rate ? r->http->p.body_rate : BODY_RATE));
         *size = 0;
-        return r->refused_status ? cut_off(r) : MHD_YES;
+        return r->refused_status && !r->route->take ? cut_off(r) : MHD_YES;
     }
     nb_watch_within(watched(connection), 0);
     if (r->body.failed)
