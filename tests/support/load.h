@@ -144,6 +144,8 @@ static inline void ld_take(ld_client *c, size_t most)
     if (c->room - c->count < 4097 && !(c->bytes = realloc(c->bytes, c->room *= 2)))
         abort();
     size_t room = c->room - c->count - 1;
+    if (c->kind == LD_LEAVES) /* not a byte more, so that it leaves in mid-stream however fast that came */
+        room = c->leave_at - c->count;
     ssize_t n = recv(c->fd, c->bytes + c->count, most < room ? most : room, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
