@@ -87,8 +87,20 @@ static void anthropic(void **state)
     run("anthropic_client.py", "");
 }
 
+/* Every command of docs/api.md runs, and its answer has the keys that the page shows. */
+static void api_page(void **state)
+{
+    char command[3000];
+    (void)state;
+    snprintf(command, sizeof command, "'%s' -B '%s/../clients/api_page.py' %s '%s/../../docs/api.md'", python,
+             NB_TEST_DATA, server.url, NB_TEST_DATA);
+    if (system(command) != 0)
+        fail_msg("%s failed", command);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(ollama), cmocka_unit_test(openai), cmocka_unit_test(anthropic)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(ollama), cmocka_unit_test(openai), cmocka_unit_test(anthropic),
+                                       cmocka_unit_test(api_page)};
     return cmocka_run_group_tests(tests, begin, end);
 }
