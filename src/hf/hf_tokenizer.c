@@ -272,8 +272,18 @@ static nb_status put_all(nb_hf_vocab *v, nb_error *err)
     return nb_hf_special(v, err);
 }
 
+/* tiktoken's files: ranks, and the rest in the model's own code */
+nb_status nb_hf_vocab_ranks(const nb_hf_vocab *v, const char *name, nb_error *err)
+{
+    return nb_fail(err, NB_ERR_UNSUPPORTED,
+                   "%s/%s: is a tokenizer of tiktoken's ranks alone, which is not read; put a tokenizer.json beside it (that of "
+                   "a later release of the model, or what transformers makes of it)",
+                   v->h->dir, name);
+}
+
 static nb_status make(nb_hf_vocab *v, nb_error *err)
 {
+    static const char *const ranks[] = {"qwen.tiktoken", "tiktoken.model"};
     v->tokens = NB_ARRAY(&v->arena, nb_str, v->rows + 1);
     v->scores = NB_ARRAY(&v->arena, float, v->rows + 1);
     v->types = NB_ARRAY(&v->arena, int32_t, v->rows + 1);
@@ -282,6 +292,9 @@ static nb_status make(nb_hf_vocab *v, nb_error *err)
     NB_TRY(read_files(v, err));
     if (v->kind)
         return put_all(v, err);
+    for (size_t i = 0; i < sizeof ranks / sizeof *ranks; i++)
+        if (nb_hf_holds(v->h->dir, ranks[i]))
+            return nb_hf_vocab_ranks(v, ranks[i], err);
     nb_hf_put_str(v->h, "tokenizer.ggml.model", NB_STR("no_vocab"));
     nb_hf_put_u32(v->h, nb_hf_key(v->h, "vocab_size"), (uint32_t)v->rows); /* llama.cpp asks for it then */
     return NB_OK;

@@ -52,6 +52,7 @@ nb_status nb_hf_vocab_word(nb_hf_vocab *v, uint64_t id, nb_str word, nb_token_ty
 
 /* The sources: each sets kind, tokens, types, scores, merges. */
 nb_status nb_hf_vocab_json(nb_hf_vocab *v, nb_error *err);          /* tokenizer.json, open in v->json */
+nb_status nb_hf_vocab_ranks(const nb_hf_vocab *v, const char *name, nb_error *err); /* refuses such a file */
 nb_status nb_hf_vocab_sentencepiece(nb_hf_vocab *v, nb_error *err); /* read into v->model */
 nb_status nb_hf_vocab_merges(nb_hf_vocab *v, nb_error *err);        /* vocab.json and merges.txt */
 nb_status nb_hf_vocab_words(nb_hf_vocab *v, nb_error *err);         /* vocab.txt, read into v->model */

@@ -169,9 +169,21 @@ static nb_status take_settings(nb_hf_vocab *v, const settings *s, nb_error *err)
     return NB_OK;
 }
 
+/* a line of tiktoken's: base64, a space, a number */
+static bool is_ranks(nb_str file)
+{
+    size_t i = 0;
+    while (i < file.n && i < 1024 && file.p[i] > ' ' && file.p[i] < 0x7f)
+        i++;
+    return i > 0 && i + 2 < file.n && file.p[i] == ' ' && file.p[i + 1] >= '0' && file.p[i + 1] <= '9' &&
+           (file.p[i + 2] == '\n' || (file.p[i + 2] >= '0' && file.p[i + 2] <= '9'));
+}
+
 nb_status nb_hf_vocab_sentencepiece(nb_hf_vocab *v, nb_error *err)
 {
     nb_str file = nb_buf_view(&v->model);
+    if (is_ranks(file))
+        return nb_hf_vocab_ranks(v, v->name, err);
     cursor c = {.data = (const unsigned char *)file.p, .end = file.n};
     settings s = {.kind = 1, .dummy_prefix = true, .squeeze = true};
     uint64_t pieces = 0;

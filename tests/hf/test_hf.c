@@ -258,6 +258,27 @@ static void test_refused(void **state)
     }
 }
 
+/* tiktoken's ranks are no tokenizer that is read, and a model of SentencePiece that is none says so */
+static void test_ranks(void **state)
+{
+    static const char *const names[] = {"qwen.tiktoken", "tiktoken.model", "tokenizer.model"};
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        nb_source *s = NULL;
+        char says[128];
+        link_files("qwen-1");
+        FILE *f = fopen(nb_folder_path(names[i]), "wb");
+        assert_non_null(f);
+        fputs("IQ== 0\nIg== 1\n", f);
+        fclose(f);
+        snprintf(says, sizeof says, "/%s: is a tokenizer of tiktoken's ranks alone", names[i]);
+        if (nb_hf_open(nb_folder, &s, &err) != NB_ERR_UNSUPPORTED || !strstr(err.message, says))
+            fail_msg("%s: %s", names[i], err.message);
+        unlink(nb_folder_path(names[i]));
+        unlink_files();
+    }
+}
+
 /* every cut of the files is an error or a model, and nothing worse */
 static void test_cut(void **state)
 {
@@ -380,6 +401,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_metadata),  cmocka_unit_test(test_rope_styles), cmocka_unit_test(test_no_tokenizer),
+        cmocka_unit_test(test_ranks),
         cmocka_unit_test(test_refused),   cmocka_unit_test(test_cut),         cmocka_unit_test(test_permutation),
         cmocka_unit_test(test_transposed), cmocka_unit_test(test_families),
         cmocka_unit_test(test_ungrouped),
