@@ -28,9 +28,10 @@ nb_status nb_embedding_compute(nb_http_request *r, nb_str model, const nb_load_o
     p.truncate = e->truncate;
     p.normalize = NB_NORMALIZE_YES;
     load.embed = true;
-    NB_TRY(nb_service_acquire(s, model, &load, nb_http_gone, r, &m, err));
+    nb_status status = nb_service_acquire(s, model, &load, nb_http_gone, r, &m, err);
+    e->busy = status == NB_ERR_LIMIT;
+    NB_TRY(status);
     e->loaded = nb_seconds();
-    nb_status status = NB_OK;
     e->width = nb_model_embedding(nb_served_model(m));
     if (e->wanted > e->width)
         status = nb_fail(err, NB_ERR_ARGUMENT, "\"dimensions\" is %zu; the model has %zu", e->wanted, e->width);

@@ -597,18 +597,23 @@ static nb_status listen_on(const nb_http_params *p, int *fd, bool *loopback, int
     int found = getaddrinfo(p->host, service, &hints, &list);
     if (found != 0)
         return nb_fail(err, NB_ERR_ARGUMENT, "%s: %s; give an address of this machine", p->host, gai_strerror(found));
-    *fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const struct addrinfo *to = list; /* of a name's addresses that of IPv4: localhost is 127.0.0.1 to most clients */
+    while (to->ai_family != AF_INET && to->ai_next)
+        to = to->ai_next;
+    if (to->ai_family != AF_INET)
+        to = list;
+    *fd = socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (*fd < 0) {
         freeaddrinfo(list);
         return nb_fail(err, NB_ERR_IO, "no socket for %s: %s", p->host, strerror(errno));
     }
     int yes = 1, no = 0;
     setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (list->ai_family == AF_INET6)
+    if (to->ai_family == AF_INET6)
         setsockopt(*fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no);
     struct sockaddr_storage at;
     socklen_t size = sizeof at;
-    bool bound = bind(*fd, list->ai_addr, list->ai_addrlen) == 0 && listen(*fd, 511) == 0;
+    bool bound = bind(*fd, to->ai_addr, to->ai_addrlen) == 0 && listen(*fd, 511) == 0;
     int why = errno;
     freeaddrinfo(list);
     if (!bound || getsockname(*fd, (struct sockaddr *)&at, &size) != 0) {

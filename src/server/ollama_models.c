@@ -331,7 +331,7 @@ static void embed(nb_http_request *r, bool old)
         write_embeddings(e, old, &out);
         nb_http_json(r, 200, &out);
     } else {
-        nb_http_fail(r, 0, &err);
+        nb_http_fail(r, e->made.busy ? 503 : 0, &err);
     }
     free(e->made.out);
     nb_ollama_free(&e->q);

@@ -184,7 +184,7 @@ void nb_route_openai_embeddings(nb_http_request *r)
         write_embeddings(&e, &out);
         nb_http_json(r, 200, &out);
     } else {
-        nb_http_fail(r, 0, &b->error);
+        nb_http_fail(r, e.made.busy ? 503 : 0, &b->error);
     }
     free(e.made.out);
     nb_api_close(&e.api);

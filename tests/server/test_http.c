@@ -405,6 +405,20 @@ static void full(void **state)
     expect_error(r, 503, "do not fit");
     expect_error(hc_post(s.port, "/api/generate", "{\"model\":\"llama-2-mha\"}"), 503, "do not fit");
     ts_stop(&s);
+    ts_start(&s, files, 1, NULL, &(nb_service_params){.memory = 1000, .load_timeout_ns = 100000000});
+    expect_error(hc_post(s.port, "/api/embed", "{\"model\":\"llama-2-mha\",\"input\":\"a\"}"), 503, "try again later");
+    assert_int_equal(status_of(s.port, "POST", "/v1/embeddings", NULL, "{\"model\":\"llama-2-mha\",\"input\":\"a\"}"),
+                     503);
+    ts_stop(&s);
+}
+
+/* Whatever else the name stands for, its address of IPv4 is listened on. */
+static void localhost(void **state)
+{
+    ts_server s = start((nb_http_params){.host = "localhost"});
+    (void)state;
+    assert_int_equal(status_of(s.port, "GET", "/", NULL, NULL), 200);
+    ts_stop(&s);
 }
 
 static void refusals(void **state)
@@ -466,9 +480,9 @@ static void secure(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hosts),   cmocka_unit_test(origins), cmocka_unit_test(keys),         cmocka_unit_test(users),
-        cmocka_unit_test(routes),  cmocka_unit_test(bodies),  cmocka_unit_test(byte_by_byte), cmocka_unit_test(silent),
-        cmocka_unit_test(hang_up), cmocka_unit_test(stops),   cmocka_unit_test(refusals),     cmocka_unit_test(full),
-        cmocka_unit_test(secure)};
+        cmocka_unit_test(hosts),   cmocka_unit_test(origins),  cmocka_unit_test(keys),         cmocka_unit_test(users),
+        cmocka_unit_test(routes),  cmocka_unit_test(bodies),   cmocka_unit_test(byte_by_byte), cmocka_unit_test(silent),
+        cmocka_unit_test(hang_up), cmocka_unit_test(stops),    cmocka_unit_test(refusals),     cmocka_unit_test(full),
+        cmocka_unit_test(secure),  cmocka_unit_test(localhost)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
