@@ -251,8 +251,9 @@ static nb_status check_space(const hub *h, nb_error *err)
     }
     nb_buf path = {0};
     nb_buf_printf(&path, "%s/blobs/x", h->folder.data);
-    NB_TRY(make_folders(path.data, err));
+    nb_status status = path.failed ? nb_fail_memory(err, "a path", path.len) : make_folders(path.data, err);
     nb_buf_free(&path);
+    NB_TRY(status);
     if (statvfs(h->folder.data, &v) != 0 || needed <= (uint64_t)v.f_bavail * v.f_frsize)
         return NB_OK;
     return nb_fail(err, NB_ERR_LIMIT,
@@ -290,11 +291,10 @@ static nb_status check_hash(const hub *h, const nb_hub_file *f, nb_partial *p, n
         NB_STR_ARG(f->name), hex, f->etag.p);
 }
 
-static nb_status download(hub *h, const nb_hub_file *f, const char *path, telling *t, nb_partial *p, nb_error *err)
+static nb_status download(hub *h, const nb_hub_file *f, telling *t, nb_partial *p, nb_error *err)
 {
     nb_buf url = {0};
     char etag[130];
-    (void)path;
     resolve_url(h, f, &url);
     snprintf(etag, sizeof etag, "%.*s", NB_STR_ARG(f->etag));
     nb_download d = {.url = url.data, .etag = etag, .what = t->status + 8, .tell = tell, .user = t};
@@ -335,7 +335,7 @@ static nb_status fetch(hub *h, const nb_hub_file *f, nb_error *err)
     }
     if (status == NB_OK) {
         tell(&t, p ? nb_partial_done(p) : f->size, f->size);
-        status = p ? download(h, f, path.data, &t, p, err) : NB_OK;
+        status = p ? download(h, f, &t, p, err) : NB_OK;
     }
     if (status == NB_OK)
         status = link_snapshot(h, f, err);
