@@ -17,6 +17,25 @@ const nb_flash_table *nb_flash_table_current(void) { return tables[nb_cpu_curren
 
 /* ---- scratch ---- */
 
+/* From here on huge pages pay (a tenth of a call at 2048 keys); below, the heap, which keeps memory for the next call: fresh
+ * pages took a sixth of a call at 512 keys. */
+#define PAGES_FROM ((size_t)4 << 20)
+
+float *nb_flash_floats(size_t n)
+{
+    size_t bytes = nb_round_up((n ? n : 1) * sizeof(float), 64);
+    return bytes < PAGES_FROM ? aligned_alloc(64, bytes) : nb_pages_alloc(bytes);
+}
+
+void nb_flash_floats_free(float *p, size_t n)
+{
+    size_t bytes = nb_round_up((n ? n : 1) * sizeof(float), 64);
+    if (bytes < PAGES_FROM)
+        free(p);
+    else if (p)
+        nb_pages_free(p, bytes);
+}
+
 size_t nb_flash_max_rows(const nb_attention_params *p)
 {
     nb_attention_spec spec = {.k_dim = (int)p->k_dim, .v_dim = (int)p->v_dim};
@@ -203,13 +222,7 @@ static float *take_tiles(nb_flash_plan *plan, size_t dim)
         floats > SIZE_MAX / sizeof(float))
         return NULL;
     plan->bytes += floats * sizeof(float);
-    return nb_pages_alloc(floats ? floats * sizeof(float) : 1);
-}
-
-static void free_tiles(const nb_flash_plan *plan, float *tiles, size_t dim)
-{
-    size_t bytes = plan->p->batch * plan->p->kv_heads * plan->tiles * dim * NB_PAGE * sizeof(float);
-    nb_pages_free(tiles, bytes ? bytes : 1);
+    return nb_flash_floats(floats);
 }
 
 nb_status nb_flash_plan_new(const nb_attention_params *p, bool backward, nb_flash_plan *plan, nb_error *err)
@@ -234,14 +247,11 @@ void nb_flash_plan_free(nb_flash_plan *plan)
     free(plan->query_at);
     free(plan->class_begin);
     free(plan->rows);
-    if (plan->k_tiles)
-        free_tiles(plan, plan->k_tiles, plan->p->k_dim);
-    if (plan->v_tiles)
-        free_tiles(plan, plan->v_tiles, plan->v_pad);
-    if (plan->k_rows)
-        free_tiles(plan, plan->k_rows, plan->k_pad);
-    if (plan->v_columns)
-        free_tiles(plan, plan->v_columns, plan->p->v_dim);
+    size_t keys = plan->p->batch * plan->p->kv_heads * plan->tiles * NB_PAGE;
+    nb_flash_floats_free(plan->k_tiles, keys * plan->p->k_dim);
+    nb_flash_floats_free(plan->v_tiles, keys * plan->v_pad);
+    nb_flash_floats_free(plan->k_rows, keys * plan->k_pad);
+    nb_flash_floats_free(plan->v_columns, keys * plan->p->v_dim);
 }
 
 /* ---- a call: jobs that members take from a counter, the largest first ---- */
@@ -360,7 +370,7 @@ static nb_status call_begin(call *c, const nb_attention_params *p, bool backward
     NB_TRY(nb_flash_plan_new(p, backward, &c->plan, err));
     c->job.plan = &c->plan;
     c->scratch_floats = nb_round_up(backward ? nb_max_size(at.end, at.backward_end) : at.end, 16);
-    c->scratch = nb_pages_alloc(members * c->scratch_floats * sizeof(float));
+    c->scratch = nb_flash_floats(members * c->scratch_floats);
     c->plan.bytes += members * c->scratch_floats * sizeof(float);
     if (c->scratch)
         return NB_OK;
@@ -370,7 +380,7 @@ static nb_status call_begin(call *c, const nb_attention_params *p, bool backward
 
 static void call_end(call *c, nb_team *team)
 {
-    nb_pages_free(c->scratch, (team ? (size_t)nb_team_size(team) : 1) * c->scratch_floats * sizeof(float));
+    nb_flash_floats_free(c->scratch, (team ? (size_t)nb_team_size(team) : 1) * c->scratch_floats);
     nb_flash_plan_free(&c->plan);
 }
 

@@ -111,6 +111,8 @@ typedef struct nb_flash_areas {
     size_t plain_q, dout, p, ds, pt, dst, sum_k, sum_v, backward_end;
 } nb_flash_areas;
 
+float *nb_flash_floats(size_t n); /* aligned to 64 bytes; NULL: no room */
+void nb_flash_floats_free(float *p, size_t n);
 size_t nb_flash_max_rows(const nb_attention_params *p);
 nb_flash_areas nb_flash_areas_of(const nb_attention_params *p);
 

@@ -254,12 +254,20 @@ static bool forward_block(const flash *f, size_t row, size_t rows, size_t tile)
         }
         if (~bits[r])
             hide_bits(s, bits[r]);
-        soften_tile(&f->soft, s, f->states + (row + r) * f->state_floats, true);
+        soften_tile(&f->soft, s, f->states + (row + r) * f->state_floats, false);
         if (f->p->dropout > 0)
             drop_weights(f, row + r, tile, s);
     }
     value_block(f, rows, tile, any, f->scores, NB_PAGE, f->states + row * f->state_floats);
     return true;
+}
+
+static bool forward_tile(const flash *f, size_t block, size_t tile)
+{
+    bool visited = false;
+    for (size_t row = 0; row < f->rows; row += block)
+        visited |= forward_block(f, row, nb_min_size(f->rows - row, block), tile);
+    return visited;
 }
 
 static void forward_write(const flash *f, size_t row, const float *state)
@@ -301,12 +309,8 @@ static void flash_forward(nb_flash_job *job)
         f.states[r * f.state_floats + f.soft.v_pad + NB_ATTEND_TOP] = -INFINITY;
     size_t block = f.rows <= BLOCK_ROWS_MAX ? f.rows : BLOCK_ROWS;
     nb_flash_range range = nb_flash_range_of(f.plan, job->batch, job->query, job->queries);
-    for (size_t tile = nb_flash_next(&range, 0); tile < f.plan->tiles; tile = nb_flash_next(&range, tile + 1)) {
-        bool visited = false;
-        for (size_t row = 0; row < f.rows; row += block)
-            visited |= forward_block(&f, row, nb_min_size(f.rows - row, block), tile);
-        job->visited += visited;
-    }
+    for (size_t tile = nb_flash_next(&range, 0); tile < f.plan->tiles; tile = nb_flash_next(&range, tile + 1))
+        job->visited += forward_tile(&f, block, tile);
     for (size_t r = 0; r < f.rows; r++)
         forward_write(&f, r, f.states + r * f.state_floats);
 }

@@ -67,7 +67,7 @@ nb_status nb_attention_standard(const nb_attention_params *p, const void *q, con
         return nb_fail_memory(err, "the matrix of scores", SIZE_MAX);
     }
     size_t bytes = (matrix + values) * sizeof(float);
-    s.scratch = nb_pages_alloc(bytes);
+    s.scratch = nb_flash_floats(matrix + values);
     s.plan.bytes += bytes;
     if (!s.scratch) {
         nb_flash_plan_free(&s.plan);
@@ -80,7 +80,7 @@ nb_status nb_attention_standard(const nb_attention_params *p, const void *q, con
     run_heads(&s, team);
     if (stats)
         count(&s, stats);
-    nb_pages_free(s.scratch, bytes);
+    nb_flash_floats_free(s.scratch, matrix + values);
     nb_flash_plan_free(&s.plan);
     return NB_OK;
 }
