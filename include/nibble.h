@@ -147,7 +147,7 @@ typedef struct nb_session_params {
     size_t context;      /* positions; 0: the model's own, at most 8192 */
     size_t batch;        /* tokens computed together, at most; 0: 512 */
     size_t outputs;      /* rows of logits a step can give, at most `batch`; 0: 1 */
-    const char *kv_type; /* "f32", "f16", "bf16", "q8_0"; NULL: f16 (f32 in an exact model) */
+    const char *kv_type; /* "f32", "f16", "bf16", "q8_0", "q4_0"; NULL: f16 (f32 in an exact model) */
     bool allow_long;     /* context may be more than nb_model_context, where positions are not learned one by one */
 } nb_session_params;
 

@@ -13,8 +13,10 @@ typedef struct work {
     const nb_attend_job *job;
     size_t rows, k_dim, v_dim, v_pad, v_columns, state_floats;
     float *q, *k_tile, *v_tile, *scales, *scores;
+    int8_t *codes;
+    bool rotated; /* keys and values are, so queries must be, and outputs back */
     soft soft;
-    bool biased;       /* scores gain by the distance to their key: after early_cap, the softmax's place being too late */
+    bool biased; /* scores gain by the distance to their key: after early_cap, the softmax's place being too late */
     float early_cap;
     const void *k, *v; /* of the current tile: floats, or the page's own and their scales */
     const float *k_scale, *v_scale;
@@ -39,7 +41,9 @@ static void work_begin(work *w, const nb_attend_job *job)
     w->q = scratch + at.q;
     w->k_tile = scratch + at.k;
     w->v_tile = scratch + at.v;
+    w->codes = (int8_t *)(scratch + at.codes);
     w->scales = scratch + at.scales;
+    w->rotated = job->layout->type == NB_TYPE_Q4_0;
     w->scores = scratch + at.scores;
     float scale = spec->softcap > 0 ? spec->scale / spec->softcap : spec->scale * LANES_LOG2E;
     float cap = spec->softcap > 0 ? spec->softcap * LANES_LOG2E : 0.0f;
@@ -55,6 +59,8 @@ static void work_begin(work *w, const nb_attend_job *job)
             lanes_store(to + d, lanes_load(from + d) * scale);
         for (; d < w->k_dim; d++)
             to[d] = from[d] * scale;
+        if (w->rotated)
+            nb_kv_rotate(to, w->k_dim);
         nb_attend_seen(spec, job->span, job->span->position + (int64_t)query, &w->begin[r], &w->end[r]);
     }
 }
@@ -96,6 +102,17 @@ static source source_of(nb_type type, bool once, source q8)
     }
 }
 
+/* Codes of Q4_0 as Q8_0 has them, in scratch: bytes `step` apart belong to neighbours in a block, of which there are `blocks`. */
+static void open_nibbles(const uint8_t *codes, size_t blocks, size_t step, int8_t *to)
+{
+    size_t half = NB_KV_BLOCK / 2 * step;
+    for (size_t b = 0; b < blocks; b++, codes += half, to += 2 * half)
+        for (size_t i = 0; i < half; i++) {
+            to[i] = (int8_t)((codes[i] & 15) - 8);
+            to[half + i] = (int8_t)((codes[i] >> 4) - 8);
+        }
+}
+
 /* Makes w->k and w->v the tile's: the page's own values where they are multiplied once or are floats already, else
  * floats in scratch. Values of keys outside [begin, end) may never have been written and are not read. */
 static void tile_open(work *w, int64_t tile, size_t begin, size_t end)
@@ -113,7 +130,15 @@ static void tile_open(work *w, int64_t tile, size_t begin, size_t end)
     w->v_from = source_of(job->layout->type, once, PAGE_Q8_V);
     w->k_scale = w->v_scale = NULL;
     w->v_stride = w->v_dim;
-    if (job->layout->type == NB_TYPE_Q8_0) {
+    if (w->rotated) {
+        int8_t *values = w->codes + w->k_dim * NB_PAGE;
+        open_nibbles(head.k, w->k_dim / NB_KV_BLOCK, NB_PAGE, w->codes);
+        open_nibbles(head.v, w->v_dim / NB_KV_BLOCK * NB_PAGE, 1, values);
+        w->k = w->codes;
+        w->v = values;
+        w->ahead = 0;
+    }
+    if (nb_kv_scaled(job->layout->type)) {
         convert(PAGE_F16, head.k_scale, w->k_dim / NB_KV_BLOCK * NB_PAGE, w->scales);
         w->k_scale = w->scales;
         w->v_scale = w->scales + w->k_dim / NB_KV_BLOCK * NB_PAGE;
@@ -325,6 +350,8 @@ static void state_write(const work *w, size_t row, float *state)
         lanes_store(out + d, lanes_load(state + d) * scale);
     if (d < w->v_dim)
         lanes_store_n(out + d, lanes_load(state + d) * scale, w->v_dim - d);
+    if (w->rotated)
+        nb_kv_rotate(out, w->v_dim);
 }
 
 static void attend(const nb_attend_job *job)
@@ -379,6 +406,30 @@ static void store_q8(const float *x, size_t n, int8_t *q, size_t q_step, uint16_
     }
 }
 
+/* Codes 0..15 of x = (code - 8) d, d the value of largest magnitude / -8, as GGUF's Q4_0 has it. */
+static void store_q4(float *x, size_t n, uint8_t *q, size_t q_step, uint16_t *scale, size_t scale_step)
+{
+    nb_kv_rotate(x, n);
+    for (size_t g = 0; g < n / NB_KV_BLOCK; g++, x += NB_KV_BLOCK) {
+        float top = 0, taint = 0; /* as above */
+        for (size_t i = 0; i < NB_KV_BLOCK; i++) {
+            top = fabsf(x[i]) > fabsf(top) ? x[i] : top;
+            taint += x[i] * 0.0f;
+        }
+        float d = top / -8, most = 65504.0f;
+        d = d > most ? most : d < -most ? -most : d;
+        float inverse = d != 0 && taint == 0 ? 1 / d : 0;
+        inverse = fabsf(inverse) > 3.0e38f ? 0 : inverse;
+        scale[g * scale_step] = nb_f32_to_f16(d + taint);
+        for (size_t i = 0; i < NB_KV_BLOCK / 2; i++) {
+            float low = rintf(taint == 0 ? x[i] * inverse : 0.0f), high = x[i + NB_KV_BLOCK / 2];
+            high = rintf(taint == 0 ? high * inverse : 0.0f);
+            int a = (int)(low > 7 ? 7 : low < -8 ? -8 : low) + 8, b = (int)(high > 7 ? 7 : high < -8 ? -8 : high) + 8;
+            q[(g * NB_KV_BLOCK / 2 + i) * q_step] = (uint8_t)(a | b << 4);
+        }
+    }
+}
+
 static void narrow(nb_type type, const float *x, size_t n, uint16_t *y)
 {
     size_t i = 0;
@@ -393,11 +444,19 @@ static void store_head(const nb_kv_layout *layout, const nb_kv_head *head, size_
 {
     size_t k_dim = (size_t)layout->k_dim, v_dim = (size_t)layout->v_dim;
     uint16_t half[1024];
+    float turned[1024];
     switch ((int)layout->type) {
     case NB_TYPE_F32:
         for (size_t d = 0; d < k_dim; d++)
             ((float *)head->k)[d * NB_PAGE + slot] = k[d];
         memcpy((float *)head->v + slot * v_dim, v, v_dim * sizeof *v);
+        break;
+    case NB_TYPE_Q4_0:
+        memcpy(turned, k, k_dim * sizeof *k);
+        store_q4(turned, k_dim, (uint8_t *)head->k + slot, NB_PAGE, (uint16_t *)head->k_scale + slot, NB_PAGE);
+        memcpy(turned, v, v_dim * sizeof *v);
+        store_q4(turned, v_dim, (uint8_t *)head->v + slot * v_dim / 2, 1,
+                 (uint16_t *)head->v_scale + slot * (v_dim / NB_KV_BLOCK), 1);
         break;
     case NB_TYPE_Q8_0:
         store_q8(k, k_dim, (int8_t *)head->k + slot, NB_PAGE, (uint16_t *)head->k_scale + slot, NB_PAGE);

@@ -4,7 +4,8 @@
  *
  * The cache is made of pages of NB_PAGE positions. A page holds, for one layer and for each kv head, the keys
  * *transposed* ([k_dim][NB_PAGE]: a vector lane is a position) and the values ([NB_PAGE][v_dim]), in F32, F16, BF16
- * or Q8_0 (blocks of 32 along the head dimension, one scale a position and block, F16 scales).
+ * or Q8_0 (blocks of 32 along the head dimension, one scale a position and block, F16 scales), or Q4_0 (the same in 4 bits, after
+ * a rotation of each head: kv.h).
  *
  * Batch invariance: a query's result depends on its own vector and the stored keys and values only. Keys are taken in
  * ascending tiles of NB_PAGE absolute positions with a running maximum and sum (FlashAttention, Dao 2022), inside
@@ -40,15 +41,15 @@ typedef struct nb_attention_spec {
     int64_t window;      /* key j is seen by query i when i - j < window, and, unless causal, j - i < window; 0: none */
     bool causal;         /* key j is seen when j <= i; else all stored positions within the window are */
     nb_attention_bias bias;
-    const float *sinks;  /* [heads] learned logits that join the softmax's sum without a value (gpt-oss), or NULL */
+    const float *sinks; /* [heads] learned logits that join the softmax's sum without a value (gpt-oss), or NULL */
 } nb_attention_spec;
 
 typedef struct nb_kv_layout {
-    nb_type type; /* F32, F16, BF16 or Q8_0 */
+    nb_type type; /* F32, F16, BF16, Q8_0 or Q4_0 */
     int kv_heads, k_dim, v_dim;
 } nb_kv_layout;
 
-/* False for a type that is not one of the four; for Q8_0, k_dim and v_dim must be multiples of 32. */
+/* False for a type that is not one of the five; for Q8_0 and Q4_0, k_dim and v_dim must be multiples of 32. */
 bool nb_kv_layout_ok(const nb_kv_layout *layout);
 /* Bytes of one page of one layer (a multiple of 64). */
 size_t nb_kv_page_bytes(const nb_kv_layout *layout);
@@ -85,6 +86,6 @@ void nb_attention_run(const nb_attention_spec *spec, const nb_kv_layout *layout,
 
 /* FlashAttention's Algorithm 0 in double precision over plain arrays: the oracle of the tests. k, v: [n_positions][kv_heads][dim]. */
 void nb_attention_oracle(const nb_attention_spec *spec, const float *q, const float *k, const float *v,
-                           size_t n_queries, int64_t position, size_t n_positions, float *out);
+                         size_t n_queries, int64_t position, size_t n_positions, float *out);
 
 #endif

@@ -17,7 +17,11 @@ nb_status nb_kv_cache_new(const char *type, size_t kv_heads, size_t k_dim, size_
     static const struct {
         const char *name;
         nb_type type;
-    } types[] = {{"f32", NB_TYPE_F32}, {"f16", NB_TYPE_F16}, {"bf16", NB_TYPE_BF16}, {"q8_0", NB_TYPE_Q8_0}};
+    } types[] = {{"f32", NB_TYPE_F32},
+                 {"f16", NB_TYPE_F16},
+                 {"bf16", NB_TYPE_BF16},
+                 {"q8_0", NB_TYPE_Q8_0},
+                 {"q4_0", NB_TYPE_Q4_0}};
     *cache = NULL;
     nb_kv_layout layout = {NB_TYPE_F32, (int)nb_min_size(kv_heads, 1 << 20), (int)nb_min_size(k_dim, 1 << 20),
                            (int)nb_min_size(v_dim, 1 << 20)};
@@ -25,12 +29,12 @@ nb_status nb_kv_cache_new(const char *type, size_t kv_heads, size_t k_dim, size_
     while (i < count && strcmp(types[i].name, type) != 0)
         i++;
     if (i == count)
-        return nb_fail(err, NB_ERR_ARGUMENT, "cache: '%.32s' is not a type; give f32, f16, bf16 or q8_0", type);
+        return nb_fail(err, NB_ERR_ARGUMENT, "cache: '%.32s' is not a type; give f32, f16, bf16, q8_0 or q4_0", type);
     layout.type = types[i].type;
     if (!nb_kv_layout_ok(&layout))
         return nb_fail(err, NB_ERR_ARGUMENT,
                        "cache: %zu heads of %zu and %zu in %s: give 1 or more heads, dims of 1 to 1024, for q8_0 "
-                       "multiples of 32",
+                       "and q4_0 multiples of 32",
                        kv_heads, k_dim, v_dim, type);
     size_t bytes, pages = capacity / NB_PAGE + (capacity % NB_PAGE != 0), page_bytes = nb_kv_page_bytes(&layout);
     if (capacity < 1 || capacity > (size_t)1 << 40 || !nb_mul(pages, page_bytes, &bytes))

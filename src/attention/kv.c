@@ -1,5 +1,7 @@
 #include "attention/kv.h"
 
+#include <math.h>
+
 #include "attention/attend.h"
 #include "num/half.h"
 
@@ -12,6 +14,7 @@ bool nb_kv_layout_ok(const nb_kv_layout *layout)
     case NB_TYPE_F32:
     case NB_TYPE_F16:
     case NB_TYPE_BF16: return true;
+    case NB_TYPE_Q4_0:
     case NB_TYPE_Q8_0: return k % NB_KV_BLOCK == 0 && v % NB_KV_BLOCK == 0;
     default: return false;
     }
@@ -29,6 +32,31 @@ void nb_kv_store(const nb_kv_layout *layout, void *page, int slot, const float *
     nb_attend_table_current()->store(layout, page, slot, k, v, head_begin, head_end);
 }
 
+void nb_kv_rotate(float *x, size_t n)
+{
+    size_t run = n & (~n + 1);
+    float scale = (float)(1 / sqrt((double)run));
+    for (float *end = x + n; x < end; x += run) {
+        for (size_t half = 1; half < run; half *= 2)
+            for (size_t i = 0; i < run; i += 2 * half)
+                for (size_t j = i; j < i + half; j++) {
+                    float a = x[j], b = x[j + half];
+                    x[j] = a + b;
+                    x[j + half] = a - b;
+                }
+        for (size_t i = 0; i < run; i++)
+            x[i] *= scale;
+    }
+}
+
+/* Value d of a vector whose values lie `step` bytes apart. */
+static float nibble_at(const uint8_t *codes, size_t step, size_t d, uint16_t scale)
+{
+    size_t within = d % NB_KV_BLOCK;
+    uint8_t byte = codes[(d / NB_KV_BLOCK * (NB_KV_BLOCK / 2) + within % (NB_KV_BLOCK / 2)) * step];
+    return (float)((within < NB_KV_BLOCK / 2 ? byte & 15 : byte >> 4) - 8) * nb_f16_to_f32(scale);
+}
+
 static float value_at(nb_type type, const void *values, size_t i, uint16_t scale)
 {
     switch ((int)type) {
@@ -42,8 +70,18 @@ static float value_at(nb_type type, const void *values, size_t i, uint16_t scale
 void nb_kv_load(const nb_kv_layout *layout, const void *page, int slot, int kv_head, float *k, float *v)
 {
     nb_kv_head h = nb_kv_head_at(layout, page, kv_head);
-    bool scaled = layout->type == NB_TYPE_Q8_0;
+    bool scaled = nb_kv_scaled(layout->type);
     size_t s = (size_t)slot, blocks = (size_t)layout->v_dim / NB_KV_BLOCK;
+    if (layout->type == NB_TYPE_Q4_0) {
+        for (size_t d = 0; d < (size_t)layout->k_dim; d++)
+            k[d] = nibble_at((const uint8_t *)h.k + s, NB_PAGE, d, h.k_scale[d / NB_KV_BLOCK * NB_PAGE + s]);
+        for (size_t d = 0; d < (size_t)layout->v_dim; d++)
+            v[d] = nibble_at((const uint8_t *)h.v + s * (size_t)layout->v_dim / 2, 1, d,
+                             h.v_scale[s * blocks + d / NB_KV_BLOCK]);
+        nb_kv_rotate(k, (size_t)layout->k_dim);
+        nb_kv_rotate(v, (size_t)layout->v_dim);
+        return;
+    }
     for (size_t d = 0; d < (size_t)layout->k_dim; d++)
         k[d] = value_at(layout->type, h.k, d * NB_PAGE + s, scaled ? h.k_scale[d / NB_KV_BLOCK * NB_PAGE + s] : 0);
     for (size_t d = 0; d < (size_t)layout->v_dim; d++)

@@ -1,25 +1,31 @@
-/* kv.h - where the parts of a page are. A page holds for each kv head: keys, scales of keys (Q8_0), values, scales of
- * values (Q8_0); every part begins at a multiple of 64 bytes. */
+/* kv.h - where the parts of a page are. A page holds for each kv head: keys, scales of keys (Q8_0, Q4_0), values, scales of
+ * values; every part begins at a multiple of 64 bytes. In a block of 32 of Q4_0, dims t and t + 16 share a byte, t low. */
 #ifndef NB_ATTENTION_KV_H
 #define NB_ATTENTION_KV_H
 
 #include "attention/attention.h"
 
-#define NB_KV_BLOCK 32 /* values a scale of Q8_0 */
+#define NB_KV_BLOCK 32 /* values a scale of Q8_0 and Q4_0 */
 
 typedef struct nb_kv_head {
-    void *k;           /* [k_dim][NB_PAGE] */
+    void *k;           /* [k_dim][NB_PAGE]; Q4_0: [k_dim / 2][NB_PAGE] */
     uint16_t *k_scale; /* [k_dim / 32][NB_PAGE], F16 */
-    void *v;           /* [NB_PAGE][v_dim] */
+    void *v;           /* [NB_PAGE][v_dim]; Q4_0: [NB_PAGE][v_dim / 2] */
     uint16_t *v_scale; /* [NB_PAGE][v_dim / 32], F16 */
 } nb_kv_head;
 
-static inline size_t nb_kv_value_bytes(nb_type type) { return type == NB_TYPE_F32 ? 4 : type == NB_TYPE_Q8_0 ? 1 : 2; }
+static inline bool nb_kv_scaled(nb_type type) { return type == NB_TYPE_Q8_0 || type == NB_TYPE_Q4_0; }
+
+/* of n values, without scales */
+static inline size_t nb_kv_value_bytes(nb_type type, size_t n)
+{
+    return type == NB_TYPE_F32 ? 4 * n : type == NB_TYPE_Q8_0 ? n : type == NB_TYPE_Q4_0 ? n / 2 : 2 * n;
+}
 
 static inline size_t nb_kv_part_bytes(const nb_kv_layout *layout, int dim)
 {
-    size_t bytes = (size_t)dim * NB_PAGE * nb_kv_value_bytes(layout->type);
-    if (layout->type == NB_TYPE_Q8_0)
+    size_t bytes = nb_kv_value_bytes(layout->type, (size_t)dim * NB_PAGE);
+    if (nb_kv_scaled(layout->type))
         bytes += (size_t)dim / NB_KV_BLOCK * NB_PAGE * sizeof(uint16_t);
     return bytes;
 }
@@ -28,9 +34,12 @@ static inline nb_kv_head nb_kv_head_at(const nb_kv_layout *layout, const void *p
 {
     size_t k_bytes = nb_kv_part_bytes(layout, layout->k_dim), v_bytes = nb_kv_part_bytes(layout, layout->v_dim);
     char *k = (char *)(uintptr_t)page + (size_t)kv_head * (k_bytes + v_bytes), *v = k + k_bytes;
-    size_t value_bytes = nb_kv_value_bytes(layout->type) * NB_PAGE;
-    return (nb_kv_head){k, (uint16_t *)(k + (size_t)layout->k_dim * value_bytes), v,
-                        (uint16_t *)(v + (size_t)layout->v_dim * value_bytes)};
+    return (nb_kv_head){k, (uint16_t *)(k + nb_kv_value_bytes(layout->type, (size_t)layout->k_dim * NB_PAGE)), v,
+                        (uint16_t *)(v + nb_kv_value_bytes(layout->type, (size_t)layout->v_dim * NB_PAGE))};
 }
+
+/* Q4_0's rotation of a head (Hadamard, QuaRot: Ashkboos et al. 2024), its own inverse: each run of the largest power of two that
+ * divides n, at least 32. Products of rotated vectors are those of the vectors; an outlier is spread over its run. */
+void nb_kv_rotate(float *x, size_t n);
 
 #endif

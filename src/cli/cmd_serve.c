@@ -155,7 +155,7 @@ int nb_cmd_serve(int argc, char **argv)
         {"max-models", 0, NB_OPTION_INT, &o.models, "N", "models loaded at once (default: as memory allows)"},
         {"ctx", 'c', NB_OPTION_I64, &o.context, "N", "context of models (default: as trained, as far as memory goes)"},
         {"memory", 0, NB_OPTION_STRING, &o.memory, "N", "bytes that models may take: 8G (default: nine tenths)"},
-        {"cache-type", 0, NB_OPTION_STRING, &o.cache, "TYPE", "of keys and values: f16, bf16, q8_0, f32"},
+        {"cache-type", 0, NB_OPTION_STRING, &o.cache, "TYPE", "of keys and values: f16, bf16, q8_0, q4_0, f32"},
         {"keep-alive", 0, NB_OPTION_STRING, &o.keep_alive, "TIME", "how long an idle model stays (default: 5m)"},
         {"cert", 0, NB_OPTION_STRING, &o.certificate, "FILE", "serve https with this certificate (PEM)"},
         {"key", 0, NB_OPTION_STRING, &o.key, "FILE", "and its key"},

@@ -23,7 +23,7 @@ nb_model_options nb_model_options_defaults(void);
 #define NB_MODEL_OPTION_ROWS(O)                                                                                        \
     {"threads", 't', NB_OPTION_INT, &(O).model.threads, "N", "threads (default: one a processor)"},                    \
     {"ctx", 'c', NB_OPTION_I64, &(O).context, "N", "context in tokens (default: the model's, at most 8192)"},          \
-    {"kv-type", 0, NB_OPTION_STRING, &(O).session.kv_type, "T", "type of the key-value cache: f32, f16, bf16, q8_0"},  \
+    {"kv-type", 0, NB_OPTION_STRING, &(O).session.kv_type, "T", "type of the key-value cache: f32, f16, bf16, q8_0, q4_0"},  \
     {"exact", 0, NB_OPTION_FLAG, &(O).model.exact, NULL, "float32 throughout: slow, the reference"},                   \
     {"repack", 0, NB_OPTION_FLAG, &(O).model.repack, NULL, "copy weights into a faster layout (default; --no-repack)"}, \
     {"pre", 0, NB_OPTION_STRING, &(O).model.pre_tokenizer, "NAME", "pre-tokenizer, when the file names none that is known"}, \

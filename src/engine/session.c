@@ -13,9 +13,9 @@ static nb_status read_kv_type(const nb_model *m, const char *name, nb_type *type
     *type = m->weights_params.exact ? NB_TYPE_F32 : NB_TYPE_F16;
     if (!name)
         return NB_OK;
-    if (!info ||
-        (info->id != NB_TYPE_F32 && info->id != NB_TYPE_F16 && info->id != NB_TYPE_BF16 && info->id != NB_TYPE_Q8_0))
-        return nb_fail(err, NB_ERR_ARGUMENT, "cache type \"%.40s\" is not one of f32, f16, bf16, q8_0", name);
+    if (!info || (info->id != NB_TYPE_F32 && info->id != NB_TYPE_F16 && info->id != NB_TYPE_BF16 &&
+                  info->id != NB_TYPE_Q8_0 && info->id != NB_TYPE_Q4_0))
+        return nb_fail(err, NB_ERR_ARGUMENT, "cache type \"%.40s\" is not one of f32, f16, bf16, q8_0, q4_0", name);
     *type = (nb_type)info->id;
     return NB_OK;
 }

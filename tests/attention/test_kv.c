@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "attention/cache.h"
+#include "attention/kv.h"
 #include "base/cpu.h"
 
 static void test_layout(void **state)
@@ -34,8 +35,24 @@ static double rounding(nb_type type, double x, double top)
     }
 }
 
+/* Q4_0: what storing does to a head keeps its length, so its whole error is that of 4-bit codes of N(0, 1), whatever outliers
+ * there are: rounding by steps of at most 3.5 / 8 or so, and the cut of the positive end. */
+static void check_rotated(const float *stored, const float *given, int dim)
+{
+    double error = 0, squares = 0;
+    for (int d = 0; d < dim; d++) {
+        error += ((double)stored[d] - (double)given[d]) * ((double)stored[d] - (double)given[d]);
+        squares += (double)given[d] * (double)given[d];
+    }
+    assert_true(error > 0 && error < 0.025 * squares);
+}
+
 static void check_values(nb_type type, const float *stored, const float *given, int dim)
 {
+    if (type == NB_TYPE_Q4_0) {
+        check_rotated(stored, given, dim);
+        return;
+    }
     for (int d = 0; d < dim; d++) {
         double top = 0;
         for (int i = d / 32 * 32; i < (d / 32 + 1) * 32 && i < dim; i++)
@@ -71,13 +88,13 @@ static void check_slots(nb_type type, int k_dim, int v_dim)
 static void test_slots(void **state)
 {
     (void)state;
-    static const nb_type types[] = {NB_TYPE_F32, NB_TYPE_F16, NB_TYPE_BF16, NB_TYPE_Q8_0};
+    static const nb_type types[] = {NB_TYPE_F32, NB_TYPE_F16, NB_TYPE_BF16, NB_TYPE_Q8_0, NB_TYPE_Q4_0};
     for (int level = 0; level <= (int)nb_cpu_best(); level++)
-        for (int t = 0; t < 4; t++) {
+        for (int t = 0; t < 5; t++) {
             nb_cpu_set_level((nb_cpu_level)level);
             check_slots(types[t], 64, 64);
             check_slots(types[t], 96, 32);
-            if (types[t] != NB_TYPE_Q8_0)
+            if (types[t] != NB_TYPE_Q8_0 && types[t] != NB_TYPE_Q4_0)
                 for (int dim = 1; dim <= 40; dim++)
                     check_slots(types[t], dim, 41 - dim);
         }
@@ -109,9 +126,61 @@ static void test_q8_extremes(void **state)
     free(page);
 }
 
+/* The rotation is its own inverse, keeps products, and makes one outlier a flat vector: what 4 bits then lose is little. */
+static void test_rotation(void **state)
+{
+    (void)state;
+    static const size_t dims[] = {32, 64, 96, 128, 160, 256, 1024};
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++) {
+        rng r = {dims[i]};
+        float *x = rng_normals(&r, dims[i]), *y = rng_normals(&r, dims[i]), *z = malloc(dims[i] * sizeof *z);
+        double before = 0, after = 0;
+        memcpy(z, x, dims[i] * sizeof *z);
+        for (size_t d = 0; d < dims[i]; d++)
+            before += (double)x[d] * (double)y[d];
+        nb_kv_rotate(x, dims[i]);
+        nb_kv_rotate(y, dims[i]);
+        for (size_t d = 0; d < dims[i]; d++)
+            after += (double)x[d] * (double)y[d];
+        assert_true(fabs(before - after) < 2e-5);
+        nb_kv_rotate(x, dims[i]);
+        for (size_t d = 0; d < dims[i]; d++)
+            assert_true(fabsf(x[d] - z[d]) < 2e-6f);
+        free(x);
+        free(y);
+        free(z);
+    }
+    float spike[64] = {[9] = 8.0f};
+    nb_kv_rotate(spike, 64);
+    for (size_t d = 0; d < 64; d++)
+        assert_true(fabsf(spike[d]) == 1.0f);
+}
+
+/* 100 times as large in one dimension: Q4_0 without a rotation would lose all the others. */
+static void test_outlier(void **state)
+{
+    (void)state;
+    nb_kv_layout l = {NB_TYPE_Q4_0, 1, 64, 64};
+    rng r = {5};
+    float *x = rng_normals(&r, 64), k[64], v[64];
+    char *page = aligned_alloc(64, nb_kv_page_bytes(&l));
+    x[17] = 20;
+    nb_kv_store(&l, page, 3, x, x, 0, 1);
+    nb_kv_load(&l, page, 3, 0, k, v);
+    assert_memory_equal(k, v, sizeof k);
+    check_rotated(k, x, 64);
+    x[20] = NAN;
+    nb_kv_store(&l, page, 3, x, x, 0, 1);
+    nb_kv_load(&l, page, 3, 0, k, v);
+    assert_true(isnan(k[0]) && isnan(v[63]));
+    free(page);
+    free(x);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_layout), cmocka_unit_test(test_slots),
-                                       cmocka_unit_test(test_q8_extremes)};
+                                       cmocka_unit_test(test_q8_extremes), cmocka_unit_test(test_rotation),
+                                       cmocka_unit_test(test_outlier)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
