@@ -131,7 +131,7 @@ typedef struct decode {
 static void run_member(void *context, int member, int members)
 {
     decode *d = context;
-    nb_attention_run(&d->spec, &d->layout, &d->span, 1, true, d->scratch, d->team, member, members);
+    nb_attention_run(&d->spec, &d->layout, &d->span, 1, false, d->scratch, d->team, member, members);
 }
 
 nb_status nb_attention_decode(const nb_kv_cache *cache, const nb_attention_params *p, const float *q, float *out,
