@@ -170,7 +170,7 @@ static void test_cache_types(void **state)
     static const struct {
         const char *name;
         double limit;
-    } types[] = {{"f32", 0}, {"F16", 1e-5}, {"bf16", 1e-3}, {"q8_0", 1e-3}};
+    } types[] = {{"f32", 0}, {"F16", 1e-5}, {"bf16", 1e-3}, {"q8_0", 1e-3}, {"q4_0", 0.1}};
     enum { N = 130 };
     /* below the level where activations are rounded to bfloat16: such roundings flip with the cache's and hide them */
     nb_cpu_set_level(NB_CPU_AVX512);
@@ -179,7 +179,7 @@ static void test_cache_types(void **state)
     size_t v = nb_model_vocabulary(m);
     make_ids(ids, v, 3);
     float *want = reference(m, ids, N, "f32");
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 5; i++) {
         float *got = reference(m, ids, N, types[i].name);
         double nmse = nb_nmse(got, want, N * v);
         printf("cache in %-5s: NMSE %.1e\n", types[i].name, nmse);
@@ -188,7 +188,7 @@ static void test_cache_types(void **state)
         free(got);
     }
     free(want);
-    expect_no_session(m, (nb_session_params){.kv_type = "q4_0"}, NB_ERR_ARGUMENT, "q4_0");
+    expect_no_session(m, (nb_session_params){.kv_type = "q5_0"}, NB_ERR_ARGUMENT, "q5_0");
     expect_no_session(m, (nb_session_params){.kv_type = ""}, NB_ERR_ARGUMENT, "f32, f16, bf16, q8_0");
     expect_no_session(m, (nb_session_params){.kv_type = "i32"}, NB_ERR_ARGUMENT, "i32");
     expect_no_session(narrow, (nb_session_params){.kv_type = "q8_0"}, NB_ERR_UNSUPPORTED, "multiples of 32");
