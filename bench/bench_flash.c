@@ -76,14 +76,14 @@ static void arrays_free(arrays *a)
 
 typedef enum form { FLASH, STANDARD } form;
 
-static double seconds_of(const arrays *a, form form, nb_attention_stats *stats)
+static double seconds_of(const arrays *a, form how, nb_attention_stats *stats)
 {
     double best = 1e30;
     for (double spent = 0, runs = 0; runs < 2 || (spent < 0.5 && runs < 30); runs++) {
         double begin = nb_seconds();
-        nb_status status = form == FLASH ? nb_attention_flash(&a->p, a->q, a->k, a->v, a->out, NULL, stats, team, NULL)
-                                         : nb_attention_standard(&a->p, a->q, a->k, a->v, a->out, NULL, NULL, NULL,
-                                                                 stats, team, NULL);
+        nb_status status = how == FLASH ? nb_attention_flash(&a->p, a->q, a->k, a->v, a->out, NULL, stats, team, NULL)
+                                        : nb_attention_standard(&a->p, a->q, a->k, a->v, a->out, NULL, NULL, NULL,
+                                                                stats, team, NULL);
         double t = nb_seconds() - begin;
         if (status != NB_OK)
             return 0;
