@@ -7,11 +7,11 @@
 #include "base/mem.h"
 
 /* ---- limits of one rendering ---- */
-#define NB_GO_STEPS 10000000ull
+#define NB_GO_STEPS 1000000ull /* templates of the wild stay below 50000 in a conversation */
 #define NB_GO_DEPTH 500      /* about half a megabyte of stack */
 #define NB_GO_CALL_STEPS 4   /* what calling a function costs, beside its work */
 #define NB_GO_FLOAT_STEPS 16 /* what printing a float costs */
-#define NB_GO_OUTPUT ((size_t)32 << 20)
+#define NB_GO_OUTPUT ((size_t)16 << 20)
 #define NB_GO_MEMORY ((size_t)128 << 20)
 
 typedef enum nb_go_kind {

@@ -7,7 +7,7 @@
 #include "base/mem.h"
 
 /* ---- limits of one rendering ---- */
-#define NB_JINJA_STEPS 10000000ull
+#define NB_JINJA_STEPS 2000000ull /* templates of the wild stay below 100000 in a conversation */
 #define NB_JINJA_DEPTH 500 /* about half a megabyte of stack */
 #define NB_JINJA_OUTPUT ((size_t)64 << 20)
 #define NB_JINJA_MEMORY ((size_t)256 << 20)
