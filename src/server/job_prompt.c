@@ -144,7 +144,8 @@ static nb_status gather(nb_served *m, const nb_job_params *p, const nb_prompt_te
     add_messages(c, p->messages, leading);
     for (size_t i = 0; i < own->message_count; i++)
         c->items[c->count++] = (nb_job_message){.role = own->messages[i].role, .content = own->messages[i].content};
-    add_messages(c, p->messages + leading, p->message_count - leading);
+    if (leading < p->message_count) /* of a prompt alone there are no messages to point into */
+        add_messages(c, p->messages + leading, p->message_count - leading);
     if (p->is_prompt)
         c->items[c->count++] = (nb_job_message){.role = NB_STR("user"), .content = p->prompt};
     if (!t->is_go && !t->traits.system)
