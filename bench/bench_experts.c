@@ -97,7 +97,7 @@ static void make_plan(layer *l)
     embed.kind = NB_OP_EMBED, embed.out = x, embed.weight = TABLE, embed.scale = 1;
     matmul.kind = NB_OP_MATMUL, matmul.in = x, matmul.out = logits, matmul.weight = ROUTER;
     run.kind = NB_OP_EXPERTS, run.layer = 0, run.in = x, run.in2 = logits, run.out = p->hidden;
-    run.experts = (nb_op_experts){GATE, UP, DOWN, -1, -1, -1};
+    run.experts = (nb_op_experts){GATE, UP, DOWN, -1, -1, -1, -1};
     nb_emit_op(p, embed);
     nb_emit_op(p, matmul);
     nb_emit_op(p, run);
