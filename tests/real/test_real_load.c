@@ -123,11 +123,25 @@ static void write_asks(ld_ask asks[ASKS], int tokens)
     }
 }
 
+static served running;
+
+/* One that a failed test has left behind. */
+static int leave_nothing(void **state)
+{
+    (void)state;
+    if (running.pid) {
+        kill(running.pid, SIGKILL);
+        waitpid(running.pid, NULL, 0);
+        remove(running.log);
+    }
+    return 0;
+}
+
 static void storm(void **state)
 {
     static ld_ask first[ASKS], asks[ASKS];
     (void)state;
-    served s = start();
+    served s = running = start();
     write_asks(first, TOKENS / 4);
     ld_alone(s.port, first, ASKS);
     ld_run(s.port, first, ASKS, (size_t[]){READ, LEAVE, CRAWL});
@@ -145,11 +159,12 @@ static void storm(void **state)
     assert_true(before > 0 && after <= before + before / 100);
     ld_forget(first, ASKS);
     ld_forget(asks, ASKS);
+    running.pid = 0;
     stop(&s);
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(storm)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_teardown(storm, leave_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
