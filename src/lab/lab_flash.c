@@ -227,22 +227,22 @@ static nb_status show_blocks(nb_lab *lab, nb_rng *r, nb_error *err)
 
 /* ---- the order of tiles, moving ---- */
 
-/* A square that is pale, then full from `begin` to `end` of a round, then half. */
-static void put_tile(nb_buf *out, double x, double y, double side, int series, double begin, double end)
+/* A square that is pale, then full from `begin` to `end` of a round of so many seconds, then half. */
+static void put_tile(nb_buf *out, double x, double y, double side, int series, int seconds, double begin, double end)
 {
     nb_buf_printf(out,
                   "<rect class=\"box s%d\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill-opacity=\"0.5\">",
                   series, x, y, side - 3, side - 3);
     nb_buf_printf(
         out,
-        "<animate attributeName=\"fill-opacity\" dur=\"16s\" repeatCount=\"indefinite\" calcMode=\"discrete\" "
+        "<animate attributeName=\"fill-opacity\" dur=\"%ds\" repeatCount=\"indefinite\" calcMode=\"discrete\" "
         "values=\"0.12;1;0.45\" keyTimes=\"0;%.4f;%.4f\"/></rect>\n",
-        begin, end);
+        seconds, begin, end);
 }
 
 static void show_order(nb_lab *lab)
 {
-    enum { SIDE = 34, LEFT = 110, TOP = 70, COUNT = TILES * TILES };
+    enum { SIDE = 34, LEFT = 110, TOP = 70, COUNT = TILES * TILES, ROUND = 16 };
     double size = TOP + TILES * SIDE + 30, width = LEFT + TILES * SIDE + 30;
     nb_buf svg = {0};
     nb_lab_section(lab, "order", "Tile after tile");
@@ -250,19 +250,21 @@ static void show_order(nb_lab *lab)
         lab,
         "The matrix of scores is never there: one tile of it is, at a time. The page (-o FILE.html) shows "
         "the order of the paper: a tile of keys and values stays, the tiles of queries pass by it with their running "
-        "maximum and sum; then comes the next tile of keys.");
+        "maximum and sum; then comes the next tile of keys. The library turns the loops, as FlashAttention-2 does: "
+        "queries stay, keys pass by, and outputs are written once.");
     nb_svg_open(&svg, "The order in which flash attention visits tiles", width, size);
     nb_svg_label(&svg, LEFT + TILES * SIDE / 2.0, 20, "middle", "axis", "keys and values");
     nb_svg_label(&svg, 8, TOP + TILES * SIDE / 2.0, "start", "axis", "queries");
     for (int j = 0; j < TILES; j++) {
-        put_tile(&svg, LEFT + j * SIDE, TOP - SIDE - 6, SIDE, 1, (double)(j * TILES + 0.01) / COUNT,
+        put_tile(&svg, LEFT + j * SIDE, TOP - SIDE - 6, SIDE, 1, ROUND, (double)(j * TILES + 0.01) / COUNT,
                  (double)(j + 1) * TILES / (COUNT + 0.01));
         for (int i = 0; i < TILES; i++)
-            put_tile(&svg, LEFT + j * SIDE, TOP + i * SIDE, SIDE, 0, (j * TILES + i + 0.01) / COUNT,
+            put_tile(&svg, LEFT + j * SIDE, TOP + i * SIDE, SIDE, 0, ROUND, (j * TILES + i + 0.01) / COUNT,
                      (j * TILES + i + 1) / (COUNT + 0.01));
     }
     for (int i = 0; i < TILES; i++)
-        put_tile(&svg, LEFT - SIDE - 6, TOP + i * SIDE, SIDE, 2, 0.01 / COUNT, 0.999);
+        put_tile(&svg, LEFT - SIDE - 6, TOP + i * SIDE, SIDE, 2, ROUND / TILES, (i + 0.01) / TILES,
+                 (i + 1) / (TILES + 0.01));
     nb_buf_z(&svg, "</svg>\n");
     nb_lab_art(lab, "order", width, size, &svg);
     nb_lab_caption(lab,
