@@ -395,7 +395,7 @@ static void test_run_pulls(void **state)
     snprintf(path, sizeof path, "%s", nb_folder_path("port"));
     char *argv[] = {"python3", NB_TEST_DATA "/../cli/registry_of_store.py", from, path, NULL};
     pid_t registry;
-    assert_int_equal(posix_spawnp(&registry, "python3", NULL, NULL, argv, environment), 0);
+    assert_int_equal(posix_spawnp(&registry, "python3", NULL, NULL, argv, environ), 0);
     left_running[1] = registry;
     for (int i = 0; i < 400 && port == 0; i++) {
         FILE *file = fopen(path, "r");

@@ -406,8 +406,8 @@ static void check_exposition(const char *text)
         if (sscanf(line, "# HELP %99s %39s", copy, type) == 2) {
             for (size_t i = 0; i < types; i++)
                 assert_string_not_equal(seen[i], copy);
-            snprintf(seen[types++], sizeof *seen, "%s", copy);
-            snprintf(current, sizeof current, "%s", copy);
+            snprintf(seen[types++], sizeof *seen, "%.99s", copy);
+            snprintf(current, sizeof current, "%.99s", copy);
             continue;
         }
         const char *at = skip_name(line);

@@ -159,7 +159,7 @@ static inline void ld_take(ld_client *c, size_t most)
 static inline void ld_turn(ld_client *c, size_t count, bool released)
 {
     struct pollfd p[1024];
-    ld_client *of[1024];
+    ld_client *of[1024] = {NULL};
     nfds_t n = 0;
     double now = ld_now();
     for (size_t i = 0; i < count && n < 1024; i++) {
