@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "cli/address.h"
 #include "cli/command.h"
@@ -117,12 +120,22 @@ static void block_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
+/* Each request holds tables as wide as the vocabulary. The C library takes to keeping blocks of that size once some were freed:
+ * after 300 clients at once 725 MB stayed where 230 were needed. With a fixed limit they go back. */
+static void give_memory_back(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 128 << 10);
+#endif
+}
+
 static nb_status serve(const nb_library_params *l, const nb_service_params *s, const nb_http_params *h, nb_error *err)
 {
     nb_library *library = NULL;
     nb_service *service = NULL;
     nb_http *http = NULL;
     block_signals();
+    give_memory_back();
     nb_status status = nb_library_open(l, &library, err);
     if (status == NB_OK)
         status = nb_service_new(library, s, &service, err);

@@ -5,6 +5,9 @@
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "base/clock.h"
 #include "server/job_prompt.h"
@@ -12,6 +15,7 @@
 
 enum { REPLIES = 16, QUEUE = 512, GOOD_CONTEXT = 8192, REPLY_TOKENS = 4096 };
 static const int64_t second = 1000000000, forever = INT64_MAX;
+static const double QUIET_SECONDS = 1; /* without a request, before memory is tidied */
 
 void nb_service_say(const nb_service *s, const char *format, ...)
 {
@@ -278,6 +282,26 @@ static nb_served *next_order(nb_service *s, double *seconds)
     return NULL;
 }
 
+/* What many requests at once took lies in pieces all over the heap: when they are over, it goes back to the system. With the
+ * lock held; true: it was left meanwhile, so that there may be orders. *seconds: until it is to be looked at again. */
+static bool give_memory_back(nb_service *s, double *seconds)
+{
+    double quiet = nb_seconds() - s->ended;
+    if (s->ticket_count || s->load.requests == s->given_back)
+        return false;
+    if (quiet < QUIET_SECONDS) {
+        *seconds = *seconds < QUIET_SECONDS - quiet ? *seconds : QUIET_SECONDS - quiet;
+        return false;
+    }
+    s->given_back = s->load.requests;
+    pthread_mutex_unlock(&s->lock);
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+    pthread_mutex_lock(&s->lock);
+    return true;
+}
+
 static void *loader_thread(void *service)
 {
     nb_service *s = service;
@@ -285,6 +309,8 @@ static void *loader_thread(void *service)
     while (!s->over) {
         double seconds;
         nb_served *m = next_order(s, &seconds);
+        if (!m && give_memory_back(s, &seconds))
+            continue;
         if (!m)
             wait_a_while(&s->ordered, &s->lock, seconds);
         else if (m->state == NB_SERVED_LOADING)

@@ -38,6 +38,7 @@ static void on_token(void *user, const nb_token_event *event)
 static void count_end(nb_service *s, const nb_task_stats *stats)
 {
     s->load.requests++;
+    s->ended = nb_seconds();
     s->load.prompt_tokens += stats->prompt_tokens;
     s->load.reused_tokens += stats->reused_tokens;
     s->load.tokens += stats->tokens;

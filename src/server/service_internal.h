@@ -89,6 +89,8 @@ struct nb_service {
     uint64_t next_ticket;
     bool stopping, ending, over; /* no more requests; end those that there are; threads end */
     nb_service_load load;
+    double ended;        /* when the last request did */
+    uint64_t given_back; /* requests after which memory was */
     nb_counts *counts;
 };
 
