@@ -239,6 +239,7 @@ static nb_status run(pull *x, nb_error *err)
 {
     nb_transfer_tell(x->p, "pulling manifest", NULL, 0, 0);
     NB_TRY(get_manifest(x, err));
+    NB_TRY(nb_store_open(x->p->root, &x->store, err)); /* a name that nobody has leaves no folders */
     NB_TRY(list_blobs(x, err));
     NB_TRY(check_space(x, err));
     for (size_t i = 0; i < x->count; i++)
@@ -257,8 +258,6 @@ nb_status nb_pull(const char *text, const nb_transfer_params *p, nb_buf *where, 
         return nb_hub_pull(text, p, where, err);
     NB_TRY(nb_name_parse(nb_str_of(text), &name, err));
     nb_status status = nb_place_open(&name, p, &x.web, err);
-    if (status == NB_OK)
-        status = nb_store_open(p->root, &x.store, err);
     if (status == NB_OK)
         status = run(&x, err);
     for (size_t i = 0; x.blobs && i <= x.manifest->count; i++)
