@@ -12,32 +12,13 @@
 #include "kernel/ceiling.h"
 #include "kernel/linear4.h"
 #include "num/half.h"
+#include "peer.h"
 
 static nb_team *team;
-static char peer[8192]; /* the peer's JSON */
 static size_t values = 4096 * 4096;
 static float *x, *y;
 static uint8_t *codes;
 static float *absmax;
-
-/* ---- the peer ---- */
-
-static void ask_peer(const char *command)
-{
-    FILE *f = popen(command, "r"); /* the user's own command line */
-    if (!f || !fgets(peer, sizeof peer, f))
-        fprintf(stderr, "bench_bnb: '%s' gave nothing\n", command);
-    if (f)
-        pclose(f);
-}
-
-static double peer_seconds(const char *name)
-{
-    char key[96];
-    snprintf(key, sizeof key, "\"%s\": ", name);
-    const char *at = strstr(peer, key);
-    return at ? strtod(at + strlen(key), NULL) : 0;
-}
 
 /* ---- ceilings ---- */
 

@@ -13,26 +13,9 @@
 #include "base/team.h"
 #include "kernel/ceiling.h"
 #include "num/half.h"
+#include "peer.h"
 
 static nb_team *team;
-static char peer[32768]; /* the peer's JSON */
-
-static void ask_peer(const char *command)
-{
-    FILE *f = popen(command, "r"); /* the user's own command line */
-    if (!f || !fgets(peer, sizeof peer, f))
-        fprintf(stderr, "bench_flash: '%s' gave nothing\n", command);
-    if (f)
-        pclose(f);
-}
-
-static double peer_seconds(const char *name)
-{
-    char key[96];
-    snprintf(key, sizeof key, "\"%s\": ", name);
-    const char *at = strstr(peer, key);
-    return at ? strtod(at + strlen(key), NULL) : 0;
-}
 
 static void *numbers(size_t n, nb_float type)
 {

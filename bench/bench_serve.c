@@ -13,9 +13,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "median.h"
 
 enum { MOST_CLIENTS = 256, MOST_REQUESTS = 1000 };
@@ -32,13 +32,6 @@ typedef struct client {
     double whole[MOST_REQUESTS];
     char *bytes;
 } client;
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void die(const char *what)
 {
@@ -105,7 +98,7 @@ static void ask(client *c, size_t number, double *first, double *whole)
     enum { ROOM = 1 << 22 };
     char *request = make_request(number);
     size_t n = strlen(request), at = 0;
-    double begin = now();
+    double begin = nb_seconds();
     int fd = connect_to_server();
     if (send(fd, request, n, MSG_NOSIGNAL) != (ssize_t)n)
         die("the server does not take the request");
@@ -114,9 +107,9 @@ static void ask(client *c, size_t number, double *first, double *whole)
         at += (size_t)got;
         c->bytes[at] = 0;
         if (*first == 0 && strstr(c->bytes, "\ndata:"))
-            *first = now() - begin;
+            *first = nb_seconds() - begin;
     }
-    *whole = now() - begin;
+    *whole = nb_seconds() - begin;
     if (*first == 0 || !strstr(c->bytes, "[DONE]") || !strstr(c->bytes, "\"length\""))
         die(at ? c->bytes : "an empty reply");
     close(fd);
@@ -144,7 +137,7 @@ int main(int argc, char **argv)
     if (strlen(model) > 200 || count < 1 || count > MOST_CLIENTS || requests < 1 || requests > MOST_REQUESTS)
         die("too many clients or requests");
     read_ids(argv[3]);
-    double begin = now();
+    double begin = nb_seconds();
     for (int i = 0; i < count; i++) {
         clients[i].number = i;
         clients[i].bytes = malloc(1 << 22);
@@ -153,7 +146,7 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < count; i++)
         pthread_join(clients[i].thread, NULL);
-    double seconds = now() - begin, tokens = (double)count * requests;
+    double seconds = nb_seconds() - begin, tokens = (double)count * requests;
     for (int i = 0; i < count; i++)
         for (int j = 0; j < requests; j++, n++)
             first[n] = clients[i].first[j], whole[n] = clients[i].whole[j];

@@ -16,7 +16,7 @@ static double dot(nb_float type, const void *a, size_t a_at, const void *b, size
 {
     double sum = 0;
     for (size_t d = 0; d < n; d++)
-        sum += (double)nb_rule_value(type, a, a_at + d) * (double)nb_rule_value(type, b, b_at + d);
+        sum += (double)nb_float_at(a, type, a_at + d) * (double)nb_float_at(b, type, b_at + d);
     return sum;
 }
 
@@ -87,7 +87,7 @@ static void add_values(const exact *e, size_t batch, size_t head, double *out)
     for (size_t j = 0; j < p->keys; j++) {
         size_t at = nb_rule_at(&p->v, batch, nb_rule_kv_head(p, head), j);
         for (size_t d = 0; d < p->v_dim && e->weight[j] > 0; d++)
-            out[d] += e->weight[j] * e->kept[j] * (double)nb_rule_value(p->type, e->v, at + d);
+            out[d] += e->weight[j] * e->kept[j] * (double)nb_float_at(e->v, p->type, at + d);
     }
 }
 
@@ -129,7 +129,7 @@ static void backward_row(const exact *e, size_t batch, size_t head, size_t query
         size_t at = nb_rule_at(&p->v, batch, kv, j);
         dweight[j] = 0;
         for (size_t d = 0; d < p->v_dim && e->weight[j] > 0; d++) {
-            dweight[j] += e->kept[j] * (double)dout[d] * (double)nb_rule_value(p->type, e->v, at + d);
+            dweight[j] += e->kept[j] * (double)dout[d] * (double)nb_float_at(e->v, p->type, at + d);
             dv[at + d] += e->weight[j] * e->kept[j] * (double)dout[d];
         }
         mean += e->weight[j] * dweight[j];
@@ -138,8 +138,8 @@ static void backward_row(const exact *e, size_t batch, size_t head, size_t query
         double ds = e->weight[j] * (dweight[j] - mean) * e->slope[j] * (double)p->scale;
         size_t at = nb_rule_at(&p->k, batch, kv, j);
         for (size_t d = 0; d < p->k_dim && ds != 0; d++) {
-            dq[q_at + d] += ds * (double)nb_rule_value(p->type, e->k, at + d);
-            dk[at + d] += ds * (double)nb_rule_value(p->type, e->q, q_at + d);
+            dq[q_at + d] += ds * (double)nb_float_at(e->k, p->type, at + d);
+            dk[at + d] += ds * (double)nb_float_at(e->q, p->type, q_at + d);
         }
     }
 }

@@ -384,8 +384,6 @@ static void call_end(call *c, nb_team *team)
     nb_flash_plan_free(&c->plan);
 }
 
-static uint64_t value_bytes(nb_float type) { return type == NB_FLOAT_F32 ? 4 : 2; }
-
 static void count_forward(const call *c, nb_attention_stats *stats)
 {
     const nb_attention_params *p = c->plan.p;
@@ -394,8 +392,8 @@ static void count_forward(const call *c, nb_attention_stats *stats)
     stats->tile_keys = NB_PAGE;
     stats->tiles_visited = c->visited;
     stats->tiles_skipped = (uint64_t)c->jobs * c->plan.tiles - c->visited;
-    stats->bytes_moved = rows * (p->k_dim * value_bytes(p->type) + p->v_dim * 4) +
-                         keys * (p->k_dim + p->v_dim) * (value_bytes(p->type) + 4) +
+    stats->bytes_moved = rows * (p->k_dim * nb_float_bytes(p->type) + p->v_dim * 4) +
+                         keys * (p->k_dim + p->v_dim) * (nb_float_bytes(p->type) + 4) +
                          c->visited * NB_PAGE * (p->k_dim + p->v_dim) * 4;
     stats->scratch_bytes = c->plan.bytes;
 }

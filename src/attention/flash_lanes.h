@@ -26,7 +26,7 @@ static void flash_load(nb_float type, const void *x, size_t at, size_t n, float 
         lanes_store(to + d, v * scale);
     }
     for (; d < n; d++)
-        to[d] = nb_rule_value(type, x, at + d) * scale;
+        to[d] = nb_float_at(x, type, at + d) * scale;
 }
 
 static void flash_begin(flash *f, const nb_flash_job *job)

@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 #include "base/team.h"
-#include "num/half.h"
+#include "num/floats.h"
 
 #define NB_RULE_REPLACES 1e8f /* a bias from here on leaves nothing of a score */
 
@@ -21,13 +21,6 @@ static inline size_t nb_rule_at(const nb_attention_stride *s, size_t batch, size
 static inline size_t nb_rule_kv_head(const nb_attention_params *p, size_t head)
 {
     return head / (p->heads / p->kv_heads);
-}
-
-static inline float nb_rule_value(nb_float type, const void *x, size_t i)
-{
-    return type == NB_FLOAT_F32   ? ((const float *)x)[i]
-           : type == NB_FLOAT_F16 ? nb_f16_to_f32(((const uint16_t *)x)[i])
-                                  : nb_bf16_to_f32(((const uint16_t *)x)[i]);
 }
 
 /* A window, or a dilation without one: keys are hidden by where they stand, unless they are special. */

@@ -41,7 +41,7 @@ static void run_heads(standard *s, nb_team *team)
 static void count(const standard *s, nb_attention_stats *stats)
 {
     const nb_attention_params *p = s->plan.p;
-    uint64_t heads = (uint64_t)p->batch * p->heads, size = p->type == NB_FLOAT_F32 ? 4 : 2;
+    uint64_t heads = (uint64_t)p->batch * p->heads, size = nb_float_bytes(p->type);
     uint64_t matrix = heads * p->queries * p->keys * sizeof(float);
     uint64_t rows = heads * p->queries, keys = heads * p->keys;
     stats->tile_rows = s->rows;

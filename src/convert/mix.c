@@ -184,8 +184,7 @@ static bool is_wide(nb_str arch, int layers, bool shared_heads, uint64_t experts
 static model look_at(const nb_mix *mix, const nb_source *s, const nb_mix_options *options)
 {
     model m = {.source = s, .mix = mix, .options = options, .tied = true};
-    const nb_gguf_value *v = nb_source_find(s, "general.architecture");
-    nb_str arch = v && v->kind == NB_GGUF_STRING ? (nb_str){(const char *)v->data, v->bytes} : NB_STR("");
+    nb_str arch = nb_source_text(s, "general.architecture");
     uint64_t heads = number(s, arch, "attention.head_count", 0),
              shared = number(s, arch, "attention.head_count_kv", heads), layers = number(s, arch, "block_count", 0);
     m.layers = layers < 1000000 ? (int)layers : 1000000;

@@ -15,6 +15,12 @@ const nb_gguf_value *nb_source_find(const nb_source *s, const char *key)
     return NULL;
 }
 
+nb_str nb_source_text(const nb_source *s, const char *key)
+{
+    const nb_gguf_value *v = nb_source_find(s, key);
+    return v && v->kind == NB_GGUF_STRING ? (nb_str){(const char *)v->data, v->bytes} : NB_STR("");
+}
+
 const nb_source_tensor *nb_source_find_tensor(const nb_source *s, nb_str name)
 {
     for (size_t i = 0; i < s->tensor_count; i++)

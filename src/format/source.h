@@ -37,6 +37,7 @@ nb_status nb_source_open_gguf(const char *path, nb_source **out, nb_error *err);
 void nb_source_free(nb_source *s); /* NULL is fine */
 
 const nb_gguf_value *nb_source_find(const nb_source *s, const char *key);       /* NULL when absent */
+nb_str nb_source_text(const nb_source *s, const char *key);                     /* a string; empty when absent */
 const nb_source_tensor *nb_source_find_tensor(const nb_source *s, nb_str name); /* NULL when absent */
 uint64_t nb_source_rows(const nb_source_tensor *t);                             /* product of all dims but the first */
 

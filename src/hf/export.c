@@ -256,8 +256,7 @@ static nb_status not_exported(const nb_source *s, nb_str name, nb_error *err)
 nb_status nb_hf_export(const nb_source *s, const char *dir, const nb_hf_export_params *params,
                        nb_hf_export_progress_fn *call, void *user, nb_hf_export_result *result, nb_error *err)
 {
-    const nb_gguf_value *v = nb_source_find(s, "general.architecture");
-    nb_str name = v && v->kind == NB_GGUF_STRING ? (nb_str){(const char *)v->data, v->bytes} : NB_STR("");
+    nb_str name = nb_source_text(s, "general.architecture");
     nb_hf_exporter x = {.s = s, .dir = dir, .arch = nb_hf_arch_of_gguf(name), .dtype = choose_dtype(s), .pad = UINT64_MAX};
     nb_hf_items l = {0};
     nb_hf_sentences beside = {0};

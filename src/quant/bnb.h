@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "base/team.h"
+#include "num/floats.h"
 
 enum { NB_BNB_BLOCK_MOST = 4096, NB_BNB_PIECE = 4096 };
 
@@ -47,7 +48,6 @@ extern const nb_bnb_loops nb_bnb_loops_avx2, nb_bnb_loops_avx512;
 const nb_bnb_loops *nb_bnb_loops_now(void); /* of nb_cpu_current() */
 
 /* ---- rows of any float type ---- */
-static inline size_t nb_float_bytes(nb_float type) { return type == NB_FLOAT_F32 ? 4 : 2; }
 /* Values [at, at + n) of x as floats: in place, or in `room` */
 const float *nb_bnb_floats(const nb_bnb_loops *l, const void *x, nb_float type, size_t at, size_t n, float *room);
 /* Where to compute values [at, at + n) of y, and, once they are there, the way into y. */

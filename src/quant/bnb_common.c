@@ -72,9 +72,7 @@ nb_status nb_bnb_fail_not_finite(const void *x, nb_float type, size_t n, nb_erro
     size_t i = 0;
     float v = 0;
     for (; i < n; i++) {
-        v = type == NB_FLOAT_F32   ? ((const float *)x)[i]
-            : type == NB_FLOAT_F16 ? nb_f16_to_f32(((const uint16_t *)x)[i])
-                                   : nb_bf16_to_f32(((const uint16_t *)x)[i]);
+        v = nb_float_at(x, type, i);
         if (!isfinite(v))
             break;
     }

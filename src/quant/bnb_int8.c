@@ -210,13 +210,6 @@ typedef struct layer {
     const nb_bnb_loops *loops;
 } layer;
 
-static float load_one(const void *x, nb_float type, size_t i)
-{
-    return type == NB_FLOAT_F32   ? ((const float *)x)[i]
-           : type == NB_FLOAT_F16 ? nb_f16_to_f32(((const uint16_t *)x)[i])
-                                  : nb_bf16_to_f32(((const uint16_t *)x)[i]);
-}
-
 static float round_one(float x, nb_float type)
 {
     return type == NB_FLOAT_F32   ? x
@@ -231,13 +224,13 @@ static float output(const layer *l, size_t token, size_t row)
     float sum = (float)l->loops->dot_int8(x, w, l->w->columns);
     float y = sum * (l->scale[token] * l->w->scale[row]) * (1.0f / 16129.0f);
     if (l->bias)
-        y += load_one(l->bias, l->type, row);
+        y += nb_float_at(l->bias, l->type, row);
     if (!l->outliers)
         return y;
     float rest = 0;
     for (size_t i = 0; i < l->outliers; i++) {
         float weight = (float)w[l->columns[i]] * l->w->scale[row] * BACK;
-        rest += load_one(l->x, l->type, token * l->w->columns + l->columns[i]) * round_one(weight, l->type);
+        rest += nb_float_at(l->x, l->type, token * l->w->columns + l->columns[i]) * round_one(weight, l->type);
     }
     return round_one(y, l->type) + rest;
 }

@@ -111,17 +111,11 @@ nb_status nb_creation_blob(nb_creation *c, nb_str digest, const char **path, nb_
 
 typedef enum what { MODEL, SHARDED, PROJECTOR, ADAPTER } what;
 
-static nb_str text_of(const nb_source *s, const char *key)
-{
-    const nb_gguf_value *v = nb_source_find(s, key);
-    return v && v->kind == NB_GGUF_STRING ? (nb_str){(const char *)v->data, v->bytes} : NB_STR("");
-}
-
 static nb_status look(const char *path, what *out, nb_error *err)
 {
     nb_source *s;
     NB_TRY(nb_source_open_gguf(path, &s, err));
-    nb_str type = text_of(s, "general.type"), architecture = text_of(s, "general.architecture");
+    nb_str type = nb_source_text(s, "general.type"), architecture = nb_source_text(s, "general.architecture");
     *out = nb_str_eqz(type, "adapter")                                      ? ADAPTER
            : nb_str_eqz(architecture, "clip") || nb_str_eqz(type, "mmproj") ? PROJECTOR
            : s->file_count > 1                                              ? SHARDED
@@ -383,7 +377,7 @@ static nb_status put_families(nb_creation *c, nb_str family, nb_json *j, nb_erro
             continue;
         NB_TRY(nb_creation_blob(c, c->layers[i].digest, &path, err));
         NB_TRY(nb_source_open_gguf(path, &s, err));
-        nb_json_str(j, text_of(s, "general.architecture"));
+        nb_json_str(j, nb_source_text(s, "general.architecture"));
         nb_source_free(s);
     }
     nb_json_close(j, ']');

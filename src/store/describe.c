@@ -22,12 +22,6 @@ static bool get_u64(const nb_source *s, const char *key, uint64_t *out)
     return true;
 }
 
-static nb_str get_str(const nb_source *s, const char *key)
-{
-    const nb_gguf_value *v = nb_source_find(s, key);
-    return v && v->kind == NB_GGUF_STRING ? (nb_str){(const char *)v->data, v->bytes} : NB_STR("");
-}
-
 /* a number under "ARCHITECTURE.key", 0 when unsaid */
 static uint64_t own_u64(const nb_source *s, nb_str architecture, const char *key)
 {
@@ -153,7 +147,7 @@ nb_status nb_facts_read(const nb_source *s, nb_arena *arena, nb_facts *out, nb_e
     const char *most;
     uint64_t file_type;
     nb_facts f = {0};
-    nb_str arch = get_str(s, "general.architecture");
+    nb_str arch = nb_source_text(s, "general.architecture");
     count_values(s, &f, &most);
     nb_parameter_size(f.parameters, f.parameter_size);
     f.quantization = get_u64(s, "general.file_type", &file_type) ? nb_file_type_name(file_type) : NULL;
@@ -164,7 +158,7 @@ nb_status nb_facts_read(const nb_source *s, nb_arena *arena, nb_facts *out, nb_e
     f.block_count = own_u64(s, arch, "block_count");
     f.embeds = has_own(s, arch, "pooling_type");
     f.infills = infills(s);
-    if (!keep(arena, arch, &f.architecture) || !keep(arena, get_str(s, "tokenizer.chat_template"), &f.chat_template) ||
+    if (!keep(arena, arch, &f.architecture) || !keep(arena, nb_source_text(s, "tokenizer.chat_template"), &f.chat_template) ||
         !keep(arena, token(s, "tokenizer.ggml.bos_token_id"), &f.bos_token) ||
         !keep(arena, token(s, "tokenizer.ggml.eos_token_id"), &f.eos_token))
         return nb_fail_memory(err, "what the model says of itself", arch.n);

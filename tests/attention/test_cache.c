@@ -6,10 +6,9 @@
 #include <cmocka.h>
 
 #include "attention/specs.h"
+#include "attention/teams.h"
 #include "base/cpu.h"
-#include "base/team.h"
 
-static nb_team *team;
 static const char *const types[] = {"f32", "f16", "bf16", "q8_0", "q4_0"};
 
 typedef struct filled {
@@ -49,7 +48,7 @@ static void check(const filled *f, nb_attention_params p, uint64_t seed, const c
     assert_int_equal(nb_attention_exact(&p, q, f->k, f->v, want, NULL, NULL), NB_OK);
     for (int threads = 0; threads < 2; threads++) {
         memset(out, 0, n * sizeof *out);
-        assert_int_equal(nb_attention_decode(f->cache, &p, q, out, threads ? team : NULL, NULL), NB_OK);
+        assert_int_equal(nb_attention_decode(f->cache, &p, q, out, threads ? teams[2] : NULL, NULL), NB_OK);
         for (size_t i = 0; i < n; i++)
             if (!(fabs((double)out[i] - want[i]) <= 2e-6))
                 fail_msg("%s, %s: out[%zu] is %.9g, not %.9g", what, nb_cpu_level_name(nb_cpu_current()), i,
@@ -134,21 +133,8 @@ static void test_limits(void **state)
     nb_kv_cache_free(NULL);
 }
 
-static int begin(void **state)
-{
-    (void)state;
-    return nb_team_new(3, false, &team, NULL);
-}
-
-static int end(void **state)
-{
-    (void)state;
-    nb_team_free(team);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_types), cmocka_unit_test(test_limits)};
-    return cmocka_run_group_tests(tests, begin, end);
+    return cmocka_run_group_tests(tests, teams_new, teams_free);
 }

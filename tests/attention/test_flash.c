@@ -7,12 +7,11 @@
 #include <cmocka.h>
 
 #include "attention/specs.h"
+#include "attention/teams.h"
 #include "base/cpu.h"
-#include "base/team.h"
 
 #define SPECS (NB_TEST_SLOW ? 300 : 2000)
 
-static nb_team *team;
 
 typedef struct tensors {
     spec s;
@@ -96,7 +95,7 @@ static void check_forward(uint64_t seed)
     tensors t = tensors_new(seed);
     const nb_attention_params *p = &t.s.p;
     nb_attention_stats stats;
-    nb_team *by = seed % 3 ? team : NULL;
+    nb_team *by = seed % 3 ? teams[2] : NULL;
     assert_int_equal(nb_attention_exact(p, t.q, t.k, t.v, t.out, t.lse, NULL), NB_OK);
     assert_int_equal(nb_attention_flash(p, t.q, t.k, t.v, t.got, t.got_lse, &stats, by, NULL), NB_OK);
     near_all(t.out, t.got, t.s.out_count, bound_of(&t), "flash out", seed, p);
@@ -132,7 +131,7 @@ static void check_backward(uint64_t seed)
         want[i] = zeros(counts[i]);
         got[i] = zeros(counts[i]);
     }
-    nb_team *by = seed % 3 ? team : NULL;
+    nb_team *by = seed % 3 ? teams[2] : NULL;
     assert_int_equal(nb_attention_exact_backward(p, t.q, t.k, t.v, dout, want[0], want[1], want[2], NULL), NB_OK);
     assert_int_equal(nb_attention_exact(p, t.q, t.k, t.v, t.out, t.lse, NULL), NB_OK);
     assert_int_equal(nb_attention_flash(p, t.q, t.k, t.v, t.got, t.got_lse, NULL, by, NULL), NB_OK);
@@ -174,21 +173,8 @@ static void test_backward(void **state)
     at_levels(check_backward, SPECS / 4, SPECS / 100);
 }
 
-static int begin(void **state)
-{
-    (void)state;
-    return nb_team_new(3, false, &team, NULL);
-}
-
-static int end(void **state)
-{
-    (void)state;
-    nb_team_free(team);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_forward), cmocka_unit_test(test_backward)};
-    return cmocka_run_group_tests(tests, begin, end);
+    return cmocka_run_group_tests(tests, teams_new, teams_free);
 }

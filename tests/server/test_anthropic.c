@@ -7,30 +7,6 @@
     "\"tools\":[{\"name\":\"weather\",\"description\":\"x\",\"input_schema\":{\"type\":\"object\",\"properties\":{"    \
     "\"city\":{\"enum\":[\"Paris\",\"Rome\"]}},\"required\":[\"city\"],\"additionalProperties\":false}}]"
 
-/* The events of a stream as an array: each "event:" line has the name that its data's type has. */
-static json_t *stream(const char *body)
-{
-    char line[20000], name[100] = "";
-    hc_connection c;
-    json_t *events = json_array();
-    assert_true(hc_open(&c, server.port, "POST", MESSAGES, NULL, body));
-    assert_int_equal(c.status, 200);
-    while (hc_line(&c, line, sizeof line)) {
-        if (strncmp(line, "event: ", 7) == 0) {
-            snprintf(name, sizeof name, "%.90s", line + 7);
-        } else if (line[0]) {
-            assert_memory_equal(line, "data: ", 6);
-            json_t *event = json_loads(line + 6, 0, NULL);
-            assert_non_null(event);
-            assert_string_equal(text_at(event, "type"), name);
-            json_array_append_new(events, event);
-        }
-    }
-    assert_true(c.whole);
-    hc_hang_up(&c);
-    return events;
-}
-
 /* Puts the events of a stream together as a client does: a message as it comes at once. */
 static json_t *assemble(const json_t *events)
 {
@@ -81,7 +57,7 @@ static json_t *ask_of(const char *model, const char *fields)
     snprintf(body, sizeof body, "{\"model\":\"%s\",%s}", model, fields);
     json_t *whole = post(MESSAGES, 200, body);
     snprintf(body, sizeof body, "{\"model\":\"%s\",\"stream\":true,%s}", model, fields);
-    json_t *events = stream(body), *message = assemble(events);
+    json_t *events = post_events(MESSAGES, body), *message = assemble(events);
     const json_t *calls = at(whole, "content");
     for (size_t i = 0; i < json_array_size(calls); i++) { /* ids are made anew */
         json_object_del(json_array_get(calls, i), "id");

@@ -6,27 +6,14 @@
     "\"tools\":[{\"type\":\"function\",\"name\":\"weather\",\"parameters\":{\"type\":\"object\",\"properties\":{"      \
     "\"city\":{\"enum\":[\"Paris\",\"Rome\"]}},\"required\":[\"city\"],\"additionalProperties\":false}}]"
 
-/* The events of a stream: each has the name that its type says, and the next number. */
+/* The events of a stream, numbered as they come. */
 static json_t *stream(const char *body)
 {
-    char line[40000], name[100] = "";
-    hc_connection c;
-    json_t *events = json_array();
-    assert_true(hc_open(&c, server.port, "POST", RESPONSES, NULL, body));
-    assert_int_equal(c.status, 200);
-    while (hc_line(&c, line, sizeof line)) {
-        if (strncmp(line, "event: ", 7) == 0) {
-            snprintf(name, sizeof name, "%.90s", line + 7);
-        } else if (line[0]) {
-            assert_memory_equal(line, "data: ", 6);
-            json_t *event = json_loads(line + 6, 0, NULL);
-            assert_string_equal(text_at(event, "type"), name);
-            assert_int_equal(int_at(event, "sequence_number"), json_array_size(events));
-            json_array_append_new(events, event);
-        }
-    }
-    assert_true(c.whole);
-    hc_hang_up(&c);
+    json_t *events = post_events(RESPONSES, body);
+    const json_t *event;
+    size_t i;
+    json_array_foreach(events, i, event)
+        assert_int_equal(int_at(event, "sequence_number"), i);
     return events;
 }
 

@@ -89,4 +89,28 @@ static inline long long int_at(const json_t *root, const char *path)
     return json_integer_value(at(root, path));
 }
 
+/* The events of a stream as an array: each "event:" line has the name that its data's type has. */
+static inline json_t *post_events(const char *path, const char *body)
+{
+    char line[40000], name[100] = "";
+    hc_connection c;
+    json_t *events = json_array();
+    assert_true(hc_open(&c, server.port, "POST", path, NULL, body));
+    assert_int_equal(c.status, 200);
+    while (hc_line(&c, line, sizeof line)) {
+        if (strncmp(line, "event: ", 7) == 0) {
+            snprintf(name, sizeof name, "%.90s", line + 7);
+        } else if (line[0]) {
+            assert_memory_equal(line, "data: ", 6);
+            json_t *event = json_loads(line + 6, 0, NULL);
+            assert_non_null(event);
+            assert_string_equal(text_at(event, "type"), name);
+            json_array_append_new(events, event);
+        }
+    }
+    assert_true(c.whole);
+    hc_hang_up(&c);
+    return events;
+}
+
 #endif
