@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "support/command.h"
 #include "support/folder.h"
 
 #define MODEL NB_TEST_DATA "/archs/qwen2.gguf"
@@ -19,22 +20,9 @@
 
 static char *run(int expected, const char *arguments)
 {
-    static char text[1 << 16];
     char command[2048];
     snprintf(command, sizeof command, "cd '%s' && '%s' %s 2>&1 < /dev/null", nb_folder, NB_TEST_BINARY, arguments);
-    FILE *pipe = popen(command, "r");
-    assert_non_null(pipe);
-    text[fread(text, 1, sizeof text - 1, pipe)] = '\0';
-    int status = pclose(pipe), code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-    if (code != expected)
-        fail_msg("%s: exit %d, not %d:\n%s", arguments, code, expected, text);
-    return text;
-}
-
-static void expect(const char *text, const char *part)
-{
-    if (!strstr(text, part))
-        fail_msg("'%s' is not in:\n%s", part, text);
+    return run_command(command, arguments, expected);
 }
 
 /* the file's bytes as a string of the shell's cksum */
@@ -93,8 +81,14 @@ static void test_merge(void **state)
     run(0, "run folder --raw -n 2 hello");
     expect(run(2, "convert " MODEL " n.gguf --merge --to bitsandbytes-nf4 --adapter " A), "exclude each other");
     expect(run(1, "convert " MODEL " n.gguf --merge --adapter " NB_TEST_DATA "/lora/llama-3.2-rope-scaled-a"), "128");
-    static const char *const names[] = {"m.gguf", "q.gguf", "r.gguf", "folder/config.json", "folder/model.safetensors",
-                                        "folder/tokenizer.json", "folder/tokenizer_config.json", "folder"};
+    static const char *const names[] = {"m.gguf",
+                                        "q.gguf",
+                                        "r.gguf",
+                                        "folder/config.json",
+                                        "folder/model.safetensors",
+                                        "folder/tokenizer.json",
+                                        "folder/tokenizer_config.json",
+                                        "folder"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         assert_int_equal(remove(nb_folder_path(names[i])), 0);
 }

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "hf/hf_json.h"
+#include "support/command.h"
 #include "support/folder.h"
 
 #define MODEL "'" NB_TEST_DATA "/hf/bert-cls'"
@@ -24,22 +25,9 @@ static nb_error err;
 
 static char *run(int expected, const char *arguments)
 {
-    static char text[1 << 16];
     char command[2048];
     snprintf(command, sizeof command, "cd '%s' && '%s' %s 2>&1", nb_folder, NB_TEST_BINARY, arguments);
-    FILE *pipe = popen(command, "r");
-    assert_non_null(pipe);
-    text[fread(text, 1, sizeof text - 1, pipe)] = '\0';
-    int status = pclose(pipe), code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-    if (code != expected)
-        fail_msg("%s: exit %d, not %d:\n%s", arguments, code, expected, text);
-    return text;
-}
-
-static void expect(const char *text, const char *part)
-{
-    if (!strstr(text, part))
-        fail_msg("'%s' is not in:\n%s", part, text);
+    return run_command(command, arguments, expected);
 }
 
 static void put_file(const char *name, const char *text)

@@ -19,6 +19,7 @@
 
 #include "format/gguf_write.h"
 #include "num/half.h"
+#include "support/command.h"
 #include "support/folder.h"
 #include "support/sanitized.h"
 
@@ -28,26 +29,13 @@ static nb_error err;
 
 static char *run(int expected, const char *format, ...)
 {
-    static char text[16384];
     char arguments[1024], command[1400];
     va_list args;
     va_start(args, format);
     vsnprintf(arguments, sizeof arguments, format, args);
     va_end(args);
     snprintf(command, sizeof command, "cd '%s' && '%s' %s 2>&1", nb_folder, NB_TEST_BINARY, arguments);
-    FILE *pipe = popen(command, "r");
-    assert_non_null(pipe);
-    text[fread(text, 1, sizeof text - 1, pipe)] = '\0';
-    int status = pclose(pipe), code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-    if (code != expected)
-        fail_msg("%s: exit %d, not %d:\n%s", arguments, code, expected, text);
-    return text;
-}
-
-static void expect(const char *text, const char *part)
-{
-    if (!strstr(text, part))
-        fail_msg("'%s' is not in:\n%s", part, text);
+    return run_command(command, arguments, expected);
 }
 
 static void remove_file(const char *name)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "nibble.h"
+#include "support/command.h"
 #include "support/folder.h"
 
 #define SOURCE NB_TEST_DATA "/archs/llama-2-mha.gguf"
@@ -36,7 +37,6 @@ static int clean(void **state)
 static char *run(int expected, const char *format, ...) NB_PRINTF(2, 3);
 static char *run(int expected, const char *format, ...)
 {
-    static char text[16384];
     char arguments[2000], command[3000];
     va_list args;
     va_start(args, format);
@@ -44,19 +44,7 @@ static char *run(int expected, const char *format, ...)
     va_end(args);
     snprintf(command, sizeof command, "cd '%s' && export OLLAMA_MODELS='%s/store' && N='%s' && ( %s ) 2>&1", folder,
              folder, NB_TEST_BINARY, arguments);
-    FILE *pipe = popen(command, "r");
-    assert_non_null(pipe);
-    text[fread(text, 1, sizeof text - 1, pipe)] = '\0';
-    int status = pclose(pipe), code = WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-    if (code != expected)
-        fail_msg("%s: exit %d, not %d:\n%s", arguments, code, expected, text);
-    return text;
-}
-
-static void expect(const char *text, const char *part)
-{
-    if (!strstr(text, part))
-        fail_msg("'%s' is not in:\n%s", part, text);
+    return run_command(command, arguments, expected);
 }
 
 static void creates(void **state)
