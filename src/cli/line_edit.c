@@ -96,6 +96,7 @@ static void set_modes(nb_line_edit *e, bool reading)
 {
     struct termios modes = e->before;
     modes.c_lflag &= ~(tcflag_t)(ECHO | ICANON | IEXTEN | (reading ? ISIG : 0));
+    modes.c_lflag |= NOFLSH; /* Ctrl-C must not cut off half a character or a sequence of what was written */
     modes.c_iflag &= ~(tcflag_t)(IXON | ISTRIP | (reading ? ICRNL | INLCR : 0));
     modes.c_cc[VMIN] = 1;
     modes.c_cc[VTIME] = 0;

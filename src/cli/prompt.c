@@ -1,6 +1,9 @@
+#define _GNU_SOURCE
 #include "cli/prompt.h"
 
 #include <ctype.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -480,6 +483,21 @@ static nb_status open_edit(prompt *p, nb_buf *path, nb_error *err)
     return NB_OK;
 }
 
+/* False: Ctrl-C came first. Unlike a read, waiting ends on it; and on being stopped for a while. */
+static bool wait_for_line(void)
+{
+    struct pollfd ready = {.fd = STDIN_FILENO, .events = POLLIN};
+    sigset_t interrupt, before;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    sigprocmask(SIG_BLOCK, &interrupt, &before); /* it comes while ppoll waits, never between the look and the wait */
+    bool stopped = nb_interrupted();
+    while (!stopped && ppoll(&ready, 1, NULL, &before) < 0)
+        stopped = nb_interrupted();
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return !stopped;
+}
+
 /* Whole lines, as the terminal itself lets them be edited. */
 static nb_status read_plain(prompt *p, nb_line_end *end, nb_str *text, nb_error *err)
 {
@@ -489,9 +507,10 @@ static nb_status read_plain(prompt *p, nb_line_end *end, nb_str *text, nb_error 
     nb_buf_clear(&p->plain);
     do {
         fputs(p->plain.len ? "... " : ">>> ", stderr);
-        ssize_t n = getline(&line, &cap, stdin);
+        bool stopped = !wait_for_line();
+        ssize_t n = stopped ? -1 : getline(&line, &cap, stdin);
         if (n < 0) {
-            *end = nb_interrupted() ? NB_LINE_INTERRUPTED : NB_LINE_OVER;
+            *end = stopped ? NB_LINE_INTERRUPTED : NB_LINE_OVER;
             clearerr(stdin);
             fputc('\n', stderr);
             break;

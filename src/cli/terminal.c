@@ -157,8 +157,8 @@ static void on_interrupt(int signal_number)
 
 void nb_interrupt_watch(void)
 {
-    /* no SA_RESTART: a read that waits for the user returns */
-    struct sigaction action = {.sa_handler = on_interrupt};
+    /* a write that is going on goes on: stdio would lose its text and call the stream broken */
+    struct sigaction action = {.sa_handler = on_interrupt, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
     atomic_store(&last_interrupt, 0);
     sigaction(SIGINT, &action, NULL);

@@ -1,9 +1,12 @@
 /* The prompt of `nibble run MODEL` on a terminal: messages, every command, Ctrl-C, a full context, thinking. Tiny models. */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -160,6 +163,17 @@ static void test_replies(void **state)
     check_reply(40, 10);
 }
 
+/* As Ctrl-S and Ctrl-Q do; lets a while go by. */
+static void hold_output(bool on)
+{
+    int fd = open(ptsname(t.fd), O_RDWR | O_NOCTTY);
+    assert_true(fd >= 0);
+    usleep(on ? 0 : 100000);
+    assert_int_equal(tcflow(fd, on ? TCOOFF : TCOON), 0);
+    usleep(on ? 100000 : 0);
+    close(fd);
+}
+
 /* Ctrl-C ends a reply that would take minutes, and nothing else. */
 static void test_stop(void **state)
 {
@@ -172,7 +186,11 @@ static void test_stop(void **state)
         for (double end = tt_now() + 20; t.all_n < before + 600 && tt_now() < end;)
             tt_read(&t, 20);
         assert_true(t.all_n >= before + 600);
+        if (i == 2)
+            hold_output(true); /* it is in the middle of writing, then */
         tt_send(&t, i == 1 ? "\003\003" : "\003"); /* once too often does no harm */
+        if (i == 2)
+            hold_output(false);
         see_prompt();
         while (tt_read(&t, 100))
             ;
@@ -416,6 +434,12 @@ static void test_dumb(void **state)
     see("...");
     tt_send(&t, "upon\"\"\"\n/set verbose\n");
     see("Set 'verbose' mode.");
+    tt_send(&t, "\003");
+    see("Use Ctrl-D or /bye to leave.");
+    kill(t.child, SIGSTOP);
+    kill(t.child, SIGCONT);
+    tt_send(&t, "/?\n");
+    see("/bye");
     tt_send(&t, "\004");
     assert_int_equal(tt_end(&t), 0);
     assert_null(strchr(t.all, '\033'));
