@@ -4,7 +4,6 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -14,6 +13,11 @@
 #include "base/cpu.h"
 
 #define LINE 64
+
+/* How long a wait spins before it sleeps. Between regions: long enough for the next one to follow without the kernel. Within
+ * one: long enough for uneven shares, short enough that on a machine with more work than processors the one that is waited
+ * for gets its turn. */
+enum { IDLE_US = 50, BUSY_US = 200 };
 
 typedef struct worker {
     nb_team *team;
@@ -52,8 +56,8 @@ static long elapsed_us(const struct timespec *since)
     return (now.tv_sec - since->tv_sec) * 1000000L + (now.tv_nsec - since->tv_nsec) / 1000;
 }
 
-/* waits until *word differs from old: spins up to 50 us, then sleeps in the kernel */
-static void wait_change(nb_team *team, atomic_uint *word, unsigned old)
+/* waits until *word differs from old: spins for about us microseconds, then sleeps in the kernel */
+static void wait_change(nb_team *team, atomic_uint *word, unsigned old, long us)
 {
     struct timespec start;
     clock_gettime(CLOCK_MONOTONIC, &start);
@@ -63,11 +67,18 @@ static void wait_change(nb_team *team, atomic_uint *word, unsigned old)
                 return;
             cpu_pause();
         }
-    } while (elapsed_us(&start) < 50);
+    } while (elapsed_us(&start) < us);
     atomic_fetch_add(&team->sleepers, 1);
     while (atomic_load(word) == old)
         syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, old, NULL, NULL, 0);
     atomic_fetch_sub(&team->sleepers, 1);
+}
+
+/* after *word was changed, in sequentially consistent order */
+static void wake(nb_team *team, atomic_uint *word)
+{
+    if (atomic_load(&team->sleepers) > 0)
+        syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
 
 static void *worker_main(void *arg)
@@ -78,20 +89,20 @@ static void *worker_main(void *arg)
     if (team->pin)
         nb_cpu_pin(w->member);
     for (;;) {
-        wait_change(team, &team->region, region);
+        wait_change(team, &team->region, region, IDLE_US);
         region++;
         if (atomic_load(&team->quit))
             return NULL;
         team->fn(team->context, w->member, team->members);
-        atomic_fetch_add_explicit(&team->done, 1, memory_order_release);
+        atomic_fetch_add(&team->done, 1);
+        wake(team, &team->done);
     }
 }
 
 static void next_region(nb_team *team)
 {
     atomic_fetch_add(&team->region, 1);
-    if (atomic_load(&team->sleepers) > 0)
-        syscall(SYS_futex, &team->region, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+    wake(team, &team->region);
 }
 
 nb_status nb_team_new(int threads, bool pin, nb_team **out, nb_error *err)
@@ -153,12 +164,9 @@ void nb_team_run(nb_team *team, nb_team_fn *fn, void *context)
     atomic_store_explicit(&team->done, 0, memory_order_relaxed);
     next_region(team);
     fn(context, 0, team->members);
-    unsigned spins = 0;
-    while (atomic_load_explicit(&team->done, memory_order_acquire) != (unsigned)team->members - 1) {
-        cpu_pause();
-        if (++spins > 20000)
-            sched_yield();
-    }
+    unsigned all = (unsigned)team->members - 1;
+    for (unsigned n; (n = atomic_load_explicit(&team->done, memory_order_acquire)) != all;)
+        wait_change(team, &team->done, n, BUSY_US);
 }
 
 void nb_team_barrier(nb_team *team)
@@ -168,15 +176,11 @@ void nb_team_barrier(nb_team *team)
     unsigned sense = atomic_load_explicit(&team->sense, memory_order_acquire);
     if (atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel) == (unsigned)team->members - 1) {
         atomic_store_explicit(&team->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&team->sense, sense + 1, memory_order_release);
+        atomic_store(&team->sense, sense + 1);
+        wake(team, &team->sense);
         return;
     }
-    unsigned spins = 0;
-    while (atomic_load_explicit(&team->sense, memory_order_acquire) == sense) {
-        cpu_pause();
-        if (++spins > 20000)
-            sched_yield();
-    }
+    wait_change(team, &team->sense, sense, BUSY_US);
 }
 
 void nb_team_share(size_t items, size_t grain, int member, int members, size_t *begin, size_t *end)
