@@ -129,6 +129,21 @@ static void give_memory_back(void)
 #endif
 }
 
+/* The address, as it was given; of a name, what it stands for. */
+static void say_listening(const nb_http_params *h, const nb_http *http)
+{
+    nb_buf known = {0};
+    const char *address;
+    bool bare = strchr(h->host, ':') != NULL;
+    for (size_t i = 0; (address = nb_http_address(http, i)) && strcmp(address, h->host) != 0; i++)
+        nb_buf_printf(&known, "%s%s", i ? ", " : " (", address);
+    if (known.len)
+        nb_buf_char(&known, ')');
+    nb_note("nibble %s listens on %s://%s%s%s:%d%.*s; Ctrl-C stops it", nb_version(), h->certificate ? "https" : "http",
+            bare ? "[" : "", h->host, bare ? "]" : "", nb_http_port(http), NB_STR_ARG(nb_buf_view(&known)));
+    nb_buf_free(&known);
+}
+
 static nb_status serve(const nb_library_params *l, const nb_service_params *s, const nb_http_params *h, nb_error *err)
 {
     nb_library *library = NULL;
@@ -142,8 +157,7 @@ static nb_status serve(const nb_library_params *l, const nb_service_params *s, c
     if (status == NB_OK)
         status = nb_http_start(service, library, h, &http, err);
     if (status == NB_OK) {
-        nb_note("nibble %s listens on %s://%s:%d; Ctrl-C stops it", nb_version(), h->certificate ? "https" : "http",
-                h->host, nb_http_port(http));
+        say_listening(h, http);
         wait_for_signal();
         nb_note("stopping: replies that run have 10 s to finish");
         nb_http_quiesce(http);

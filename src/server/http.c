@@ -6,7 +6,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <microhttpd.h>
-#include <netdb.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdatomic.h>
@@ -21,13 +20,14 @@
 #include "base/json_write.h"
 #include "server/api_request.h"
 #include "server/http_guard.h"
+#include "server/http_listen.h"
 #include "server/http_watch.h"
 #include "server/routes.h"
 
 enum { MAX_BODY = 64 << 20, CONNECTIONS = 1024, TIMEOUT = 120, HEADERS = 64 << 10, STACK = 1 << 20, MOST_SET = 8 };
 enum { LAST_WORDS_MS = 2000 }; /* for replies that are complete and not yet sent */
 enum { HEAD_SECONDS = 30, BODY_SECONDS = 30, BODY_RATE = 8192 };
-enum { LINGER_MS = 250, LINGER_BYTES = 256 << 10 };
+enum { LINGER_MS = 250, LINGER_BYTES = 256 << 10, PASSED_OVER = 1 << 20 };
 
 struct nb_http {
     nb_service *service;
@@ -35,9 +35,9 @@ struct nb_http {
     nb_http_params p;
     nb_guard *guard;
     nb_watch *watch;
-    struct MHD_Daemon *daemon;
+    nb_listening at;
+    struct MHD_Daemon *daemon[NB_LISTEN_MOST]; /* one an address */
     nb_buf certificate, key;
-    int port;
     atomic_uint active;
 };
 
@@ -64,6 +64,7 @@ struct nb_http_request {
     nb_buf body, rest;
     nb_error refused; /* before the route: status and message */
     int refused_status;
+    size_t passed_over; /* bytes of the body that came after that */
     uint64_t user;
     double start;
     const char *method, *path;
@@ -366,13 +367,15 @@ static void check_length(nb_http_request *r)
         refuse(r, 413, "the body has %.20s bytes; at most %zu are taken", length, most_of(r));
 }
 
-/* A piece of the body. After a refusal what still comes is passed over, where a route takes bodies that may be long: a client
- * that only sends reads the answer at their end. */
+/* A piece of the body. After a refusal a little of what still comes is passed over, where a route takes bodies that may be long:
+ * a client that only sends reads the answer at their end. */
 static void take_piece(nb_http_request *r, nb_str piece)
 {
     nb_error err;
-    if (r->refused_status)
+    if (r->refused_status) {
+        r->passed_over += piece.n;
         return;
+    }
     if (r->route->take) {
         if (r->route->take(r, piece, &err) != NB_OK)
             refuse(r, nb_http_status_of(&err), "%s", err.message);
@@ -515,7 +518,7 @@ static enum MHD_Result handle(void *http, struct MHD_Connection *connection, con
         nb_watch_extend(watched(connection),
                         (double)*size / (double)(r->http->p.body_rate ? r->http->p.body_rate : BODY_RATE));
         *size = 0;
-        return r->refused_status && !r->route->take ? cut_off(r) : MHD_YES;
+        return r->refused_status && (!r->route->take || r->passed_over > PASSED_OVER) ? cut_off(r) : MHD_YES;
     }
     nb_watch_within(watched(connection), 0);
     if (r->body.failed)
@@ -589,49 +592,6 @@ static void completed(void *http, struct MHD_Connection *connection, void **stat
 
 /* ---- the server ---- */
 
-static nb_status listen_on(const nb_http_params *p, int *fd, bool *loopback, int *port, nb_error *err)
-{
-    char service[16];
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *list;
-    snprintf(service, sizeof service, "%d", p->port);
-    int found = getaddrinfo(p->host, service, &hints, &list);
-    if (found != 0)
-        return nb_fail(err, NB_ERR_ARGUMENT, "%s: %s; give an address of this machine", p->host, gai_strerror(found));
-    const struct addrinfo *to = list; /* of a name's addresses that of IPv4: localhost is 127.0.0.1 to most clients */
-    while (to->ai_family != AF_INET && to->ai_next)
-        to = to->ai_next;
-    if (to->ai_family != AF_INET)
-        to = list;
-    *fd = socket(to->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (*fd < 0) {
-        freeaddrinfo(list);
-        return nb_fail(err, NB_ERR_IO, "no socket for %s: %s", p->host, strerror(errno));
-    }
-    int yes = 1, no = 0;
-    setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (to->ai_family == AF_INET6)
-        setsockopt(*fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no);
-    struct sockaddr_storage at;
-    socklen_t size = sizeof at;
-    bool bound = bind(*fd, to->ai_addr, to->ai_addrlen) == 0 && listen(*fd, 511) == 0;
-    int why = errno;
-    freeaddrinfo(list);
-    if (!bound || getsockname(*fd, (struct sockaddr *)&at, &size) != 0) {
-        close(*fd);
-        return why == EADDRINUSE
-                   ? nb_fail(err, NB_ERR_IO,
-                             "port %d is in use: another server runs there (OLLAMA_HOST=%s:PORT chooses another one)",
-                             p->port, p->host)
-                   : nb_fail(err, NB_ERR_IO, "cannot listen on %s:%d: %s", p->host, p->port, strerror(why));
-    }
-    const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)&at;
-    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)&at;
-    *loopback = at.ss_family == AF_INET ? ntohl(v4->sin_addr.s_addr) >> 24 == 127
-                                        : IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
-    *port = ntohs(at.ss_family == AF_INET ? v4->sin_port : v6->sin6_port);
-    return NB_OK;
-}
-
 static nb_status read_certificates(nb_http *h, nb_error *err)
 {
     if (!h->p.certificate && !h->p.key)
@@ -642,7 +602,7 @@ static nb_status read_certificates(nb_http *h, nb_error *err)
     return nb_file_read(h->p.key, 1 << 20, &h->key, err);
 }
 
-static nb_status start_daemon(nb_http *h, int fd, bool loopback, nb_error *err)
+static struct MHD_Daemon *start_daemon(nb_http *h, int fd)
 {
     bool tls = h->certificate.len > 0;
     unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC |
@@ -651,26 +611,34 @@ static nb_status start_daemon(nb_http *h, int fd, bool loopback, nb_error *err)
                                       {MHD_OPTION_HTTPS_MEM_KEY, 0, h->key.data},
                                       {MHD_OPTION_END, 0, NULL}};
     unsigned connections = (unsigned)(h->p.max_connections ? h->p.max_connections : CONNECTIONS);
-    unsigned each = (unsigned)(h->p.max_per_address ? h->p.max_per_address : loopback ? 0 : (connections + 1) / 2);
-    h->daemon = MHD_start_daemon(flags, 0, NULL, NULL, handle, h, MHD_OPTION_LISTEN_SOCKET, fd,
-                                 MHD_OPTION_NOTIFY_COMPLETED, completed, h, MHD_OPTION_NOTIFY_CONNECTION, connected, h,
-                                 MHD_OPTION_CONNECTION_LIMIT, connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, each,
-                                 MHD_OPTION_CONNECTION_TIMEOUT, idle_seconds(h), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                                 (size_t)HEADERS, MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK, MHD_OPTION_ARRAY,
-                                 tls ? secure : secure + 2, MHD_OPTION_END);
-    if (h->daemon)
-        return NB_OK;
-    close(fd);
-    return tls ? nb_fail(err, NB_ERR_ARGUMENT, "%s, %s: this certificate and key do not work together (PEM is wanted)",
-                         h->p.certificate, h->p.key)
-               : nb_fail(err, NB_ERR_IO, "the HTTP server did not start: %s", strerror(errno));
+    unsigned each = (unsigned)(h->p.max_per_address ? h->p.max_per_address
+                               : h->at.loopback     ? 0
+                                                    : (connections + 1) / 2);
+    return MHD_start_daemon(flags, 0, NULL, NULL, handle, h, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED,
+                            completed, h, MHD_OPTION_NOTIFY_CONNECTION, connected, h, MHD_OPTION_CONNECTION_LIMIT,
+                            connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, each, MHD_OPTION_CONNECTION_TIMEOUT,
+                            idle_seconds(h), MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADERS,
+                            MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK, MHD_OPTION_ARRAY, tls ? secure : secure + 2,
+                            MHD_OPTION_END);
+}
+
+static nb_status start_daemons(nb_http *h, nb_error *err)
+{
+    for (size_t i = 0; i < h->at.count; i++) {
+        h->daemon[i] = start_daemon(h, h->at.fd[i]);
+        if (!h->daemon[i])
+            return h->certificate.len ? nb_fail(err, NB_ERR_ARGUMENT,
+                                                "%s, %s: this certificate and key do not work together (PEM is wanted)",
+                                                h->p.certificate, h->p.key)
+                                      : nb_fail(err, NB_ERR_IO, "the HTTP server did not start: %s", strerror(errno));
+        h->at.fd[i] = -1; /* it closes that now */
+    }
+    return NB_OK;
 }
 
 nb_status nb_http_start(nb_service *service, nb_library *library, const nb_http_params *params, nb_http **out,
                         nb_error *err)
 {
-    int fd = -1;
-    bool loopback = false;
     nb_http *h = calloc(1, sizeof *h);
     *out = NULL;
     if (!h)
@@ -680,16 +648,13 @@ nb_status nb_http_start(nb_service *service, nb_library *library, const nb_http_
     h->p = *params;
     nb_status status = read_certificates(h, err);
     if (status == NB_OK)
-        status = listen_on(&h->p, &fd, &loopback, &h->port, err);
-    if (status == NB_OK) {
-        status = nb_guard_new(&h->p, loopback, &h->guard, err);
-        if (status == NB_OK)
-            status = nb_watch_new(&h->watch, err);
-        if (status == NB_OK)
-            status = start_daemon(h, fd, loopback, err);
-        else
-            close(fd);
-    }
+        status = nb_listen(h->p.host, h->p.port, &h->at, err);
+    if (status == NB_OK)
+        status = nb_guard_new(&h->p, h->at.loopback, &h->guard, err);
+    if (status == NB_OK)
+        status = nb_watch_new(&h->watch, err);
+    if (status == NB_OK)
+        status = start_daemons(h, err);
     if (status != NB_OK) {
         nb_http_stop(h);
         return status;
@@ -698,25 +663,30 @@ nb_status nb_http_start(nb_service *service, nb_library *library, const nb_http_
     return NB_OK;
 }
 
-int nb_http_port(const nb_http *h) { return h->port; }
+int nb_http_port(const nb_http *h) { return h->at.port; }
+
+const char *nb_http_address(const nb_http *h, size_t i) { return i < h->at.count ? h->at.address[i] : NULL; }
 
 void nb_http_quiesce(nb_http *h)
 {
-    int fd = MHD_quiesce_daemon(h->daemon);
-    if (fd < 0)
-        return;
-    shutdown(fd, SHUT_RDWR); /* the listening thread may be polling it still */
-    close(fd);
+    for (size_t i = 0; i < h->at.count; i++) {
+        int fd = MHD_quiesce_daemon(h->daemon[i]);
+        if (fd < 0)
+            continue;
+        shutdown(fd, SHUT_RDWR); /* the listening thread may be polling it still */
+        close(fd);
+    }
 }
 
 void nb_http_stop(nb_http *h)
 {
     if (!h)
         return;
-    for (int i = 0; h->daemon && atomic_load(&h->active) && i < LAST_WORDS_MS / 5; i++)
+    for (int i = 0; atomic_load(&h->active) && i < LAST_WORDS_MS / 5; i++)
         nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
-    if (h->daemon)
-        MHD_stop_daemon(h->daemon);
+    for (size_t i = 0; i < NB_LISTEN_MOST && h->daemon[i]; i++)
+        MHD_stop_daemon(h->daemon[i]);
+    nb_listen_close(&h->at);
     nb_watch_free(h->watch);
     nb_guard_free(h->guard);
     nb_buf_free(&h->certificate);

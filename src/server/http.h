@@ -25,10 +25,10 @@ typedef struct nb_http_record { /* a request that is over; texts are good within
 } nb_http_record;
 typedef void nb_http_log_fn(void *user, const nb_http_record *record);
 
-typedef struct nb_http_params {          /* texts live as long as the server */
-    const char *host;                    /* "127.0.0.1", "0.0.0.0", "::1", a name */
-    int port;                            /* 0: any; nb_http_port tells it */
-    const char *certificate, *key;       /* PEM files for TLS; both or none */
+typedef struct nb_http_params {    /* texts live as long as the server */
+    const char *host;              /* "127.0.0.1", "0.0.0.0", "::1"; a name: all its addresses, limits are of each */
+    int port;                      /* 0: any; nb_http_port tells it */
+    const char *certificate, *key; /* PEM files for TLS; both or none */
     const char *api_keys, *api_key_file; /* keys separated by commas; a file of one a line; NULL: none are asked for */
     const char *origins, *allowed_hosts; /* further ones, separated by commas */
     size_t max_body, max_connections;    /* 0: 64 MiB, 1024 */
@@ -54,8 +54,9 @@ typedef nb_status nb_take_fn(nb_http_request *r, nb_str piece, nb_error *err);
 nb_status nb_http_start(nb_service *service, nb_library *library, const nb_http_params *params, nb_http **out,
                         nb_error *err);
 int nb_http_port(const nb_http *h);
-void nb_http_quiesce(nb_http *h); /* takes no more connections; those that there are go on */
-void nb_http_stop(nb_http *h);    /* ends those as well; NULL is fine */
+const char *nb_http_address(const nb_http *h, size_t i); /* what it listens on, one after the other; NULL: no more */
+void nb_http_quiesce(nb_http *h);                        /* takes no more connections; those that there are go on */
+void nb_http_stop(nb_http *h);                           /* ends those as well; NULL is fine */
 
 /* ---- for routes: one request, on its own thread ---- */
 nb_service *nb_http_service(const nb_http_request *r);

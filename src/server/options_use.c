@@ -2,10 +2,25 @@
 
 #include "server/service_internal.h"
 
-static void on_idle(void *user, nb_str key, bool known)
+enum { MOST_KEY = 40, MOST_LIST = 400 }; /* bytes of a client's words in the log */
+
+static void on_idle(void *list, nb_str key, bool known)
 {
-    nb_service_say(user, known ? "option %.*s means nothing here" : "option %.*s is unknown and was passed over",
-                   NB_STR_ARG(key));
+    nb_buf *b = list;
+    if (b->len > MOST_LIST)
+        return;
+    nb_buf_printf(b, "%s%.*s%s", b->len ? ", " : "", (int)nb_min_size(key.n, MOST_KEY), key.p,
+                  known ? "" : " (unknown)");
+    if (b->len > MOST_LIST)
+        nb_buf_z(b, ", ...");
+}
+
+/* One line a request, however many there are. */
+static void tell_idle(nb_service *s, nb_buf *list)
+{
+    if (list->len)
+        nb_service_say(s, "options without effect here: %.*s", NB_STR_ARG(nb_buf_view(list)));
+    nb_buf_free(list);
 }
 
 static nb_status use(const nb_options *o, nb_arena *arena, nb_job_params *p, nb_error *err)
@@ -51,8 +66,11 @@ nb_status nb_use_options(nb_service *s, nb_entry *entry, nb_str options, nb_aren
         NB_TRY(nb_options_apply(&o, own->params, own->param_count, arena, NULL, NULL, err));
     }
     if (options.n) {
+        nb_buf idle = {0};
         NB_TRY(nb_params_read("options", options, arena, &params, &count, err));
-        NB_TRY(nb_options_apply(&o, params, count, arena, on_idle, s, err));
+        nb_status status = nb_options_apply(&o, params, count, arena, on_idle, &idle, err);
+        tell_idle(s, &idle);
+        NB_TRY(status);
     }
     return use(&o, arena, p, err);
 }

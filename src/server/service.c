@@ -224,6 +224,16 @@ static nb_status look(nb_service *s, nb_served *m, nb_error *err)
     return status;
 }
 
+/* Nobody asked for a context so short. */
+static void say_short_context(const nb_service *s, const nb_served *m)
+{
+    size_t context = nb_scheduler_context(m->scheduler), trained = nb_model_context(m->model);
+    if (m->options.context || s->p.context || context >= GOOD_CONTEXT)
+        return;
+    nb_service_say(s, "%s: the context is %zu of %zu positions: %s", nb_entry_text(m->entry), context, trained,
+                   context < trained ? "memory holds no more" : "the model was trained for no more");
+}
+
 static nb_status load(nb_service *s, nb_served *m, nb_error *err)
 {
     nb_scheduler_params p = {0};
@@ -245,10 +255,7 @@ static nb_status load(nb_service *s, nb_served *m, nb_error *err)
     if (!writes)
         return NB_OK;
     NB_TRY(nb_scheduler_new(m->model, &p, &m->scheduler, err));
-    size_t context = nb_scheduler_context(m->scheduler), trained = nb_model_context(m->model);
-    if (context < GOOD_CONTEXT && context < trained)
-        nb_service_say(s, "%s: the context is %zu of %zu positions: memory holds no more", nb_entry_text(m->entry),
-                       context, trained);
+    say_short_context(s, m);
     return warm(m, err);
 }
 

@@ -9,7 +9,9 @@
 #include <time.h>
 
 #include <cmocka.h>
+#include <dlfcn.h>
 #include <jansson.h>
+#include <netdb.h>
 #include <pthread.h>
 
 #include "base/clock.h"
@@ -412,6 +414,106 @@ static void full(void **state)
     ts_stop(&s);
 }
 
+/* The name "two.example" as the server sees it: an address twice, one that no machine has, another one, and IPv6's. */
+static const char *const two[] = {"127.0.0.1", "127.0.0.1", "192.0.2.1", "127.0.0.2", "::1"};
+static struct addrinfo of_two[5];
+static struct sockaddr_storage at_two[5];
+
+int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints, struct addrinfo **out)
+{
+    int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) = NULL;
+    void *found = dlsym(RTLD_NEXT, "getaddrinfo");
+    memcpy(&real, &found, sizeof real);
+    if (!name || strcmp(name, "two.example") != 0)
+        return real(name, service, hints, out);
+    for (size_t i = 0; i < 5; i++) {
+        struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)&at_two[i];
+        struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)(void *)&at_two[i];
+        bool is6 = strchr(two[i], ':') != NULL;
+        memset(v6, 0, sizeof at_two[i]);
+        at_two[i].ss_family = is6 ? AF_INET6 : AF_INET;
+        inet_pton(at_two[i].ss_family, two[i], is6 ? (void *)&v6->sin6_addr : (void *)&v4->sin_addr);
+        of_two[i] = (struct addrinfo){.ai_family = at_two[i].ss_family,
+                                      .ai_socktype = SOCK_STREAM,
+                                      .ai_addr = (struct sockaddr *)&at_two[i],
+                                      .ai_addrlen = is6 ? sizeof *v6 : sizeof *v4,
+                                      .ai_next = i < 4 ? &of_two[i + 1] : NULL};
+    }
+    *out = of_two;
+    return 0;
+}
+
+void freeaddrinfo(struct addrinfo *list)
+{
+    void (*real)(struct addrinfo *) = NULL;
+    void *found = dlsym(RTLD_NEXT, "freeaddrinfo");
+    memcpy(&real, &found, sizeof real);
+    if (list != of_two)
+        real(list);
+}
+
+/* A socket of an address and a port, bound or connected; -1: that cannot be. */
+static int socket_at(const char *address, int port, int (*join)(int, const struct sockaddr *, socklen_t))
+{
+    struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons((in_port_t)port)};
+    struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons((in_port_t)port)};
+    bool is6 = inet_pton(AF_INET6, address, &v6.sin6_addr) == 1;
+    inet_pton(AF_INET, address, &v4.sin_addr);
+    int fd = socket(is6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0);
+    if (fd >= 0 && join(fd, is6 ? (struct sockaddr *)&v6 : (struct sockaddr *)&v4, is6 ? sizeof v6 : sizeof v4) == 0)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+/* A name is listened to at each of its addresses that the machine has, and no other. */
+static void every_address(void **state)
+{
+    static const char ask[] = "GET /api/version HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    ts_server s = start((nb_http_params){.host = "two.example"}), next;
+    nb_error err;
+    size_t count = 0;
+    (void)state;
+    for (size_t i = 1; i < 5; i++) {
+        hc_connection c = {.fd = socket_at(two[i], 0, bind)};
+        if (c.fd < 0)
+            continue;
+        close(c.fd);
+        assert_string_equal(nb_http_address(s.http, count++), two[i]);
+        c.fd = socket_at(two[i], s.port, connect);
+        assert_true(c.fd >= 0 && hc_send(c.fd, ask, sizeof ask - 1) && hc_read_head(&c, false));
+        assert_int_equal(c.status, 200);
+        hc_hang_up(&c);
+    }
+    assert_true(count >= 2);
+    assert_null(nb_http_address(s.http, count));
+    assert_int_equal(socket_at("127.0.0.3", s.port, connect), -1);
+    nb_http_quiesce(s.http); /* all of them */
+    assert_true(ts_try(&next, files, 1, &(nb_http_params){.host = "two.example", .port = s.port}, NULL, &err));
+    ts_stop(&next);
+    ts_stop(&s);
+}
+
+/* One of the addresses is another program's: none is listened to, and the message says why. */
+static void half_taken(void **state)
+{
+    struct sockaddr_in at;
+    socklen_t size = sizeof at;
+    ts_server s;
+    nb_error err;
+    char words[64];
+    (void)state;
+    int fd = socket_at("127.0.0.2", 0, bind);
+    assert_true(fd >= 0 && listen(fd, 1) == 0 && getsockname(fd, (struct sockaddr *)&at, &size) == 0);
+    int port = ntohs(at.sin_port);
+    assert_false(ts_try(&s, files, 1, &(nb_http_params){.host = "two.example", .port = port}, NULL, &err));
+    snprintf(words, sizeof words, "port %d is in use: another program", port);
+    assert_non_null(strstr(err.message, words));
+    assert_int_equal(hc_connect(port), -1);
+    close(fd);
+}
+
 /* Whatever else the name stands for, its address of IPv4 is listened on. */
 static void localhost(void **state)
 {
@@ -480,9 +582,11 @@ static void secure(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hosts),   cmocka_unit_test(origins),  cmocka_unit_test(keys),         cmocka_unit_test(users),
-        cmocka_unit_test(routes),  cmocka_unit_test(bodies),   cmocka_unit_test(byte_by_byte), cmocka_unit_test(silent),
-        cmocka_unit_test(hang_up), cmocka_unit_test(stops),    cmocka_unit_test(refusals),     cmocka_unit_test(full),
-        cmocka_unit_test(secure),  cmocka_unit_test(localhost)};
+        cmocka_unit_test(hosts),        cmocka_unit_test(origins),   cmocka_unit_test(keys),
+        cmocka_unit_test(users),        cmocka_unit_test(routes),    cmocka_unit_test(bodies),
+        cmocka_unit_test(byte_by_byte), cmocka_unit_test(silent),    cmocka_unit_test(hang_up),
+        cmocka_unit_test(stops),        cmocka_unit_test(refusals),  cmocka_unit_test(full),
+        cmocka_unit_test(secure),       cmocka_unit_test(localhost), cmocka_unit_test(every_address),
+        cmocka_unit_test(half_taken)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -199,13 +199,18 @@ static void endless_body(void **state)
     assert_non_null(strstr(json_string_value(json_object_get(json_object_get(root, "error"), "message")), "10000"));
     json_decref(root);
     hc_free(&r);
-    int fd = hc_connect(s.port);
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-    assert_true(hc_send(fd, head, sizeof head - 1));
-    for (sent = 0; sent < (64 << 20) && hc_send(fd, chunk, (size_t)n);)
-        sent += 4096;
-    assert_true(sent < (16 << 20)); /* what the sockets hold */
-    close(fd);
+    /* nor is one of a route that takes bodies of any length, once it is refused */
+    static const char blob[] =
+        "POST /api/blobs/sha256:1 HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (int i = 0; i < 2; i++) {
+        int fd = hc_connect(s.port);
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+        assert_true(hc_send(fd, i ? blob : head, i ? sizeof blob - 1 : sizeof head - 1));
+        for (sent = 0; sent < (64 << 20) && hc_send(fd, chunk, (size_t)n);)
+            sent += 4096;
+        assert_true(sent < (16 << 20)); /* what the sockets hold */
+        close(fd);
+    }
     ts_stop(&s);
 }
 
@@ -622,12 +627,88 @@ static void log_prompts(void **state)
     forget((nb_log_style){0});
 }
 
+/* Lines of the log with these words. */
+static size_t count_logged(const char *words)
+{
+    size_t n = 0;
+    pthread_mutex_lock(&kept.lock);
+    nb_buf_char(&kept.lines, 0);
+    for (const char *at = kept.lines.data; (at = strstr(at, words)); at++)
+        n++;
+    kept.lines.len--;
+    pthread_mutex_unlock(&kept.lock);
+    return n;
+}
+
+/* A context below 8192 that nobody asked for is said; no other is. */
+static void log_short_context(void **state)
+{
+    static const char *const two[] = {NB_TEST_DATA "/archs/llama-2-mha.gguf", NB_TEST_DATA "/archs/falcon-11b.gguf"};
+    static const struct {
+        const char *model, *options, *line;
+        size_t context;
+    } loads[] = {
+        {"llama-2-mha", "", "llama-2-mha:latest: the context is 512 of 512 positions: the model was trained", 0},
+        {"falcon-11b", "", NULL, 0}, /* 8192 */
+        {"llama-2-mha", ",\"options\":{\"num_ctx\":128}", NULL, 0},
+        {"llama-2-mha", "", NULL, 256}};
+    (void)state;
+    for (size_t i = 0; i < sizeof loads / sizeof *loads; i++) {
+        char body[200];
+        ts_server s;
+        forget((nb_log_style){0});
+        ts_start(&s, two, 2, NULL,
+                 &(nb_service_params){.threads = 1, .log = keep_message, .context = loads[i].context});
+        snprintf(body, sizeof body, "{\"model\":\"%s\"%s}", loads[i].model, loads[i].options);
+        assert_int_equal(post_status(s.port, "/api/generate", body), 200);
+        assert_true(logged(": loaded in"));
+        assert_int_equal(count_logged("the context is"), loads[i].line ? 1 : 0);
+        assert_true(!loads[i].line || count_logged(loads[i].line) == 1);
+        ts_stop(&s);
+    }
+    forget((nb_log_style){0});
+}
+
+/* Options that mean nothing here and unknown ones: taken, with one line a request, whatever is in it. */
+static void log_idle_options(void **state)
+{
+    nb_buf many = {0};
+    (void)state;
+    forget((nb_log_style){0});
+    ts_server s = start((nb_http_params){0}, (nb_service_params){.log = keep_message});
+    assert_int_equal(post_status(s.port, "/api/generate", SHORT), 200);
+    assert_int_equal(count_logged("options without effect"), 0);
+    assert_int_equal(post_status(s.port, "/api/generate",
+                                 "{\"model\":\"llama-2-mha\",\"prompt\":\"a\",\"options\":{\"num_predict\":1,"
+                                 "\"num_gpu\":1,\"main_gpu\":0,\"low_vram\":true,\"f16_kv\":true,\"numa\":false,"
+                                 "\"use_mlock\":true,\"tfs_z\":1.0,\"penalize_newline\":true,\"no\\nsuch\":[1]}}"),
+                     200);
+    assert_int_equal(
+        count_logged("options without effect here: f16_kv, low_vram, main_gpu, no?such (unknown), num_gpu, numa, "
+                     "penalize_newline, tfs_z, use_mlock\n"),
+        1);
+    nb_buf_z(&many, "{\"model\":\"llama-2-mha\",\"prompt\":\"a\",\"options\":{\"num_predict\":1");
+    for (int i = 0; i < 5000; i++)
+        nb_buf_printf(&many, ",\"x%d%0200d\":1", i, 0);
+    nb_buf_z(&many, "}}");
+    nb_buf_char(&many, 0);
+    forget((nb_log_style){0});
+    assert_int_equal(post_status(s.port, "/api/generate", many.data), 200);
+    assert_int_equal(count_logged("options without effect"), 1);
+    assert_true(kept.lines.len < 2000);
+    nb_buf_free(&many);
+    ts_stop(&s);
+    forget((nb_log_style){0});
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(slow_heads),   cmocka_unit_test(slow_next_head), cmocka_unit_test(slow_bodies),
-        cmocka_unit_test(endless_body), cmocka_unit_test(idle_readers),   cmocka_unit_test(connections),
-        cmocka_unit_test(queue_full),   cmocka_unit_test(stops),          cmocka_unit_test(metrics),
-        cmocka_unit_test(log_lines),    cmocka_unit_test(log_prompts)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(log_short_context), cmocka_unit_test(log_idle_options),
+                                       cmocka_unit_test(slow_heads),        cmocka_unit_test(slow_next_head),
+                                       cmocka_unit_test(slow_bodies),       cmocka_unit_test(endless_body),
+                                       cmocka_unit_test(idle_readers),      cmocka_unit_test(connections),
+                                       cmocka_unit_test(queue_full),        cmocka_unit_test(stops),
+                                       cmocka_unit_test(metrics),           cmocka_unit_test(log_lines),
+                                       cmocka_unit_test(log_prompts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
