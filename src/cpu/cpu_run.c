@@ -532,6 +532,13 @@ static nb_status cpu_run(nb_context *x, const nb_batch *batch, nb_error *err)
     return NB_OK;
 }
 
+static void cpu_copy_page(nb_context *x, int group, uint32_t from, uint32_t to)
+{
+    char *pool = x->pool[group];
+    for (size_t i = 0; i < x->group_layers[group]; i++, pool += x->params.pages[group] * x->page_bytes)
+        memcpy(pool + to * x->page_bytes, pool + from * x->page_bytes, x->page_bytes);
+}
+
 static const float *cpu_logits(nb_context *x, size_t i)
 {
     const nb_plan *plan = x->weights->plan;
@@ -554,6 +561,7 @@ const nb_backend nb_backend_cpu = {
     .context_new = nb_cpu_context_new,
     .context_free = nb_cpu_context_free,
     .run = cpu_run,
+    .copy_page = cpu_copy_page,
     .logits = cpu_logits,
     .tap = cpu_tap,
 };

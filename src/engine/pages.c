@@ -9,6 +9,7 @@ typedef struct node {
     uint32_t children, holders; /* nodes behind it; sequences that go on from it */
     uint64_t used;              /* when */
     bool lives;
+    uint32_t count; /* tokens; below NB_PAGE: unfinished */
     int32_t tokens[NB_PAGE];
 } node;
 
@@ -97,18 +98,17 @@ static bool is_kept(const nb_page_pool *p, const node *n, int group)
     return n->lives && n->page[group] != NB_PAGE_NONE && p->pools[group].holders[n->page[group]] == 1;
 }
 
-static uint32_t *bucket_of(const nb_page_pool *p, uint64_t kind, uint32_t parent, const int32_t *tokens)
+/* All behind one parent are in one bucket. */
+static uint32_t *bucket_of(const nb_page_pool *p, uint64_t kind, uint32_t parent)
 {
     uint64_t h = (kind ^ parent) * 0x9e3779b97f4a7c15u;
-    for (size_t i = 0; i < NB_PAGE; i++)
-        h = (h ^ (uint32_t)tokens[i]) * 0x9e3779b97f4a7c15u, h ^= h >> 29;
-    return &p->buckets[h & p->bucket_mask];
+    return &p->buckets[(h ^ h >> 29) & p->bucket_mask];
 }
 
 static void forget(nb_page_pool *p, uint32_t at)
 {
     node *n = &p->nodes[at];
-    uint32_t *link = bucket_of(p, n->kind, n->parent, n->tokens);
+    uint32_t *link = bucket_of(p, n->kind, n->parent);
     while (*link != at)
         link = &p->nodes[*link].next;
     *link = n->next;
@@ -170,14 +170,35 @@ size_t nb_page_kept(const nb_page_pool *p, int group)
 
 uint32_t nb_prefix_find(const nb_page_pool *p, uint64_t kind, uint32_t parent, const int32_t *tokens)
 {
-    uint32_t at = *bucket_of(p, kind, parent, tokens);
+    uint32_t at = *bucket_of(p, kind, parent);
     while (at != NB_NODE_NONE) {
         const node *n = &p->nodes[at];
-        if (n->kind == kind && n->parent == parent && memcmp(n->tokens, tokens, sizeof n->tokens) == 0)
+        if (n->kind == kind && n->parent == parent && n->count == NB_PAGE &&
+            memcmp(n->tokens, tokens, sizeof n->tokens) == 0)
             return at;
         at = n->next;
     }
     return NB_NODE_NONE;
+}
+
+uint32_t nb_prefix_near(const nb_page_pool *p, uint64_t kind, uint32_t parent, const int32_t *tokens, size_t count,
+                        bool window, size_t *common)
+{
+    uint32_t best = NB_NODE_NONE;
+    *common = 0;
+    for (uint32_t at = *bucket_of(p, kind, parent); at != NB_NODE_NONE; at = p->nodes[at].next) {
+        const node *n = &p->nodes[at];
+        size_t most = nb_min_size(count, n->count), same = 0;
+        if (n->kind != kind || n->parent != parent || (window && n->page[NB_GROUP_LOCAL] == NB_PAGE_NONE))
+            continue;
+        while (same < most && n->tokens[same] == tokens[same])
+            same++;
+        if (same > *common) {
+            best = at;
+            *common = same;
+        }
+    }
+    return best;
 }
 
 /* What is found may lack a window page that the sequence has. */
@@ -189,36 +210,55 @@ static void complete(nb_page_pool *p, node *n, const uint32_t page[NB_GROUPS])
     nb_page_hold(p, NB_GROUP_LOCAL, page[NB_GROUP_LOCAL]);
 }
 
-uint32_t nb_prefix_add(nb_page_pool *p, uint64_t kind, uint32_t parent, const int32_t *tokens,
+/* A node for it, in its bucket; NB_NODE_NONE: all are needed. */
+static uint32_t make(nb_page_pool *p, uint64_t kind, uint32_t parent, const int32_t *tokens, size_t count,
+                     const uint32_t page[NB_GROUPS])
+{
+    uint32_t at = p->unused;
+    if (at == NB_NODE_NONE) { /* nodes of which only window pages were left */
+        at = oldest(p, -1, true);
+        if (at == NB_NODE_NONE)
+            return NB_NODE_NONE;
+        forget(p, at);
+    }
+    node *n = &p->nodes[at];
+    p->unused = n->next;
+    uint32_t *bucket = bucket_of(p, kind, parent);
+    *n = (node){.kind = kind, .parent = parent, .next = *bucket, .lives = true, .count = (uint32_t)count};
+    memcpy(n->tokens, tokens, count * sizeof *tokens);
+    *bucket = at;
+    for (int g = 0; g < NB_GROUPS; g++) {
+        n->page[g] = page[g];
+        if (page[g] != NB_PAGE_NONE)
+            nb_page_hold(p, g, page[g]);
+    }
+    if (parent != NB_NODE_NONE)
+        p->nodes[parent].children++;
+    return at;
+}
+
+uint32_t nb_prefix_add(nb_page_pool *p, uint64_t kind, uint32_t parent, const int32_t *tokens, size_t count,
                        const uint32_t page[NB_GROUPS])
 {
-    uint32_t at = nb_prefix_find(p, kind, parent, tokens);
-    if (at == NB_NODE_NONE) {
-        if (p->unused == NB_NODE_NONE) { /* nodes of which only window pages were left */
-            at = oldest(p, -1, true);
-            if (at == NB_NODE_NONE)
-                return NB_NODE_NONE;
-            forget(p, at);
-        }
-        at = p->unused;
-        node *n = &p->nodes[at];
-        p->unused = n->next;
-        uint32_t *bucket = bucket_of(p, kind, parent, tokens);
-        *n = (node){.kind = kind, .parent = parent, .next = *bucket, .lives = true};
-        memcpy(n->tokens, tokens, sizeof n->tokens);
-        *bucket = at;
-        for (int g = 0; g < NB_GROUPS; g++) {
-            n->page[g] = page[g];
-            if (page[g] != NB_PAGE_NONE)
-                nb_page_hold(p, g, page[g]);
-        }
-        if (parent != NB_NODE_NONE)
-            p->nodes[parent].children++;
+    size_t common;
+    bool whole = count == NB_PAGE;
+    uint32_t at = whole ? nb_prefix_find(p, kind, parent, tokens)
+                        : nb_prefix_near(p, kind, parent, tokens, count, page[NB_GROUP_LOCAL] != NB_PAGE_NONE, &common);
+    if (!whole && at != NB_NODE_NONE && common == count) {
+        p->nodes[at].used = ++p->clock;
+        return NB_NODE_NONE;
     }
-    complete(p, &p->nodes[at], page);
+    if (!whole || at == NB_NODE_NONE)
+        at = make(p, kind, parent, tokens, count, page);
+    if (at == NB_NODE_NONE)
+        return NB_NODE_NONE;
+    if (whole)
+        complete(p, &p->nodes[at], page);
     nb_prefix_hold(p, at);
     return at;
 }
+
+void nb_prefix_drop(nb_page_pool *p, uint32_t at) { forget(p, at); }
 
 uint32_t nb_prefix_page(nb_page_pool *p, uint32_t at, int group)
 {

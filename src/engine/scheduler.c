@@ -226,7 +226,7 @@ static nb_status fill_task(nb_scheduler *s, nb_reply_task *t, nb_error *err)
         return nb_fail_memory(err, "a reply", context * sizeof *t->ids);
     memcpy(t->ids, t->p.prompt, t->p.prompt_count * sizeof *t->ids);
     t->count = t->prompt = t->stats.prompt_tokens = t->p.prompt_count;
-    t->node = NB_NODE_NONE;
+    t->node = t->tail = NB_NODE_NONE;
     return nb_task_prepare_text(s, t, err);
 }
 
@@ -255,6 +255,7 @@ void nb_task_finish(nb_scheduler *s, nb_reply_task *t, nb_task_end end, const nb
 {
     double now = nb_seconds();
     nb_task_unlink(t->running ? &s->running : &s->waiting, t);
+    nb_task_publish_tail(s, t);
     nb_task_drop_pages(s, t);
     t->stats.end = end;
     t->stats.seed = t->sampler ? nb_sampler_seed(t->sampler) : 0;

@@ -87,7 +87,8 @@ void nb_task_drop_pages(nb_scheduler *s, nb_reply_task *t)
             t->pages[g][i] = NB_PAGE_NONE;
         }
     nb_prefix_leave(s->pages, t->node);
-    t->node = NB_NODE_NONE;
+    nb_prefix_leave(s->pages, t->tail);
+    t->node = t->tail = NB_NODE_NONE;
     t->position = t->blocks = t->known = 0;
 }
 
@@ -126,13 +127,8 @@ static size_t known_blocks(const nb_scheduler *s, const nb_reply_task *t)
     return best;
 }
 
-void nb_task_reuse(nb_scheduler *s, nb_reply_task *t)
+static void share_blocks(nb_scheduler *s, nb_reply_task *t, size_t blocks)
 {
-    for (int g = 0; g < NB_GROUPS; g++)
-        t->kind[g] = nb_rope_kind(rope_of(s, g), length_of(s, t));
-    if (!shares(s))
-        return;
-    size_t blocks = known_blocks(s, t);
     for (size_t b = 0; b < blocks; b++) {
         uint32_t node = nb_prefix_find(s->pages, kind_of(t), t->node, t->ids + b * NB_PAGE);
         for (int g = 0; g < NB_GROUPS; g++) {
@@ -148,26 +144,87 @@ void nb_task_reuse(nb_scheduler *s, nb_reply_task *t)
     }
     t->blocks = t->known = blocks;
     t->position = blocks * NB_PAGE;
+}
+
+/* Where the text goes on as the beginning of a known block does, that is copied. */
+static void copy_tail(nb_scheduler *s, nb_reply_task *t)
+{
+    uint32_t from[NB_GROUPS];
+    size_t common, block = t->blocks, most = nb_min_size(t->count - 1 - t->position, NB_PAGE);
+    uint32_t node = nb_prefix_near(s->pages, kind_of(t), t->node, t->ids + t->position, most,
+                                   s->cp.max_pages[NB_GROUP_LOCAL] > 0, &common);
+    if (node == NB_NODE_NONE)
+        return;
+    for (int g = 0; g < NB_GROUPS; g++) { /* taking pages must not take these */
+        from[g] = nb_prefix_page(s->pages, node, g);
+        if (s->cp.max_pages[g])
+            nb_page_hold(s->pages, g, from[g]);
+    }
+    bool taken = take_block(s, t);
+    for (int g = 0; g < NB_GROUPS; g++) {
+        if (s->cp.max_pages[g] == 0)
+            continue;
+        if (taken)
+            s->model->backend->copy_page(s->context, g, from[g], t->pages[g][block % s->cp.max_pages[g]]);
+        nb_page_leave(s->pages, g, from[g]);
+    }
+    t->position += taken ? common : 0;
+}
+
+void nb_task_reuse(nb_scheduler *s, nb_reply_task *t)
+{
+    for (int g = 0; g < NB_GROUPS; g++)
+        t->kind[g] = nb_rope_kind(rope_of(s, g), length_of(s, t));
+    if (!shares(s))
+        return;
+    share_blocks(s, t, known_blocks(s, t));
+    copy_tail(s, t);
     if (!t->again) {
         t->stats.reused_tokens = t->position;
         s->load.reused_tokens += t->position;
     }
 }
 
-void nb_task_publish(nb_scheduler *s, nb_reply_task *t)
+/* The tokens of its next block that are computed, `count` of them. */
+static uint32_t publish_block(nb_scheduler *s, nb_reply_task *t, size_t count)
+{
+    uint32_t page[NB_GROUPS] = {NB_PAGE_NONE, NB_PAGE_NONE};
+    if (t->tail != NB_NODE_NONE)
+        nb_prefix_drop(s->pages, t->tail); /* it was the beginning of this */
+    t->tail = NB_NODE_NONE;
+    if (s->cp.max_pages[NB_GROUP_LOCAL] && t->known + s->cp.max_pages[NB_GROUP_LOCAL] < t->blocks)
+        return NB_NODE_NONE; /* there was no node in time: its window page has another block by now */
+    for (int g = 0; g < NB_GROUPS; g++)
+        if (s->cp.max_pages[g])
+            page[g] = t->pages[g][t->known % s->cp.max_pages[g]];
+    return nb_prefix_add(s->pages, kind_of(t), t->node, t->ids + t->known * NB_PAGE, count, page);
+}
+
+static void publish_blocks(nb_scheduler *s, nb_reply_task *t)
 {
     while (shares(s) && (t->known + 1) * NB_PAGE <= t->position) {
-        uint32_t page[NB_GROUPS] = {NB_PAGE_NONE, NB_PAGE_NONE};
-        for (int g = 0; g < NB_GROUPS; g++)
-            if (s->cp.max_pages[g])
-                page[g] = t->pages[g][t->known % s->cp.max_pages[g]];
-        uint32_t node = nb_prefix_add(s->pages, kind_of(t), t->node, t->ids + t->known * NB_PAGE, page);
+        uint32_t node = publish_block(s, t, NB_PAGE);
         if (node == NB_NODE_NONE)
             return;
         nb_prefix_leave(s->pages, t->node);
         t->node = node;
         t->known++;
     }
+}
+
+void nb_task_publish_tail(nb_scheduler *s, nb_reply_task *t)
+{
+    publish_blocks(s, t);
+    if (shares(s) && t->known * NB_PAGE < t->position && t->position < (t->known + 1) * NB_PAGE)
+        t->tail = publish_block(s, t, t->position - t->known * NB_PAGE);
+}
+
+void nb_task_publish(nb_scheduler *s, nb_reply_task *t)
+{
+    if (t->chunk && t->position == t->prompt)
+        nb_task_publish_tail(s, t);
+    else
+        publish_blocks(s, t);
 }
 
 /* ---- who gets what ---- */

@@ -20,6 +20,7 @@ struct nb_reply_task {
     size_t blocks;                /* whose pages are taken: those before it */
     uint32_t node;                /* of the last block that is in the tree */
     size_t known;                 /* blocks in the tree */
+    uint32_t tail;                /* of the block behind them, as far as it is in the tree */
     size_t kind[NB_GROUPS];       /* nb_rope_kind of what is computed */
     bool running, again;          /* again: was put back, or shifted: its prompt has ended already */
     nb_sampler *sampler;
@@ -69,8 +70,10 @@ void nb_task_finish(nb_scheduler *s, nb_reply_task *t, nb_task_end end, const nb
 bool nb_scheduler_form(nb_scheduler *s);
 /* Takes the longest known beginning of a task's text. */
 void nb_task_reuse(nb_scheduler *s, nb_reply_task *t);
-/* Makes blocks that are whole now known. */
+/* Makes blocks that are whole now known, and the rest of a prompt that is computed. */
 void nb_task_publish(nb_scheduler *s, nb_reply_task *t);
+/* Makes all that is computed known. */
+void nb_task_publish_tail(nb_scheduler *s, nb_reply_task *t);
 void nb_task_drop_pages(nb_scheduler *s, nb_reply_task *t);
 
 /* ---- scheduler_token.c ---- */

@@ -79,6 +79,8 @@ typedef struct nb_backend {
     void (*context_free)(nb_context *context);
     /* Runs one step. Allocates nothing. Arguments within the context's maxima; ids within the vocabulary. */
     nb_status (*run)(nb_context *context, const nb_batch *batch, nb_error *err);
+    /* What page `from` of a group holds, in each of its layers, page `to` holds as well. */
+    void (*copy_page)(nb_context *context, int group, uint32_t from, uint32_t to);
     /* Row i of the last step's logits (of a `hidden` context, hidden states), in host memory, valid until the next step. */
     const float *(*logits)(nb_context *context, size_t i);
     /* From the next step on shows the inputs of all matrices to tap; NULL: no more. A backend that cannot has NULL here. */
