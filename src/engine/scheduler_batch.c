@@ -250,8 +250,11 @@ static nb_reply_task *shortest_prompt(const nb_scheduler *s)
     return best;
 }
 
+/* little to compute: most of it was known, or it is a line */
+static bool is_short(const nb_reply_task *t) { return t->prompt - t->stats.reused_tokens <= NB_PAGE && !t->again; }
+
 /* Prompts: the oldest one always gets a quarter, so that it comes to its end; then the shortest first, so that a long one
- * delays nobody. */
+ * delays nobody. A step that has short ones stays short, too: they would wait for all that is computed beside them. */
 static void give_prompts(nb_scheduler *s, size_t left)
 {
     nb_reply_task *oldest = s->running.first;
@@ -259,6 +262,8 @@ static void give_prompts(nb_scheduler *s, size_t left)
         oldest = oldest->next;
     if (!oldest)
         return;
+    if (is_short(shortest_prompt(s)))
+        left = nb_min_size(left, NB_PAGE);
     size_t quarter = nb_min_size(most_now(s, oldest), nb_max_size(left / 4, nb_min_size(left, 1)));
     left -= quarter;
     for (nb_reply_task *t; left > 0 && (t = shortest_prompt(s));) {

@@ -195,8 +195,7 @@ static void like_alone(void **state)
             run_all(s);
             nb_scheduler_load load = nb_scheduler_look(s);
             assert_true(load.running == 0 && load.waiting == 0 && load.pages_used == 0);
-            assert_true((load.pages_kept > 0) ==
-                        (reuse > 0 && strcmp(models[k], "long-dynamic") != 0));
+            assert_true((load.pages_kept > 0) == (reuse > 0 && strcmp(models[k], "long-dynamic") != 0));
             for (size_t i = 0; i < n; i++) {
                 assert_true(reuse || replies[i].stats.reused_tokens == 0);
                 check(m, &asks[i], &replies[i], context);
@@ -231,6 +230,61 @@ static void reuses(void **state)
         check(m, &a, &ra, context);
         check(m, &b, &rb, context);
         check(m, &a, &again, context);
+        nb_scheduler_free(s);
+        nb_model_close(m);
+    }
+}
+
+/* Any length in common, of a reply that is over or that goes on meanwhile; then the whole of a conversation. Every reply is
+ * what it is alone. */
+static void reuses_to_the_token(void **state)
+{
+    static const size_t lengths[] = {1, 7, 63, 64, 65, 100, 127, 129, 191};
+    (void)state;
+    for (size_t k = 0; k < (NB_TEST_SLOW ? 3 : sizeof models / sizeof *models); k++) {
+        nb_model *m = open_model(models[k]);
+        bool grows = strcmp(models[k], "long-dynamic") == 0, worked;
+        bool by_length = strncmp(models[k], "long-", 5) == 0; /* short and long texts share nothing */
+        size_t context = nb_min_size(nb_model_context(m), 512);
+        nb_scheduler *s = new_scheduler(m, (nb_scheduler_params){.replies = 3, .context = context});
+        ask a = {nb_min_size(200, context - 60), nb_min_size(220, context - 40), 1, 30, 0.8F, 0};
+        reply ra = {0};
+        add(s, m, &a, &ra);
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(nb_scheduler_step(s, &worked, NULL), NB_OK);
+        for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+            ask b = {lengths[i], nb_min_size(lengths[i] + 5, context - 40), 1000 + (uint32_t)i, 6, 0.8F, 0};
+            reply rb = {0};
+            if (lengths[i] > a.shared)
+                break;
+            add(s, m, &b, &rb);
+            while (!rb.over) /* the first one goes on beside them, until it is over */
+                assert_int_equal(nb_scheduler_step(s, &worked, NULL), NB_OK);
+            if (rb.stats.reused_tokens < (by_length ? 0 : lengths[i]) || (grows && rb.stats.reused_tokens))
+                fail_msg("%s: %zu of %zu tokens reused", models[k], rb.stats.reused_tokens, lengths[i]);
+            check(m, &b, &rb, context);
+        }
+        run_all(s);
+        int32_t ids[600];
+        nb_reply_task *task;
+        reply next = {0}, fresh = {0};
+        make_prompt(a.seed, a.shared, a.prompt, nb_model_vocabulary(m), ids);
+        memcpy(ids + a.prompt, ra.ids, ra.count * sizeof *ids);
+        ids[a.prompt + ra.count] = 9;
+        nb_task_params p = task_of(&(ask){.prompt = a.prompt + ra.count + 1, .max_tokens = 5}, ids, &next);
+        assert_int_equal(nb_scheduler_add(s, &p, &task, NULL), NB_OK);
+        run_all(s);
+        assert_int_equal(next.stats.reused_tokens, grows ? 0 : a.prompt + ra.count - 1); /* the last was not computed */
+        check(m, &a, &ra, context);
+        nb_scheduler_free(s);
+        s = new_scheduler(m, (nb_scheduler_params){.replies = 3, .context = context, .no_reuse = true});
+        p.user = &fresh;
+        assert_int_equal(nb_scheduler_add(s, &p, &task, NULL), NB_OK);
+        run_all(s);
+        assert_int_equal(fresh.count, next.count);
+        assert_memory_equal(fresh.ids, next.ids, fresh.count * sizeof *fresh.ids);
+        nb_buf_free(&next.text);
+        nb_buf_free(&fresh.text);
         nb_scheduler_free(s);
         nb_model_close(m);
     }
@@ -365,6 +419,90 @@ static void long_prompts(void **state)
     nb_model_close(m);
 }
 
+/* Short prompts wait for few tokens of others, however long those are; and the long one goes on in every step. */
+static void short_prompts(void **state)
+{
+    (void)state;
+    nb_model *m = open_model("llama-2-mha");
+    nb_scheduler *s = new_scheduler(m, (nb_scheduler_params){.replies = 16, .step_tokens = 400, .context = 512});
+    static reply slow, r[40];
+    bool worked;
+    add(s, m, &(ask){0, 480, 2, 5, 0, 1}, &slow);
+    for (uint32_t i = 0; i < 40; i++) {
+        uint64_t before = nb_scheduler_look(s).prompt_tokens, computed;
+        add(s, m, &(ask){0, 10, 100 + i, 3, 0, 2}, &r[i]);
+        assert_int_equal(nb_scheduler_step(s, &worked, NULL), NB_OK);
+        computed = nb_scheduler_look(s).prompt_tokens - before;
+        assert_int_equal(r[i].count, 1); /* in the step that it came for */
+        assert_true(computed <= NB_PAGE && (computed > 10 || slow.count > 0));
+    }
+    run_all(s);
+    check(m, &(ask){0, 480, 2, 5, 0, 1}, &slow, 512);
+    for (uint32_t i = 0; i < 40; i++)
+        check(m, &(ask){0, 10, 100 + i, 3, 0, 2}, &r[i], 512);
+    nb_scheduler_free(s);
+    nb_model_close(m);
+}
+
+/* One with a huge prompt, or with many requests, does not starve another: what a small request waits for is counted in steps. */
+static void starves_nobody(void **state)
+{
+    enum { MANY = 60 };
+    static reply flood[MANY], huge[2], small[3];
+    (void)state;
+    nb_model *m = open_model("llama-2-mha");
+    nb_scheduler *s = new_scheduler(
+        m, (nb_scheduler_params){.replies = 4, .step_tokens = 64, .context = 512, .no_reuse = true});
+    bool worked;
+    for (uint32_t i = 0; i < MANY; i++) /* 60 x 8 steps of four at once */
+        add(s, m, &(ask){0, 30, i, 8, 0, 1}, &flood[i]);
+    for (uint32_t i = 0; i < 2; i++) /* 15 steps of prompt alone */
+        add(s, m, &(ask){0, 490, 70 + i, 8, 0, 2}, &huge[i]);
+    for (uint32_t i = 0; i < 3; i++) {
+        size_t steps = 0;
+        add(s, m, &(ask){0, 12, 90 + i, 4, 0, 3}, &small[i]);
+        for (; !small[i].over; steps++)
+            assert_int_equal(nb_scheduler_step(s, &worked, NULL), NB_OK);
+        if (steps > 20) /* a place gets free within a reply's 8 tokens and its prompt; then 4 tokens of its own */
+            fail_msg("the small request took %zu steps", steps);
+    }
+    size_t over = 0;
+    for (int i = 0; i < MANY; i++)
+        over += flood[i].over;
+    assert_true(over < MANY / 2); /* it came before those that were there first */
+    run_all(s);
+    for (int i = 0; i < MANY; i++)
+        nb_buf_free(&flood[i].text);
+    for (int i = 0; i < 2; i++)
+        nb_buf_free(&huge[i].text);
+    for (int i = 0; i < 3; i++)
+        nb_buf_free(&small[i].text);
+    nb_scheduler_free(s);
+    nb_model_close(m);
+}
+
+/* Who goes while the prompt is computed costs nothing more: not a token of it is computed in the next step. */
+static void leaves_in_prompt(void **state)
+{
+    static reply r;
+    bool worked;
+    (void)state;
+    nb_model *m = open_model("llama-2-mha");
+    nb_scheduler *s = new_scheduler(m, (nb_scheduler_params){.replies = 2, .step_tokens = 32, .context = 512});
+    nb_reply_task *t = add(s, m, &(ask){0, 480, 1, 5, 0, 1}, &r);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(nb_scheduler_step(s, &worked, NULL), NB_OK);
+    uint64_t before = nb_scheduler_look(s).prompt_tokens;
+    assert_true(before > 0 && before < 480);
+    nb_scheduler_cancel(s, t);
+    assert_int_equal(nb_scheduler_step(s, &worked, NULL), NB_OK);
+    nb_scheduler_load load = nb_scheduler_look(s);
+    assert_true(!worked && load.prompt_tokens == before && load.pages_used == 0 && load.running == 0);
+    assert_true(r.over && r.stats.end == NB_TASK_CANCELLED && r.count == 0);
+    nb_scheduler_free(s);
+    nb_model_close(m);
+}
+
 /* Of those in line, whose user has the fewest running comes first. */
 static void fair(void **state)
 {
@@ -426,7 +564,8 @@ static void pool(void **state)
         b[g] = nb_page_take(p, g);
         assert_true(a[g] != b[g] && nb_page_take(p, g) == NB_PAGE_NONE);
     }
-    uint32_t first = nb_prefix_add(p, 0, NB_NODE_NONE, tokens[0], NB_PAGE, a), second = nb_prefix_add(p, 0, first, tokens[1], NB_PAGE, b);
+    uint32_t first = nb_prefix_add(p, 0, NB_NODE_NONE, tokens[0], NB_PAGE, a),
+             second = nb_prefix_add(p, 0, first, tokens[1], NB_PAGE, b);
     assert_int_equal(nb_prefix_find(p, 0, NB_NODE_NONE, tokens[0]), first);
     assert_int_equal(nb_prefix_find(p, 0, first, tokens[1]), second);
     assert_true(nb_prefix_find(p, 1, NB_NODE_NONE, tokens[0]) == NB_NODE_NONE); /* another kind */
@@ -450,12 +589,60 @@ static void pool(void **state)
     nb_page_pool_delete(p);
 }
 
+/* Unfinished blocks: found by what they begin with, never as a whole, dropped by who goes on. */
+static void unfinished(void **state)
+{
+    nb_page_pool *p;
+    uint32_t page[3][2] = {{0, NB_PAGE_NONE}, {0, NB_PAGE_NONE}, {0, NB_PAGE_NONE}};
+    int32_t tokens[NB_PAGE], other[NB_PAGE];
+    size_t common;
+    (void)state;
+    for (int i = 0; i < NB_PAGE; i++)
+        tokens[i] = other[i] = i;
+    other[30] = 999;
+    assert_int_equal(nb_page_pool_new((const size_t[]){3, 0}, &p, NULL), NB_OK);
+    for (int i = 0; i < 3; i++)
+        page[i][0] = nb_page_take(p, 0);
+    uint32_t part = nb_prefix_add(p, 5, NB_NODE_NONE, tokens, 40, page[0]);
+    assert_true(part != NB_NODE_NONE && nb_prefix_find(p, 5, NB_NODE_NONE, tokens) == NB_NODE_NONE);
+    assert_true(nb_prefix_add(p, 5, NB_NODE_NONE, tokens, 33, page[1]) == NB_NODE_NONE); /* is there already */
+    assert_int_equal(nb_prefix_near(p, 5, NB_NODE_NONE, tokens, NB_PAGE, false, &common), part);
+    assert_int_equal(common, 40);
+    assert_int_equal(nb_prefix_near(p, 5, NB_NODE_NONE, other, NB_PAGE, false, &common), part);
+    assert_int_equal(common, 30);
+    assert_int_equal(nb_prefix_near(p, 5, NB_NODE_NONE, tokens, 12, false, &common), part);
+    assert_int_equal(common, 12);
+    assert_true(nb_prefix_near(p, 5, NB_NODE_NONE, tokens, 12, true, &common) == NB_NODE_NONE); /* no window page */
+    assert_true(nb_prefix_near(p, 6, NB_NODE_NONE, tokens, 12, false, &common) == NB_NODE_NONE && common == 0);
+    assert_true(nb_prefix_near(p, 5, NB_NODE_NONE, tokens + 1, 12, false, &common) == NB_NODE_NONE);
+    uint32_t whole = nb_prefix_add(p, 5, NB_NODE_NONE, other, NB_PAGE, page[1]);
+    assert_int_equal(nb_prefix_near(p, 5, NB_NODE_NONE, other, NB_PAGE, false, &common), whole);
+    assert_int_equal(common, NB_PAGE);
+    nb_prefix_drop(p, part);
+    nb_page_leave(p, 0, page[0][0]);
+    assert_int_equal(nb_page_unused(p, 0), 1);
+    assert_int_equal(nb_prefix_near(p, 5, NB_NODE_NONE, tokens, NB_PAGE, false, &common), whole);
+    assert_int_equal(common, 30);
+    nb_page_pool_delete(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pool),         cmocka_unit_test(like_alone),   cmocka_unit_test(reuses),
-        cmocka_unit_test(few_pages),    cmocka_unit_test(full_context), cmocka_unit_test(cancels),
-        cmocka_unit_test(long_prompts), cmocka_unit_test(fair),         cmocka_unit_test(logprobs),
+        cmocka_unit_test(pool),
+        cmocka_unit_test(like_alone),
+        cmocka_unit_test(reuses),
+        cmocka_unit_test(few_pages),
+        cmocka_unit_test(full_context),
+        cmocka_unit_test(cancels),
+        cmocka_unit_test(long_prompts),
+        cmocka_unit_test(fair),
+        cmocka_unit_test(logprobs),
+        cmocka_unit_test(short_prompts),
+        cmocka_unit_test(leaves_in_prompt),
+        cmocka_unit_test(starves_nobody),
+        cmocka_unit_test(reuses_to_the_token),
+        cmocka_unit_test(unfinished),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
