@@ -11,7 +11,7 @@ typedef struct answer {
     nb_job *job;
     nb_buf content;             /* without a stream: blocks that are whole */
     nb_buf text;                /* without a stream: of the open block */
-    nb_buf id, name, arguments; /* of the call that is being written */
+    nb_buf id, name, arguments; /* of the call that is being written; arguments: without a stream */
     block open;
     size_t blocks; /* begun */
     size_t prompt_tokens;
@@ -180,22 +180,30 @@ static void add_text(answer *a, nb_buf *out, block kind, nb_str text)
         put_delta(a, out, "thinking_delta", "thinking", text);
 }
 
-static void add_call(answer *a, nb_buf *out)
+static void begin_call(answer *a, nb_buf *out, const nb_reply_event *e)
 {
-    nb_str input = a->arguments.len ? nb_buf_view(&a->arguments) : NB_STR("{}");
+    nb_buf_clear(&a->id);
+    nb_buf_clear(&a->name);
+    nb_buf_clear(&a->arguments);
+    nb_buf_str(&a->id, e->id);
+    nb_buf_str(&a->name, e->name);
+    if (!out)
+        return;
     close_block(a, out);
-    if (out) {
-        put_start(a, out, BLOCK_NONE);
-        put_delta(a, out, "input_json_delta", "partial_json", input);
-        put_stop(a, out);
-        out->failed |= a->id.failed || a->name.failed || a->arguments.failed;
-    } else {
-        nb_json j = next_block(a);
-        put_call_block(&j, a, input);
-        a->content.failed |= a->id.failed || a->name.failed || a->arguments.failed;
-    }
+    put_start(a, out, BLOCK_NONE);
+    out->failed |= a->id.failed || a->name.failed;
 }
 
+/* Without a stream: the call is whole. */
+static void add_call(answer *a)
+{
+    close_block(a, NULL);
+    nb_json j = next_block(a);
+    put_call_block(&j, a, a->arguments.len ? nb_buf_view(&a->arguments) : NB_STR("{}"));
+    a->content.failed |= a->id.failed || a->name.failed || a->arguments.failed;
+}
+
+/* In a stream a call that breaks off stays as far as it goes. */
 static void add_reply(answer *a, nb_buf *out, const nb_reply_event *e)
 {
     switch (e->kind) {
@@ -207,16 +215,20 @@ static void add_reply(answer *a, nb_buf *out, const nb_reply_event *e)
         if (e->text.n)
             add_text(a, out, BLOCK_THINKING, e->text);
         break;
-    case NB_REPLY_CALL:
-        nb_buf_clear(&a->id);
-        nb_buf_clear(&a->name);
-        nb_buf_clear(&a->arguments);
-        nb_buf_str(&a->id, e->id);
-        nb_buf_str(&a->name, e->name);
+    case NB_REPLY_CALL: begin_call(a, out, e); break;
+    case NB_REPLY_ARGUMENTS:
+        if (out)
+            put_delta(a, out, "input_json_delta", "partial_json", e->arguments);
+        else
+            nb_buf_str(&a->arguments, e->arguments);
         break;
-    case NB_REPLY_ARGUMENTS: nb_buf_str(&a->arguments, e->arguments); break;
-    case NB_REPLY_CALL_END: add_call(a, out); break;
+    case NB_REPLY_CALL_END:
     case NB_REPLY_CALL_VOID:
+        if (out)
+            put_stop(a, out);
+        else if (e->kind == NB_REPLY_CALL_END)
+            add_call(a);
+        break;
     case NB_REPLY_MARKUP: break;
     }
 }
@@ -323,6 +335,7 @@ void nb_anthropic_answer(nb_http_request *r, nb_api_request *q)
     }
     *a = (answer){.request = r, .q = q};
     nb_api_id("msg_", a->message_id);
+    q->job.stream_arguments = q->stream;
     if (nb_job_start(nb_http_service(r), &q->job, &a->job, &busy, &err) != NB_OK) {
         nb_http_fail(r, busy ? 503 : 0, &err);
         free_answer(a);

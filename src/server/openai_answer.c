@@ -10,7 +10,7 @@ enum { LISTS = 4 }; /* logprobs of a chat: one list; of a completion: tokens, th
 typedef struct choice {
     nb_job *job;
     nb_buf content, thinking, calls, logprobs[LISTS]; /* of what was not sent yet */
-    nb_buf id, name, arguments;                       /* of the call that is being written */
+    nb_buf id, name, arguments;                       /* without a stream: of the call that is being written */
     bool begun, over, called;
     size_t thinking_tokens;
     size_t text_points; /* code points of the tokens so far, for offsets */
@@ -121,14 +121,13 @@ static void put_logprobs(answer *a, choice *c, nb_json *j)
 
 /* ---- what the jobs say ---- */
 
-static void end_call(answer *a, choice *c, int index)
+/* A call that is whole: of an answer at once. */
+static void end_call(choice *c)
 {
     if (c->calls.len)
         nb_buf_char(&c->calls, ',');
     nb_json j = nb_json_begin(&c->calls, false);
     nb_json_open(&j, '{');
-    if (a->q->api.stream)
-        nb_json_put_int(&j, "index", index);
     nb_api_put_str(&j, "id", nb_buf_view(&c->id));
     nb_json_put_z(&j, "type", "function");
     nb_json_key(&j, "function");
@@ -139,20 +138,47 @@ static void end_call(answer *a, choice *c, int index)
     nb_json_close(&j, '}');
 }
 
+/* A stream's delta of a call: that it begins, or more of its arguments. One that breaks off stays as far as it goes. */
+static void add_delta(choice *c, const nb_reply_event *e)
+{
+    bool begins = e->kind == NB_REPLY_CALL;
+    nb_json j = nb_json_begin(&c->calls, false);
+    nb_json_open(&j, '{');
+    nb_json_put_int(&j, "index", e->index);
+    if (begins) {
+        nb_api_put_str(&j, "id", e->id);
+        nb_json_put_z(&j, "type", "function");
+    }
+    nb_json_key(&j, "function");
+    nb_json_open(&j, '{');
+    if (begins)
+        nb_api_put_str(&j, "name", e->name);
+    nb_api_put_str(&j, "arguments", begins ? NB_STR("") : e->arguments);
+    nb_json_close(&j, '}');
+    nb_json_close(&j, '}');
+}
+
+static void add_call(choice *c, const nb_reply_event *e)
+{
+    nb_buf_clear(&c->id);
+    nb_buf_clear(&c->name);
+    nb_buf_clear(&c->arguments);
+    nb_buf_str(&c->id, e->id);
+    nb_buf_str(&c->name, e->name);
+}
+
 static void add_reply(answer *a, choice *c, const nb_reply_event *e)
 {
+    bool stream = a->q->api.stream;
     switch (e->kind) {
     case NB_REPLY_CONTENT: nb_buf_str(&c->content, e->text); break;
     case NB_REPLY_THINKING: nb_buf_str(&c->thinking, e->text); break;
-    case NB_REPLY_CALL:
-        nb_buf_clear(&c->id);
-        nb_buf_clear(&c->name);
-        nb_buf_clear(&c->arguments);
-        nb_buf_str(&c->id, e->id);
-        nb_buf_str(&c->name, e->name);
+    case NB_REPLY_CALL: stream ? add_delta(c, e) : add_call(c, e); break;
+    case NB_REPLY_ARGUMENTS: stream ? add_delta(c, e) : nb_buf_str(&c->arguments, e->arguments); break;
+    case NB_REPLY_CALL_END:
+        if (!stream)
+            end_call(c);
         break;
-    case NB_REPLY_ARGUMENTS: nb_buf_str(&c->arguments, e->arguments); break;
-    case NB_REPLY_CALL_END: end_call(a, c, e->index); break;
     case NB_REPLY_CALL_VOID:
     case NB_REPLY_MARKUP: break;
     }
@@ -371,6 +397,7 @@ static void answer_at_once(answer *a)
 static nb_status start_choice(answer *a, size_t i, bool *busy, nb_error *err)
 {
     nb_job_params p = a->q->api.job;
+    p.stream_arguments = a->q->api.stream;
     if (!a->q->is_chat) {
         const nb_openai_prompt *prompt = &a->q->prompts[i / a->q->n];
         p.prompt = prompt->text;

@@ -20,6 +20,7 @@ typedef struct answer {
     uint64_t events;
     int64_t created, completed;
     bool begun;
+    bool broken; /* the open call broke off */
     char id[NB_API_ID], item_id[NB_API_ID];
     nb_task_stats stats;
     size_t thinking_tokens;
@@ -191,7 +192,7 @@ static void put_item(const answer *a, nb_json *j, bool whole)
     nb_json_open(j, '{');
     nb_json_put_z(j, "id", a->item_id);
     nb_json_put_z(j, "type", types[a->open]);
-    nb_json_put_z(j, "status", whole ? "completed" : "in_progress");
+    nb_json_put_z(j, "status", !whole ? "in_progress" : a->broken ? "incomplete" : "completed");
     if (a->open == ITEM_CALL) {
         nb_api_put_str(j, "call_id", nb_buf_view(&a->call_id));
         nb_api_put_str(j, "name", nb_buf_view(&a->name));
@@ -333,6 +334,10 @@ static void add_reply(answer *a, const nb_reply_event *e)
         close_item(a);
         break;
     case NB_REPLY_CALL_VOID:
+        a->broken = true;
+        close_item(a);
+        a->broken = false;
+        break;
     case NB_REPLY_MARKUP: break;
     }
 }
@@ -422,6 +427,7 @@ void nb_responses_answer(nb_http_request *r, nb_responses_request *q)
     }
     *a = (answer){.request = r, .q = q, .status = "in_progress", .created = (int64_t)time(NULL)};
     nb_api_id("resp_", a->id);
+    q->api.job.stream_arguments = q->api.stream;
     if (nb_job_start(nb_http_service(r), &q->api.job, &a->job, &busy, &err) != NB_OK) {
         nb_http_fail(r, busy ? 503 : 0, &err);
         free_answer(a);

@@ -132,10 +132,11 @@ void nb_reply_end_call(nb_reply *r, size_t n)
     r->ended++;
 }
 
-void nb_reply_void_call(nb_reply *r)
+void nb_reply_void_call(nb_reply *r, size_t n)
 {
-    nb_reply_event e = {.kind = NB_REPLY_CALL_VOID, .index = r->index};
+    nb_reply_event e = {.kind = NB_REPLY_CALL_VOID, .index = r->index, .text = {r->text, n}};
     r->event(r->user, &e);
+    drop(r, n);
     r->index++;
 }
 

@@ -55,8 +55,9 @@ typedef enum nb_reply_kind {
     NB_REPLY_CALL,      /* a call begins: index, id, name */
     NB_REPLY_ARGUMENTS, /* more of the call's arguments in JSON: index, arguments; together one object */
     NB_REPLY_CALL_END,  /* text: all that the call was made of */
-    NB_REPLY_CALL_VOID, /* streamed arguments broke off: index; what was written comes as content */
-    NB_REPLY_MARKUP     /* text: tags and white space that mean nothing else */
+    NB_REPLY_CALL_VOID, /* streamed arguments broke off: index, text. The reply ended within them: text has what the call was
+                         * made of. Or they are no JSON: what was written comes as content */
+    NB_REPLY_MARKUP /* text: tags and white space that mean nothing else */
 } nb_reply_kind;
 
 typedef struct nb_reply_event {
@@ -75,8 +76,10 @@ typedef struct nb_reply_params {
     nb_str tools;       /* the request's JSON array of tools (as nb_chat_input.tools); empty: no calls are looked for */
     bool keep_thinking; /* thinking stays where it is, in the content, tags and all */
     bool thinking_open; /* the prompt ends inside a thinking block: nb_reply_opened */
-    bool stream_arguments; /* arguments are handed out as they come, before they are known to be whole */
-    uint64_t seed;         /* of ids */
+    bool
+        stream_arguments; /* arguments in JSON are handed out as they come, before they are known to be whole; never what
+                            * no JSON object begins with */
+    uint64_t seed;        /* of ids */
     nb_reply_fn *event;
     void *user;
 } nb_reply_params;

@@ -16,7 +16,7 @@ void nb_reply_begin_call(nb_reply *r, const nb_call_row *row, size_t open, size_
 static nb_step give_up(nb_reply *r)
 {
     if (r->call.announced)
-        nb_reply_void_call(r);
+        nb_reply_void_call(r, 0);
     r->state = NB_AT_SAID;
     r->fresh = false;
     r->eating = false;
@@ -40,6 +40,7 @@ static nb_step complete(nb_reply *r, const nb_tool *tool, nb_str id, nb_str argu
     c->at = 0;
     c->announced = false;
     c->sent = 0;
+    c->prefix = (nb_json_prefix){0};
     c->tool = c->seen = NULL;
     r->state = NB_AFTER_CALL;
     return NB_ON;
@@ -64,7 +65,7 @@ static void stream_arguments(nb_reply *r)
         c->sent = c->args_at;
     }
     if (to > c->sent)
-        nb_reply_arguments(r, (nb_str){r->text + c->sent, to - c->sent});
+        nb_reply_arguments(r, nb_json_prefix_of(&c->prefix, (nb_str){r->text + c->sent, to - c->sent}));
     c->sent = nb_max_size(c->sent, to);
 }
 
@@ -174,6 +175,22 @@ static nb_step broken_object(nb_reply *r)
     return give_up(r);
 }
 
+/* The reply ends within an object. One whose arguments were its last is a call all the same: small models forget the bracket.
+ * One that is being handed out stays as far as it goes; any other is none. */
+static nb_step unfinished_object(nb_reply *r)
+{
+    nb_call_reading *c = &r->call;
+    size_t at = c->args_end;
+    nb_str arguments = {r->text + c->args_at, c->args_end - c->args_at};
+    if (c->whole && c->seen && c->args_end && !nb_reply_skip_space(r, &at) && nb_json_is_object(arguments, &r->scratch))
+        return complete(r, c->seen, (nb_str){r->text + c->id_at, c->id_n}, arguments, r->size);
+    if (!c->announced)
+        return give_up(r);
+    nb_reply_void_call(r, r->size);
+    r->state = NB_AT_SAID;
+    return NB_WAIT;
+}
+
 static nb_step step_object(nb_reply *r)
 {
     nb_call_reading *c = &r->call;
@@ -196,7 +213,7 @@ static nb_step step_object(nb_reply *r)
             return end_object(r);
     }
     stream_arguments(r);
-    return wait_or_give_up(r);
+    return r->over ? unfinished_object(r) : NB_WAIT;
 }
 
 /* ---- names ---- */

@@ -136,7 +136,7 @@ static void stream(nb_reply *r, size_t to)
         h->sent = from;
     h->announced = true;
     if (end > h->sent)
-        nb_reply_arguments(r, (nb_str){r->text + h->sent, end - h->sent});
+        nb_reply_arguments(r, nb_json_prefix_of(&h->prefix, (nb_str){r->text + h->sent, end - h->sent}));
     h->sent = nb_max_size(h->sent, end);
 }
 
@@ -159,9 +159,12 @@ static nb_step step_call_body(nb_reply *r, nb_match m, size_t end, size_t mark)
         }
         nb_reply_end_call(r, end + mark);
         r->harmony = (nb_harmony){0};
+    } else if (h->announced && m != NB_YES) {
+        nb_reply_void_call(r, r->size);
+        r->harmony = (nb_harmony){0};
     } else {
         if (h->announced)
-            nb_reply_void_call(r);
+            nb_reply_void_call(r, 0);
         plain(r, end);
     }
     return NB_ON;

@@ -3,6 +3,7 @@
 #ifndef NB_TEXT_REPLY_INTERNAL_H
 #define NB_TEXT_REPLY_INTERNAL_H
 
+#include "base/json_read.h"
 #include "text/reply.h"
 
 /* ---- syntax ---- */
@@ -53,6 +54,19 @@ bool nb_call_from_tags(const nb_tool *tool, nb_str text, nb_buf *json);
 /* "a=1, b='x'" as a JSON object. */
 bool nb_call_from_python(nb_str text, nb_buf *json);
 
+/* ---- arguments that are not whole yet ---- */
+
+typedef struct nb_json_prefix { /* zero: nothing read */
+    uint8_t state, part, hex;
+    bool is_key;
+    int depth;
+    bool list[NB_JSON_DEPTH];
+    const char *word; /* what is left of true, false or null */
+} nb_json_prefix;
+
+/* As much of what comes next as a JSON object may have there; after the first byte that it cannot have, nothing. */
+nb_str nb_json_prefix_of(nb_json_prefix *p, nb_str more);
+
 /* ---- the parser ---- */
 
 typedef enum nb_match { NB_NO, NB_MORE, NB_YES } nb_match; /* MORE: undecided until more text comes */
@@ -95,6 +109,7 @@ typedef struct nb_call_reading {
     const nb_tool *seen; /* the tool that the object named so far */
     bool announced;
     size_t sent; /* arguments handed out up to here */
+    nb_json_prefix prefix;
 } nb_call_reading;
 
 typedef struct nb_harmony {
@@ -103,6 +118,7 @@ typedef struct nb_harmony {
     size_t at, body_at;
     bool announced;
     size_t sent;
+    nb_json_prefix prefix;
 } nb_harmony;
 
 struct nb_reply {
@@ -142,8 +158,8 @@ size_t nb_reply_search(const nb_reply *r, size_t from, nb_str s, size_t *part);
 void nb_reply_leave(nb_reply *r, nb_reply_kind kind, size_t n); /* the first n bytes leave */
 void nb_reply_announce(nb_reply *r, const nb_tool *tool, nb_str id);
 void nb_reply_arguments(nb_reply *r, nb_str json);
-void nb_reply_end_call(nb_reply *r, size_t n); /* the first n bytes were the call */
-void nb_reply_void_call(nb_reply *r);
+void nb_reply_end_call(nb_reply *r, size_t n);  /* the first n bytes were the call */
+void nb_reply_void_call(nb_reply *r, size_t n); /* the first n bytes leave with it */
 
 void nb_reply_begin_call(nb_reply *r, const nb_call_row *row, size_t open, size_t at);
 nb_step nb_reply_step_call(nb_reply *r);

@@ -116,6 +116,7 @@ def tools():
         deltas = [d for c in chunks for d in c.choices[0].delta.tool_calls or []]
         arguments = "".join(d.function.arguments or "" for d in deltas)
         expect(deltas[0].function.name == "weather" and json.loads(arguments)["city"], "a call in a stream")
+        expect(len(deltas) > 3, "arguments come while they are written")
         expect(chunks[-1].choices[0].finish_reason == "tool_calls", "its end")
     without = ask(model=TOOLS, tools=[FUNCTION], tool_choice="none")
     none = without.choices[0]

@@ -57,7 +57,12 @@ static json_t *ask_of(const char *model, const char *fields)
     snprintf(body, sizeof body, "{\"model\":\"%s\",%s}", model, fields);
     json_t *whole = post(MESSAGES, 200, body);
     snprintf(body, sizeof body, "{\"model\":\"%s\",\"stream\":true,%s}", model, fields);
-    json_t *events = post_events(MESSAGES, body), *message = assemble(events);
+    json_t *events = post_events(MESSAGES, body), *message = assemble(events), *event;
+    size_t k, pieces = 0;
+    json_array_foreach(events, k, event)
+        pieces += json_object_get(json_object_get(event, "delta"), "partial_json") != NULL;
+    if (strcmp(text_at(message, "stop_reason"), "tool_use") == 0) /* an input comes while it is written */
+        assert_true(pieces > 3);
     const json_t *calls = at(whole, "content");
     for (size_t i = 0; i < json_array_size(calls); i++) { /* ids are made anew */
         json_object_del(json_array_get(calls, i), "id");

@@ -120,6 +120,36 @@ static void check_call(const json_t *call)
     json_decref(arguments);
 }
 
+/* The call of this index as a client puts it together: it begins with all but its arguments, which come in at least so many
+ * deltas. NULL: there is none. */
+static json_t *streamed_call(const json_t *events, int index, int least)
+{
+    json_t *whole = NULL, *event;
+    char text[4096] = "";
+    size_t i;
+    int deltas = 0;
+    json_array_foreach(events, i, event)
+    {
+        const json_t *list = at(event, "choices/0/delta/tool_calls"), *delta = json_array_get(list, 0);
+        if (!delta || int_at(delta, "index") != index)
+            continue;
+        assert_int_equal(json_array_size(list), 1);
+        if (!whole) {
+            whole = json_deep_copy(delta);
+            assert_string_equal(text_at(delta, "function/arguments"), "");
+            continue;
+        }
+        assert_null(at(delta, "id"));
+        assert_null(at(delta, "function/name"));
+        deltas++;
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s", text_at(delta, "function/arguments"));
+    }
+    assert_true(deltas >= least);
+    if (whole)
+        json_object_set_new(json_object_get(whole, "function"), "arguments", json_string(text));
+    return whole;
+}
+
 static void tools(void **state)
 {
     static const char named[] = "{\"model\":\"tiny\"," USER "," TOOLS
@@ -136,17 +166,11 @@ static void tools(void **state)
     json_decref(r);
     snprintf(body, sizeof body, named, ",\"stream\":true");
     r = stream(CHAT, body);
-    size_t n = json_array_size(r), found = 0;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *call = at(json_array_get(r, i), "choices/0/delta/tool_calls/0");
-        if (!call)
-            continue;
-        found++;
-        check_call(call);
-        assert_int_equal(int_at(call, "index"), 0);
-    }
-    assert_int_equal(found, 1);
-    assert_string_equal(text_at(json_array_get(r, n - 1), "choices/0/finish_reason"), "tool_calls");
+    json_t *call = streamed_call(r, 0, 4);
+    check_call(call);
+    assert_null(streamed_call(r, 1, 0));
+    assert_string_equal(text_at(json_array_get(r, json_array_size(r) - 1), "choices/0/finish_reason"), "tool_calls");
+    json_decref(call);
     json_decref(r);
     /* "required" yields one of those that there are; with one tool it is that one */
     r = post(CHAT, 200,
@@ -170,7 +194,7 @@ static void tools(void **state)
 #define CALL_OF(name) "{\"name\": \"" name "\", \"arguments\": {\"city\": \"Rome\"}}"
 
 /* A chat whose reply is this text: a grammar has no other. */
-static json_t *chat_saying(const char *text)
+static char *chat_body(const char *text, bool streams, int most)
 {
     char grammar[1000] = "root ::= \"";
     size_t n = strlen(grammar);
@@ -182,11 +206,68 @@ static json_t *chat_saying(const char *text)
     grammar[n] = '"';
     json_t *body = json_loads("{\"model\":\"tiny\",\"max_tokens\":200," USER "," TOOLS "}", 0, NULL);
     json_object_set_new(body, "grammar", json_string(grammar));
+    json_object_set_new(body, "stream", json_boolean(streams));
+    json_object_set_new(body, "max_tokens", json_integer(most));
     char *dumped = json_dumps(body, 0);
-    json_t *r = post(CHAT, 200, dumped);
-    free(dumped);
     json_decref(body);
+    return dumped;
+}
+
+static json_t *chat_saying(const char *text)
+{
+    char *body = chat_body(text, false, 200);
+    json_t *r = post(CHAT, 200, body);
+    free(body);
     return r;
+}
+
+static json_t *stream_saying(const char *text, int most)
+{
+    char *body = chat_body(text, true, most);
+    json_t *events = stream(CHAT, body);
+    free(body);
+    return events;
+}
+
+static void check_stream(const json_t *events, const char *content, const char *reason)
+{
+    char text[8192];
+    join(events, 0, "delta/content", text, sizeof text);
+    assert_string_equal(text, content);
+    assert_string_equal(text_at(json_array_get(events, json_array_size(events) - 1), "choices/0/finish_reason"),
+                        reason);
+}
+
+/* Arguments come while they are written; what breaks off stays as far as it goes, and nothing that no JSON begins with comes. */
+static void streamed_calls(void **state)
+{
+    (void)state;
+    json_t *events = stream_saying("One moment.\n<tool_call>\n" CALL_OF(
+                                       "weather") "\n</tool_call>\n<tool_call>\n" CALL_OF("weather") "\n</tool_call>",
+                                   200);
+    json_t *first = streamed_call(events, 0, 4), *second = streamed_call(events, 1, 4);
+    check_call(first);
+    check_call(second);
+    assert_string_not_equal(text_at(first, "id"), text_at(second, "id"));
+    assert_string_equal(text_at(second, "function/arguments"), "{\"city\": \"Rome\"}");
+    check_stream(events, "One moment.", "tool_calls");
+    json_decref(first);
+    json_decref(second);
+    json_decref(events);
+    static const char broken[] = "<tool_call>{\"name\": \"weather\", \"arguments\": {\"city\": Rome}}</tool_call>";
+    events = stream_saying(broken, 200);
+    first = streamed_call(events, 0, 1);
+    assert_string_equal(text_at(first, "function/arguments"), "{\"city\": ");
+    check_stream(events, broken, "stop");
+    json_decref(first);
+    json_decref(events);
+    events = stream_saying("{\"name\": \"weather\", \"arguments\": {\"city\": \"Rome and so on and so on\"}}", 40);
+    first = streamed_call(events, 0, 1);
+    assert_memory_equal(text_at(first, "function/arguments"), "{\"", 2);
+    assert_null(strstr(text_at(first, "function/arguments"), "}"));
+    check_stream(events, "", "length");
+    json_decref(first);
+    json_decref(events);
 }
 
 /* A call without the tags that the template shows is one as well, when it names a tool; other JSON is what is said. */
@@ -653,6 +734,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(streams_what_comes_at_once),
                                        cmocka_unit_test(choices),
                                        cmocka_unit_test(tools),
+                                       cmocka_unit_test(streamed_calls),
                                        cmocka_unit_test(bare_calls),
                                        cmocka_unit_test(infill),
                                        cmocka_unit_test(thinking),

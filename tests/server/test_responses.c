@@ -12,8 +12,7 @@ static json_t *stream(const char *body)
     json_t *events = post_events(RESPONSES, body);
     const json_t *event;
     size_t i;
-    json_array_foreach(events, i, event)
-        assert_int_equal(int_at(event, "sequence_number"), i);
+    json_array_foreach(events, i, event) assert_int_equal(int_at(event, "sequence_number"), i);
     return events;
 }
 
@@ -115,6 +114,45 @@ static void texts(void **state)
     json_decref(r);
 }
 
+static int count_type(const json_t *events, const char *type)
+{
+    const json_t *event;
+    size_t i;
+    int n = 0;
+    json_array_foreach(events, i, event) n += strcmp(text_at(event, "type"), type) == 0;
+    return n;
+}
+
+/* Arguments come while they are written; a call that is cut off is an item that is not complete. */
+static void streamed_calls(void **state)
+{
+    static const char fields[] =
+        "{\"model\":\"tiny\",\"input\":\"x\",\"temperature\":0,\"stream\":true,\"max_output_tokens\":"
+        "%d,\"grammar\":\"root ::= \\\"{\\\\\\\"name\\\\\\\":\\\\\\\"weather\\\\\\\",\\\\\\\"arguments\\\\\\\":"
+        "{\\\\\\\"city\\\\\\\":\\\\\\\"a long name of a city\\\\\\\"}}\\\"\"," TOOL "}";
+    char body[2000];
+    (void)state;
+    snprintf(body, sizeof body, fields, 200);
+    json_t *events = stream(body);
+    const json_t *last = json_array_get(events, json_array_size(events) - 1);
+    assert_true(count_type(events, "response.function_call_arguments.delta") > 4);
+    assert_int_equal(count_type(events, "response.function_call_arguments.done"), 1);
+    check_deltas(events, "function_call_arguments", "arguments");
+    assert_string_equal(text_at(last, "response/output/0/arguments"), "{\"city\":\"a long name of a city\"}");
+    assert_string_equal(text_at(last, "response/output/0/status"), "completed");
+    json_decref(events);
+    snprintf(body, sizeof body, fields, 40);
+    events = stream(body);
+    last = json_array_get(events, json_array_size(events) - 1);
+    check_deltas(events, "function_call_arguments", "arguments");
+    assert_int_equal(json_array_size(at(last, "response/output")), 1);
+    assert_string_equal(text_at(last, "response/output/0/type"), "function_call");
+    assert_string_equal(text_at(last, "response/output/0/status"), "incomplete");
+    assert_memory_equal(text_at(last, "response/output/0/arguments"), "{\"", 2);
+    assert_string_equal(text_at(last, "response/status"), "incomplete");
+    json_decref(events);
+}
+
 static void calls(void **state)
 {
     static const char *const choices[] = {"\"required\"", "{\"type\":\"function\",\"name\":\"weather\"}"};
@@ -166,8 +204,7 @@ static void reasoning(void **state)
     assert_string_equal(text_at(r, "output/0/type"), "reasoning");
     assert_string_equal(text_at(r, "output/0/content/0/type"), "reasoning_text");
     assert_true(strlen(text_at(r, "output/0/content/0/text")) > 5);
-    assert_int_equal(int_at(r, "usage/output_tokens_details/reasoning_tokens"),
-                     int_at(r, "usage/output_tokens"));
+    assert_int_equal(int_at(r, "usage/output_tokens_details/reasoning_tokens"), int_at(r, "usage/output_tokens"));
     json_decref(r);
     r = ask("\"model\":\"tiny\",\"input\":\"x\",\"max_output_tokens\":12");
     assert_int_equal(int_at(r, "usage/output_tokens_details/reasoning_tokens"), 0);
@@ -223,6 +260,6 @@ static void errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(texts), cmocka_unit_test(calls), cmocka_unit_test(reasoning),
-                                       cmocka_unit_test(errors)};
+                                       cmocka_unit_test(streamed_calls), cmocka_unit_test(errors)};
     return cmocka_run_group_tests(tests, open_server, close_server);
 }

@@ -11,7 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "text/reply.h"
+#include "text/reply_internal.h"
 
 #define WEATHER                                                                                                        \
     "{\"type\":\"function\",\"function\":{\"name\":\"get_weather\",\"description\":\"\",\"parameters\":{\"type\":"     \
@@ -191,6 +191,7 @@ static void hermes(void **state)
           "One moment.", "weather", "get_weather({\"city\": \"a}\\\"</tool_call>\\\\\"})\ntime({})\n");
     /* without the end, with arguments first, as text, none at all, a name twice the function */
     check(p, "<tool_call>{\"name\":\"time\",\"arguments\":{}}", "", "", "time({})\n");
+    check(p, "<tool_call>{\"name\":\"time\",\"arguments\":{\"a\":1} \n", "", "", "time({\"a\":1})\n");
     check(p, "<tool_call>{\"arguments\":{\"city\":\"x\"},\"name\":\"get_weather\"}</tool_call>", "", "",
           "get_weather({\"city\":\"x\"})\n");
     check(p, "<tool_call>{\"name\":\"get_weather\",\"arguments\":\"{\\\"city\\\":\\\"x\\\"}\"}</tool_call>", "", "",
@@ -217,7 +218,6 @@ static void no_calls(void **state)
         "<tool_call>{\"name\":\"time\",\"arguments\":{\"a\":}}</tool_call>",
         "<tool_call>{\"name\":\"time\",\"arguments\":[1]}</tool_call>",
         "<tool_call>{\"name\":\"time\",\"arguments\":\"no object\"}</tool_call>",
-        "<tool_call>{\"name\":\"time\",\"arguments\":{\"a\":1}",
         "<tool_call>\n",
         "<tool_call>not JSON</tool_call> and more\n",
         "<tool_call",
@@ -498,6 +498,102 @@ static void at_once(void **state)
     nb_reply_free(r);
 }
 
+/* A reply that ends within a call: streamed, the call stays as far as it goes and is not said again; else it is said. */
+static void broken_off(void **state)
+{
+    static const struct {
+        const char *template, *reply, *arguments;
+    } cases[] = {
+        {"<tool_call>", "<tool_call>{\"name\":\"time\",\"arguments\":{\"a\":[1, ", "time({\"a\":[1, "},
+        {"<tool_call>", "<tool_call>{\"name\":\"time\",\"arguments\":{\"a\":1} x", "time({\"a\":1}"},
+        {"[TOOL_CALLS]", "[TOOL_CALLS]time[ARGS]{\"a\":\"b", "time({\"a\":\"b"},
+        {"<|python_tag|>", "<|python_tag|>{\"name\":\"time\",\"parameters\":{\"a\"", "time({\"a\""},
+        {"<function=", "<function=time>{\"a\":tr", "time({\"a\":tr"},
+        {"<|channel|>", "<|channel|>commentary to=functions.time<|message|>{\"a\":", "time({\"a\":"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (uint32_t pieces = 0; pieces < 4; pieces++) {
+            outcome o;
+            nb_reply_params p = params_of(cases[i].template);
+            p.format.harmony |= strcmp(cases[i].template, "<|channel|>") == 0;
+            p.stream_arguments = true;
+            run(&p, nb_str_of(cases[i].reply), pieces, &o);
+            same("content", cases[i].reply, &o.content, "");
+            same("arguments", cases[i].reply, &o.arguments, cases[i].arguments);
+            assert_int_equal(o.voided, 1);
+            outcome_free(&o);
+            p.stream_arguments = false;
+            run(&p, nb_str_of(cases[i].reply), pieces, &o);
+            same("calls", cases[i].reply, &o.calls, "");
+            assert_true(o.content.len > 0);
+            outcome_free(&o);
+        }
+}
+
+/* ---- arguments that are not whole ---- */
+
+/* Whether some end makes JSON of a text, by another program's reading: what may be open, tried one after the other. */
+static bool can_end(const char *text, size_t n)
+{
+    static const char *const ends[] = {"",        "\"",       "0",      "\"\":0", ":0",     "\":0",  "0\"",
+                                       "00\"",    "000\"",    "0000\"", "n\"",    "n\":0",  "0\":0", "00\":0",
+                                       "000\":0", "0000\":0", "e",      "ue",     "rue",    "l",     "ll",
+                                       "ull",     "se",       "lse",    "alse",   ",\"\":0"};
+    char stack[64] = "";
+    size_t depth = 0;
+    for (size_t i = 0, in = 0; i < n; i++) {
+        in ^= text[i] == '"';
+        i += in && text[i] == '\\';
+        if (!in && (text[i] == '{' || text[i] == '['))
+            stack[depth++] = text[i] == '{' ? '}' : ']';
+        depth -= !in && depth && (text[i] == '}' || text[i] == ']');
+    }
+    for (size_t k = 0; k < sizeof ends / sizeof *ends; k++) {
+        char whole[300];
+        int size = snprintf(whole, sizeof whole, "%.*s%s", (int)n, text, ends[k]);
+        for (size_t d = depth; d > 0; d--)
+            whole[size++] = stack[d - 1];
+        json_t *v = json_loadb(whole, (size_t)size, JSON_ALLOW_NUL, NULL);
+        bool good = json_is_object(v);
+        json_decref(v);
+        if (good)
+            return true;
+    }
+    return false;
+}
+
+/* What is handed out of arguments can be gone on with; the first byte that is held back cannot. */
+static void valid_beginnings(void **state)
+{
+    static const char *const words[] = {
+        "{",       "}",       "[",    "]",    ",",    ":",     "\"a\"",         "\"\\u00e9b\"",
+        "\"\\n\"", "0",       "-1.5", "2e-7", "true", "false", "null",          " ",
+        "\"",      "{\"k\":", "1",    ".",    "\\",   "e",     "\"x\":[1,{}],", "\n"};
+    (void)state;
+    int held = 0;
+    for (int round = 0; round < 20000; round++) {
+        nb_buf text = {0}, out = {0};
+        nb_json_prefix p = {0};
+        nb_buf_char(&text, '{');
+        for (uint32_t i = draw(12); i > 0; i--)
+            nb_buf_z(&text, words[draw(sizeof words / sizeof *words)]);
+        for (size_t at = 0; at < text.len;) {
+            size_t n = nb_min_size(1 + draw(5), text.len - at);
+            nb_buf_str(&out, nb_json_prefix_of(&p, (nb_str){text.data + at, n}));
+            at += n;
+        }
+        if (!can_end(text.data, out.len))
+            fail_msg("nothing ends %.*s", (int)out.len, text.data);
+        if (out.len < text.len && can_end(text.data, out.len + 1))
+            fail_msg("held back, and no reason: %.*s", (int)out.len + 1, text.data);
+        held += out.len < text.len;
+        nb_buf_free(&text);
+        nb_buf_free(&out);
+    }
+    assert_true(held > 1000 && held < 19900);
+}
+
 static void prompts(void **state)
 {
     (void)state;
@@ -665,11 +761,23 @@ static void long_call(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(thinking),    cmocka_unit_test(hermes),       cmocka_unit_test(no_calls),
-        cmocka_unit_test(tags),        cmocka_unit_test(llama),        cmocka_unit_test(mistral),
-        cmocka_unit_test(others),      cmocka_unit_test(go_templates), cmocka_unit_test(harmony),
-        cmocka_unit_test(ids),         cmocka_unit_test(at_once),      cmocka_unit_test(prompts),
-        cmocka_unit_test(wrong_tools), cmocka_unit_test(any_words),    cmocka_unit_test(long_call),
+        cmocka_unit_test(thinking),
+        cmocka_unit_test(hermes),
+        cmocka_unit_test(no_calls),
+        cmocka_unit_test(tags),
+        cmocka_unit_test(llama),
+        cmocka_unit_test(mistral),
+        cmocka_unit_test(others),
+        cmocka_unit_test(go_templates),
+        cmocka_unit_test(harmony),
+        cmocka_unit_test(ids),
+        cmocka_unit_test(at_once),
+        cmocka_unit_test(prompts),
+        cmocka_unit_test(wrong_tools),
+        cmocka_unit_test(any_words),
+        cmocka_unit_test(long_call),
+        cmocka_unit_test(broken_off),
+        cmocka_unit_test(valid_beginnings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
