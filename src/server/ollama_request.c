@@ -1,6 +1,6 @@
 /* /api/generate and /api/chat: from JSON to a job. */
-#include <stdlib.h>
 
+#include "base/env.h"
 #include "server/api_request.h"
 #include "server/ollama.h"
 #include "server/options_use.h"
@@ -71,11 +71,10 @@ static void read_think(nb_ollama_request *q)
 /* What does not fit is cut off, and a full context shifts, unless the request or the operator says otherwise; the reply tells. */
 static void read_overflow(nb_ollama_request *q)
 {
-    const char *strict = getenv("NIBBLE_STRICT_CONTEXT");
     bool truncate = true, shift = true;
     nb_body_bool(&q->body, q->body.root, "truncate", &truncate);
     nb_body_bool(&q->body, q->body.root, "shift", &shift);
-    if (strict && strcmp(strict, "1") == 0)
+    if (nb_env_flag("NIBBLE_STRICT_CONTEXT"))
         truncate = shift = false;
     q->job.overflow = truncate ? NB_OVERFLOW_TRUNCATE : NB_OVERFLOW_ERROR;
     q->job.task.shift = shift;

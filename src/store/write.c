@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/env.h"
 #include "base/file.h"
 #include "base/json_write.h"
 #include "store/library.h"
@@ -431,12 +432,6 @@ void nb_store_empty(const char *folder, uint64_t *bytes)
     empty_folder(open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), 8, bytes);
 }
 
-static bool prune_wanted(void)
-{
-    const char *off = getenv("OLLAMA_NOPRUNE");
-    return !off || !*off || strcmp(off, "0") == 0 || strcasecmp(off, "false") == 0;
-}
-
 /* files of a folder that did not change for so long */
 static void remove_old(const char *folder, int64_t seconds, uint64_t *bytes)
 {
@@ -456,7 +451,7 @@ nb_status nb_store_clean(nb_store *s, uint64_t *bytes, nb_error *err)
     marks m = {0};
     uint64_t freed = 0;
     nb_status status = NB_OK;
-    if (prune_wanted() && take_lock(s->lock, F_WRLCK, false)) {
+    if (!nb_env_flag("OLLAMA_NOPRUNE") && take_lock(s->lock, F_WRLCK, false)) {
         nb_buf_printf(&path, "%s/" NB_STORE_OWN "/new", s->root);
         if (!path.failed)
             nb_store_empty(path.data, &freed);
@@ -615,7 +610,7 @@ nb_status nb_model_put_bytes(nb_store *s, const nb_name *name, nb_str bytes, nb_
         status = nb_fail_prefix(err, status, "%s", text);
     if (status == NB_OK)
         status = manifest_path(s, name, &path, err);
-    if (status == NB_OK && prune_wanted() && nb_manifest_read(path.data, &old, NULL) == NB_OK)
+    if (status == NB_OK && !nb_env_flag("OLLAMA_NOPRUNE") && nb_manifest_read(path.data, &old, NULL) == NB_OK)
         status = mark_blobs(s, old, err); /* a damaged one is simply replaced */
     if (status == NB_OK)
         status = write_manifest(s, bytes, path.data, err);
