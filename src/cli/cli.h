@@ -63,6 +63,7 @@ nb_status nb_write_page(const char *path, const nb_buf *page, nb_error *err);
 bool nb_stdout_is_terminal(void);
 bool nb_stderr_is_terminal(void);
 bool nb_color_wanted(bool terminal); /* false under NO_COLOR or TERM=dumb */
+void nb_terminal_dim(bool on);       /* what follows on stdout; ends with the process, too, when Ctrl-C ends it */
 int nb_terminal_width(void);         /* columns; 80 when unknown */
 bool nb_stdout_closed(void);         /* the reader of our pipe is gone: long work may stop, quietly */
 

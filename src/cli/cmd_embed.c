@@ -6,6 +6,7 @@
 #include "base/json_write.h"
 #include "cli/command.h"
 #include "cli/model_options.h"
+#include "cli/models.h"
 
 typedef struct embed_options {
     nb_model_options model;
@@ -93,13 +94,24 @@ static void write_text(nb_buf *out, const float *vectors, size_t count, size_t w
         }
 }
 
+/* A file, a directory, or a name of the store; what is none of them is told as a missing file. */
+static nb_status open_model(const char *name, const nb_model_params *params, nb_model **m, nb_error *err)
+{
+    nb_buf file = {0};
+    nb_status status = nb_models_file(name, &file, err);
+    if (status == NB_OK || status == NB_ERR_NOT_FOUND)
+        status = nb_model_open(status == NB_OK ? file.data : name, params, m, err);
+    nb_buf_free(&file);
+    return status;
+}
+
 static nb_status embed(const char *path, const embed_options *o, const inputs *in, nb_error *err)
 {
     nb_model *m = NULL;
     nb_buf out = {0};
     size_t tokens = 0, width = 0, bytes;
     float *vectors = NULL;
-    nb_status status = nb_model_open(path, &o->model.model, &m, err);
+    nb_status status = open_model(path, &o->model.model, &m, err);
     if (status == NB_OK) {
         width = o->rank && nb_model_labels(m) ? nb_model_labels(m) : nb_model_embedding(m);
         vectors = nb_mul(in->count, width * sizeof *vectors, &bytes) ? malloc(bytes ? bytes : 1) : NULL;

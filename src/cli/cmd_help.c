@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/env.h"
 #include "cli/command.h"
 
 static const struct {
@@ -11,19 +12,13 @@ static const struct {
 #undef NB_ENV
 };
 
-/* Keys are not for the screen. */
-static bool is_secret(const char *name)
-{
-    return (strstr(name, "_KEY") || strstr(name, "TOKEN")) && !strstr(name, "_FILE");
-}
-
 static void print_environment(void)
 {
     printf("Environment variables and their values; in brackets what holds where one is not set.\n\n");
     for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
         const char *name = variables[i].name, *value = getenv(name);
         printf("%s\n    %s\n", name, variables[i].meaning);
-        if (value && *value && is_secret(name))
+        if (value && *value && nb_env_is_secret(name))
             printf("    = (set)\n");
         else if (value && *value)
             printf("    = %s\n", value);

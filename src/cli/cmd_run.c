@@ -69,8 +69,7 @@ static nb_status pull(const run_options *o, const char *model, nb_client *server
     nb_status status = server ? nb_pull_there(server, model, o->insecure, err)
                               : nb_pull_here(model, o->insecure, &where, err);
     if (status == NB_OK)
-        status = server ? nb_talk_open_server(model, out, err)
-                        : open_here(o, where.len ? where.data : model, out, err);
+        status = server ? nb_talk_open_server(model, out, err) : open_here(o, where.len ? where.data : model, out, err);
     else if (status != NB_ERR_CANCELLED)
         nb_fail_prefix(err, status, "model '%s' not found here, and it cannot be pulled", model);
     nb_buf_free(&where);
@@ -91,9 +90,8 @@ static nb_status open_name(const run_options *o, const char *model, nb_client *c
     return status == NB_ERR_NOT_FOUND ? pull(o, model, first ? client : NULL, out, err) : status;
 }
 
-static nb_status open_model(void *user, const char *model, nb_talker **out, nb_error *err)
+static nb_status open_any(const run_options *o, const char *model, nb_talker **out, nb_error *err)
 {
-    const run_options *o = user;
     nb_client *client;
     nb_client_server server;
     if (is_hub_path(model))
@@ -105,6 +103,18 @@ static nb_status open_model(void *user, const char *model, nb_talker **out, nb_e
         status = open_name(o, model, client, &server, out, err);
     nb_client_close(client);
     return status;
+}
+
+static nb_status open_model(void *user, const char *model, nb_talker **out, nb_error *err)
+{
+    NB_TRY(open_any(user, model, out, err));
+    if (nb_talk_writes(*out))
+        return NB_OK;
+    nb_talk_close(*out);
+    *out = NULL;
+    return nb_fail(err, NB_ERR_UNSUPPORTED,
+                   "%s writes no text but makes embeddings: 'nibble embed %s TEXT' prints one, /api/embed serves them",
+                   model, model);
 }
 
 /* ---- the prompt ---- */

@@ -9,6 +9,8 @@
 #include <malloc.h>
 #endif
 
+#include "base/cpu.h"
+#include "base/env.h"
 #include "cli/address.h"
 #include "cli/command.h"
 #include "server/http_log.h"
@@ -20,12 +22,6 @@ typedef struct serve_options {
     int64_t context;
     bool no_store, no_reuse;
 } serve_options;
-
-static const char *env(const char *name)
-{
-    const char *value = getenv(name);
-    return value && *value ? value : NULL;
-}
 
 /* ---- the log: a line an event, with the time ---- */
 
@@ -62,41 +58,72 @@ static void log_request(void *user, const nb_http_record *record)
 
 /* ---- what the environment says, in Ollama's names ---- */
 
-static int number_of(const char *name, int fallback)
+/* What an option says comes first. */
+static nb_status read_counts(const serve_options *o, nb_service_params *s, nb_error *err)
 {
-    const char *value = env(name);
-    return value ? atoi(value) : fallback;
+    NB_TRY(nb_env_count("OLLAMA_NUM_PARALLEL", &s->replies, err));
+    NB_TRY(nb_env_count("OLLAMA_MAX_QUEUE", &s->queue, err));
+    NB_TRY(nb_env_count("OLLAMA_MAX_LOADED_MODELS", &s->max_models, err));
+    NB_TRY(nb_env_count("OLLAMA_CONTEXT_LENGTH", &s->context, err));
+    s->replies = o->parallel ? (size_t)o->parallel : s->replies;
+    s->queue = o->queue ? (size_t)o->queue : s->queue;
+    s->max_models = o->models ? (size_t)o->models : s->max_models;
+    s->context = o->context ? (size_t)o->context : s->context;
+    return NB_OK;
 }
 
 static int read_environment(const serve_options *o, nb_service_params *s, nb_http_params *h)
 {
-    const char *keep = o->keep_alive ? o->keep_alive : env("OLLAMA_KEEP_ALIVE"), *load = env("OLLAMA_LOAD_TIMEOUT");
-    s->replies = (size_t)(o->parallel ? o->parallel : number_of("OLLAMA_NUM_PARALLEL", 0));
-    s->queue = (size_t)(o->queue ? o->queue : number_of("OLLAMA_MAX_QUEUE", 0));
-    s->max_models = (size_t)(o->models ? o->models : number_of("OLLAMA_MAX_LOADED_MODELS", 0));
-    s->context = (size_t)(o->context ? o->context : number_of("OLLAMA_CONTEXT_LENGTH", 0));
+    const char *keep = o->keep_alive ? o->keep_alive : nb_env_text("OLLAMA_KEEP_ALIVE"),
+               *load = nb_env_text("OLLAMA_LOAD_TIMEOUT");
+    nb_error err;
+    if (read_counts(o, s, &err) != NB_OK)
+        return nb_report_usage("serve", "%s", err.message);
     s->no_reuse = o->no_reuse;
-    s->kv_type = o->cache ? o->cache : env("OLLAMA_KV_CACHE_TYPE");
+    s->debug = nb_env_flag("OLLAMA_DEBUG");
+    s->kv_type = o->cache ? o->cache : nb_env_text("OLLAMA_KV_CACHE_TYPE");
     if (keep && !nb_duration_parse(nb_str_of(keep), &s->keep_alive_ns))
         return nb_report_usage("serve", "keep-alive %s: give seconds or a duration such as 5m", keep);
     if (load && !nb_duration_parse(nb_str_of(load), &s->load_timeout_ns))
         return nb_report_usage("serve", "OLLAMA_LOAD_TIMEOUT=%s: give seconds or a duration such as 5m", load);
     if (keep && s->keep_alive_ns == 0)
         s->keep_alive_ns = 1; /* 0 would be the default */
-    h->api_keys = env("NIBBLE_API_KEYS");
-    h->api_key_file = o->key_file ? o->key_file : env("NIBBLE_API_KEY_FILE");
-    h->origins = env("OLLAMA_ORIGINS");
-    h->allowed_hosts = env("NIBBLE_ALLOWED_HOSTS");
+    h->api_keys = nb_env_text("NIBBLE_API_KEYS");
+    h->api_key_file = o->key_file ? o->key_file : nb_env_text("NIBBLE_API_KEY_FILE");
+    h->origins = nb_env_text("OLLAMA_ORIGINS");
+    h->allowed_hosts = nb_env_text("NIBBLE_ALLOWED_HOSTS");
     h->certificate = o->certificate;
     h->key = o->key;
     if (o->log && strcmp(o->log, "text") != 0 && strcmp(o->log, "json") != 0)
         return nb_report_usage("serve", "--log %s: it is text or json", o->log);
     log_style = (nb_log_style){.json = o->log && strcmp(o->log, "json") == 0,
-                               .prompts = number_of("NIBBLE_LOG_PROMPTS", 0) != 0};
+                               .prompts = nb_env_flag("NIBBLE_LOG_PROMPTS")};
     return -1;
 }
 
 /* ---- serving ---- */
+
+/* What is set of the variables that serve goes by; keys are not for the log. */
+static void log_settings(void)
+{
+    static const char *const names[] = {
+#define NB_ENV(name, fallback, meaning) #name,
+#include "cli/env.def"
+#undef NB_ENV
+    };
+    char line[1000];
+    snprintf(line, sizeof line, "nibble %s, instructions %s, %d processors", nb_version(),
+             nb_cpu_level_name(nb_cpu_current()), nb_cpu_count());
+    print_log(line, NULL);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *value = nb_env_text(names[i]);
+        bool ours = strncmp(names[i], "OLLAMA_", 7) == 0 || strncmp(names[i], "NIBBLE_", 7) == 0;
+        if (!value || !ours || nb_env_is_secret(names[i]))
+            continue;
+        snprintf(line, sizeof line, "%s=%s", names[i], value);
+        print_log(line, NULL);
+    }
+}
 
 static nb_status wait_for_signal(void)
 {
@@ -151,6 +178,8 @@ static nb_status serve(const nb_library_params *l, const nb_service_params *s, c
     nb_http *http = NULL;
     block_signals();
     give_memory_back();
+    if (s->debug)
+        log_settings();
     nb_status status = nb_library_open(l, &library, err);
     if (status == NB_OK)
         status = nb_service_new(library, s, &service, err);
@@ -196,7 +225,7 @@ int nb_cmd_serve(int argc, char **argv)
     int code = nb_options_parse("serve", options, &argc, argv);
     nb_service_params s = {.threads = o.threads, .log = log_line};
     nb_address at = {.host = "127.0.0.1", .port = -1};
-    const char *address = o.host ? o.host : env("OLLAMA_HOST");
+    const char *address = o.host ? o.host : nb_env_text("OLLAMA_HOST");
     if (code < 0 && address && !nb_address_parse(address, &at))
         code = nb_report_usage("serve", "%s is no address; give HOST, HOST:PORT or [::1]:PORT", address);
     nb_http_params h = {.host = at.host, .port = at.port < 0 ? NB_ADDRESS_PORT : at.port, .log = log_request};
@@ -204,6 +233,8 @@ int nb_cmd_serve(int argc, char **argv)
         h.port = o.port;
     if (code < 0 && o.memory && !nb_parse_bytes(o.memory, &s.memory))
         code = nb_report_usage("serve", "--memory %s: give bytes, as 8G", o.memory);
+    if (code < 0 && (o.parallel < 0 || o.queue < 0 || o.models < 0 || o.context < 0 || o.threads < 0))
+        code = nb_report_usage("serve", "--parallel, --queue, --max-models, --ctx and --threads are not below 0");
     if (code < 0)
         code = read_environment(&o, &s, &h);
     nb_library_params l = {

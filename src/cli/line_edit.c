@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -51,17 +52,24 @@ struct nb_line_edit {
 /* ---- the terminal's modes; what signals restore is static ---- */
 
 static struct {
-    int fd;
-    struct termios modes;
-    volatile sig_atomic_t changed;
+    int fd, out;
+    struct termios modes, ours;
+    volatile sig_atomic_t changed, pastes, continued;
 } terminal;
+
+static void say(const char *text, size_t n)
+{
+    ssize_t ignored = write(terminal.out, text, n);
+    (void)ignored;
+}
+
+#define SAY(literal) say(literal, sizeof(literal) - 1)
 
 static void restore(void)
 {
     if (terminal.changed) {
-        static const char off[] = "\033[?2004l";
-        ssize_t ignored = write(terminal.fd, off, sizeof off - 1);
-        (void)ignored;
+        if (terminal.pastes)
+            SAY("\033[?2004l");
         tcsetattr(terminal.fd, TCSADRAIN, &terminal.modes);
         terminal.changed = false;
     }
@@ -69,9 +77,38 @@ static void restore(void)
 
 static void on_end(int number)
 {
+    if (terminal.changed)
+        SAY("\033[0m"); /* a thought is dim */
     restore();
     signal(number, SIG_DFL);
     raise(number);
+}
+
+/* The shell finds the terminal as it left it, and the reply goes on with ours, unless it goes on in the background. */
+static void on_stop(int number)
+{
+    struct sigaction stop, ours;
+    sigset_t only;
+    int before = errno;
+    bool changed = terminal.changed, pastes = terminal.pastes;
+    restore();
+    stop.sa_handler = SIG_DFL;
+    stop.sa_flags = 0;
+    sigemptyset(&stop.sa_mask);
+    sigaction(number, &stop, &ours);
+    raise(number);
+    sigemptyset(&only);
+    sigaddset(&only, number);
+    pthread_sigmask(SIG_UNBLOCK, &only, NULL); /* it stops here */
+    sigaction(number, &ours, NULL);
+    if (changed && tcgetpgrp(terminal.fd) == getpgrp()) {
+        terminal.changed = true;
+        tcsetattr(terminal.fd, TCSADRAIN, &terminal.ours);
+        if (pastes)
+            SAY("\033[?2004h");
+    }
+    terminal.continued = true;
+    errno = before;
 }
 
 static void on_resize(int number) { (void)number; }
@@ -80,15 +117,18 @@ static void watch_signals(bool on)
 {
     static const int ends[] = {SIGTERM, SIGHUP, SIGQUIT};
     struct sigaction end = {.sa_handler = on ? on_end : SIG_DFL}, resize = {.sa_handler = on ? on_resize : SIG_DFL};
+    struct sigaction stop = {.sa_handler = on ? on_stop : SIG_DFL, .sa_flags = SA_RESTART};
     sigset_t size;
     sigemptyset(&size);
     sigaddset(&size, SIGWINCH);
     sigprocmask(on ? SIG_BLOCK : SIG_UNBLOCK, &size, NULL); /* it comes while a key is waited for, and then only */
     sigemptyset(&end.sa_mask);
     sigemptyset(&resize.sa_mask);
+    sigfillset(&stop.sa_mask);
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
         sigaction(ends[i], &end, NULL);
     sigaction(SIGWINCH, &resize, NULL); /* without SA_RESTART: waiting for a key ends */
+    sigaction(SIGTSTP, &stop, NULL);
 }
 
 /* Keys as they come. Between texts Ctrl-C is a signal; what is typed then waits unseen. */
@@ -101,7 +141,10 @@ static void set_modes(nb_line_edit *e, bool reading)
     modes.c_cc[VMIN] = 1;
     modes.c_cc[VTIME] = 0;
     terminal.fd = e->p.in;
+    terminal.out = e->p.out;
     terminal.modes = e->before;
+    terminal.ours = modes;
+    terminal.pastes = reading;
     terminal.changed = true;
     tcsetattr(e->p.in, TCSADRAIN, &modes);
 }
@@ -172,6 +215,10 @@ static int read_sequence(nb_line_edit *e, int kind)
             number[which] = 10 * number[which] + c - '0';
         else if (c == ';')
             which = 1;
+    }
+    if (kind == '[' && c == '[') { /* F1 to F5 of Linux's console */
+        next(e);
+        return KEY_NONE;
     }
     if (c >= 0 && c < 0x20) /* no sequence after all */
         e->in_at--;
@@ -276,8 +323,13 @@ static bool has_joined(nb_str text)
     return false;
 }
 
+/* Characters that meet by an edit may become one cluster, with the cursor in it. Not after each of them: more of the cluster that is
+ * typed may follow. */
+static void leave_cluster(nb_line_edit *e) { e->at = nb_glyph_border(nb_buf_view(&e->text), e->at); }
+
 static void refresh(nb_line_edit *e)
 {
+    leave_cluster(e);
     nb_str text = nb_buf_view(&e->text);
     if (!e->asked && has_joined(text))
         ask_widths(e);
@@ -430,10 +482,22 @@ static void suspend(nb_line_edit *e)
 {
     nb_screen_leave(&e->screen, nb_buf_view(&e->text), &e->out);
     put_out(e);
-    restore();
     raise(SIGTSTP);
     set_modes(e, true);
     nb_buf_z(&e->out, "\033[?2004h");
+    terminal.continued = false;
+}
+
+/* Stopped from elsewhere while a key was waited for: what the shell wrote meanwhile is above. */
+static void look_at_stop(nb_line_edit *e)
+{
+    if (!terminal.continued)
+        return;
+    terminal.continued = false;
+    e->screen.drawn = false;
+    e->stale = true;
+    set_modes(e, true);
+    nb_buf_z(&e->out, "\033[?2004h\r");
 }
 
 static void clear_screen(nb_line_edit *e)
@@ -498,10 +562,13 @@ static bool is_end(nb_line_edit *e, int key, nb_line_end *end)
     return true;
 }
 
+static bool is_character(int key) { return key >= 0x20 && key < KEY_NONE && key != 0x7f; }
+
 static void read_keys(nb_line_edit *e, nb_line_end *end)
 {
     for (;;) {
         look_at_size(e);
+        look_at_stop(e);
         if (e->stale && e->in_at == e->in_n && !fill(e, 0))
             refresh(e);
         if (!has_byte(e, -1)) {
@@ -515,7 +582,9 @@ static void read_keys(nb_line_edit *e, nb_line_end *end)
             key = read_escape(e);
         if (is_end(e, key, end))
             return;
-        if (!edit(e, key) && key >= 0x20 && key < KEY_NONE)
+        if (!is_character(key))
+            leave_cluster(e);
+        if (!edit(e, key) && is_character(key))
             insert_typed(e, (unsigned char)key);
         e->stale = true;
     }
@@ -569,6 +638,7 @@ nb_status nb_line_edit_read(nb_line_edit *e, nb_line_end *end, nb_str *text, nb_
     e->screen.drawn = false;
     set_modes(e, true);
     nb_buf_z(&e->out, "\033[?2004h");
+    terminal.continued = false;
     read_keys(e, end);
     *text = nb_buf_view(&e->text);
     nb_screen_leave(&e->screen, *text, &e->out);

@@ -56,9 +56,18 @@ static void write_entry(nb_buf *out, nb_str text)
     nb_buf_char(out, '\n');
 }
 
+/* As this program writes them: what would steer the terminal is in none. */
+static bool is_entry(const char *line, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (((unsigned char)line[i] < 0x20 && line[i] != '\t') || line[i] == 0x7f)
+            return false;
+    return true;
+}
+
 static void read_entry(nb_history *h, const char *line, size_t n)
 {
-    char *text = malloc(n + 1);
+    char *text = is_entry(line, n) ? malloc(n + 1) : NULL;
     size_t length = 0;
     if (!text)
         return;

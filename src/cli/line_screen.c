@@ -95,12 +95,13 @@ void nb_screen_home(nb_screen *s, nb_buf *out)
     s->drawn = false;
 }
 
-/* Clears what an earlier draw left behind the last row. A full row's cursor is still on it. */
-static void clear_below(nb_screen *s, const nb_screen_row *last, nb_buf *out)
+/* Clears what an earlier draw left behind the last row. A full row's cursor is still on it; where it is the window's last there is
+ * nothing below, and another row would scroll the first one away. */
+static void clear_below(nb_screen *s, const nb_screen_row *last, bool fills, nb_buf *out)
 {
     if (last->width < s->columns)
         nb_buf_z(out, "\033[J");
-    else if (s->stale)
+    else if (s->stale && !fills)
         nb_buf_z(out, "\r\n\033[J\033[A");
     s->stale = false;
 }
@@ -131,7 +132,7 @@ void nb_screen_draw(nb_screen *s, nb_str text, size_t at, nb_buf *out)
     }
     if (text.n == 0)
         put_placeholder(s, out);
-    clear_below(s, &s->rows[end - 1], out);
+    clear_below(s, &s->rows[end - 1], end - s->top == lines, out);
     go_up(out, end - 1 - s->cursor_row);
     nb_buf_char(out, '\r');
     if (s->cursor_column)

@@ -99,6 +99,36 @@ static nb_status show_here(const char *model, bool verbose, json_t **out, nb_err
     return status;
 }
 
+static nb_status stored_file(nb_library *library, const char *model, nb_buf *path, nb_error *err)
+{
+    const nb_contents *contents;
+    nb_entry *e;
+    NB_TRY(nb_library_find(library, nb_str_of(model), &e, err));
+    nb_status status = nb_entry_check(e, err);
+    if (status == NB_OK)
+        status = nb_entry_contents(e, &contents, err);
+    if (status == NB_OK && !contents->model)
+        status = nb_fail(err, NB_ERR_UNSUPPORTED, "%s has no model file of its own", model);
+    if (status == NB_OK)
+        nb_buf_z(path, contents->model);
+    nb_entry_release(e);
+    return status;
+}
+
+nb_status nb_models_file(const char *model, nb_buf *path, nb_error *err)
+{
+    nb_library *library;
+    nb_status status = NB_OK;
+    if (nb_models_is_path(model)) {
+        nb_buf_z(path, model);
+    } else {
+        NB_TRY(nb_library_open(&(nb_library_params){0}, &library, err));
+        status = stored_file(library, model, path, err);
+        nb_library_close(library);
+    }
+    return status == NB_OK && path->failed ? nb_fail_memory(err, "a path", 0) : status;
+}
+
 nb_status nb_models_show(const char *model, bool verbose, json_t **out, nb_error *err)
 {
     nb_client *api;
@@ -125,6 +155,15 @@ const char *nb_models_text(const json_t *shown, const char *key)
 {
     const char *text = json_string_value(json_object_get(shown, key));
     return text ? text : "";
+}
+
+bool nb_models_can(const json_t *shown, const char *what)
+{
+    const json_t *v;
+    size_t i;
+    json_array_foreach(json_object_get(shown, "capabilities"), i,
+                       v) if (json_is_string(v) && strcmp(json_string_value(v), what) == 0) return true;
+    return false;
 }
 
 static void row(nb_table *t, const char *name, const char *value)

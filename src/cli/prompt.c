@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/env.h"
 #include "cli/cli.h"
 #include "cli/line_edit.h"
 #include "cli/models.h"
@@ -139,13 +140,10 @@ static nb_status set_system(prompt *p, const command *k, nb_error *err)
 
 static bool can_think(nb_talker *t)
 {
-    json_t *shown = NULL, *v;
-    size_t i;
-    bool can = false;
+    json_t *shown = NULL;
     if (nb_talk_show(t, &shown, NULL) != NB_OK)
         return true; /* the model itself will say */
-    json_array_foreach(json_object_get(shown, "capabilities"), i, v)
-        can |= json_is_string(v) && strcmp(json_string_value(v), "thinking") == 0;
+    bool can = nb_models_can(shown, "thinking");
     json_decref(shown);
     return can;
 }
@@ -445,12 +443,6 @@ static bool is_open(nb_str text)
     return text.n < 6 || memcmp(text.p + text.n - 3, quotes, 3) != 0;
 }
 
-static bool keeps_history(void)
-{
-    const char *no = getenv("OLLAMA_NOHISTORY");
-    return !no || !*no || strcmp(no, "0") == 0 || strcmp(no, "false") == 0;
-}
-
 /* $XDG_STATE_HOME/nibble/history; empty: there is no home. */
 static void history_path(nb_buf *path)
 {
@@ -467,7 +459,7 @@ static nb_status open_edit(prompt *p, nb_buf *path, nb_error *err)
     if (!term || !*term || strcmp(term, "dumb") == 0)
         return NB_OK;
     int out = isatty(STDOUT_FILENO) ? STDOUT_FILENO : STDERR_FILENO;
-    bool keep = keeps_history();
+    bool keep = !nb_env_flag("OLLAMA_NOHISTORY");
     if (keep)
         history_path(path);
     nb_line_edit_params e = {.in = STDIN_FILENO,

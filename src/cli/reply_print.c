@@ -52,7 +52,10 @@ static void end_thinking(nb_reply_print *p)
 {
     if (!ends_line(&p->thinking))
         putchar('\n');
-    printf("...done thinking.%s\n\n", p->color ? "\033[0m" : "");
+    printf("...done thinking.");
+    if (p->color)
+        nb_terminal_dim(false);
+    printf("\n\n");
     p->is_thinking = false;
     nb_wrap_reset(&p->wrap);
 }
@@ -61,7 +64,9 @@ void nb_reply_print_said(nb_reply_print *p, bool thinking, nb_str text)
 {
     end_wait(p);
     if (thinking && !p->hide_thinking && !p->is_thinking) {
-        printf("%sThinking...\n", p->color ? "\033[2m" : "");
+        if (p->color)
+            nb_terminal_dim(true);
+        printf("Thinking...\n");
         p->is_thinking = p->thought = true;
     }
     nb_buf_str(thinking ? &p->thinking : &p->content, text);

@@ -57,6 +57,7 @@ void nb_talk_close(nb_talker *t); /* NULL is fine */
 
 const char *nb_talk_model(const nb_talker *t); /* as it was named */
 bool nb_talk_has_template(const nb_talker *t); /* it takes conversations */
+bool nb_talk_writes(const nb_talker *t);       /* false: it makes embeddings only */
 bool nb_talk_limits(
     const nb_talker *t); /* a reply that is NB_TALK_LENGTH met the model's num_predict, not a full context */
 /* /api/show of it; the caller's. */
@@ -85,7 +86,7 @@ struct nb_talker {
     nb_status (*save)(nb_talker *t, const nb_talk_save *save, nb_error *err);
     void (*close)(nb_talker *t);
     char *model;
-    bool has_template, limits;
+    bool has_template, limits, embeds;
 };
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/env.h"
 #include "cli/cli.h"
 #include "cli/models.h"
 #include "cli/talk.h"
@@ -169,26 +170,35 @@ static nb_status find(here *h, const char *model, nb_error *err)
     return NB_OK;
 }
 
+static void note_line(void *user, const char *line)
+{
+    (void)user;
+    nb_note("%s", line);
+}
+
 /* Its threads leave Ctrl-C to the one that talks. */
 static nb_status start(here *h, nb_error *err)
 {
-    const char *context = getenv("OLLAMA_CONTEXT_LENGTH"), *cache = getenv("OLLAMA_KV_CACHE_TYPE");
+    size_t context;
     sigset_t signals, before;
+    NB_TRY(nb_env_count("OLLAMA_CONTEXT_LENGTH", &context, err));
     nb_service_params p = {.memory = UINT64_MAX / 4, /* a model larger than memory runs, if slowly */
                            .replies = 1,
-                           .context = context ? (size_t)strtoul(context, NULL, 10) : 0,
+                           .context = context,
                            .most_context = MOST_CONTEXT,
                            .trained_only = h->params.session.context &&
                                            !h->params.session.allow_long, /* what a model says of itself holds */
                            .keep_alive_ns = -1,
                            .threads = h->params.model.threads,
                            .kv_type = h->params.session.kv_type ? h->params.session.kv_type
-                                      : cache && *cache         ? cache
-                                                                : NULL,
-                           .model = &h->params.model};
+                                                                : nb_env_text("OLLAMA_KV_CACHE_TYPE"),
+                           .model = &h->params.model,
+                           .debug = nb_env_flag("OLLAMA_DEBUG"),
+                           .log = nb_env_flag("OLLAMA_DEBUG") ? note_line : NULL};
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGWINCH);
+    sigaddset(&signals, SIGTSTP);
     pthread_sigmask(SIG_BLOCK, &signals, &before);
     nb_status status = nb_service_new(h->library, &p, &h->service, err);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -268,6 +278,7 @@ nb_status nb_talk_open_here(const char *model, const nb_talk_here *params, nb_ta
     here *h = calloc(1, sizeof *h);
     nb_str source = {0};
     bool is_go;
+    const nb_details *details;
     *out = NULL;
     if (!h)
         return nb_fail_memory(err, "a conversation", sizeof *h);
@@ -285,7 +296,11 @@ nb_status nb_talk_open_here(const char *model, const nb_talk_here *params, nb_ta
         status = nb_entry_template(h->entry, &source, &is_go, err);
     h->base.has_template = source.n > 0;
     if (status == NB_OK)
+        status = nb_entry_details(h->entry, &details, err);
+    if (status == NB_OK) {
+        h->base.embeds = (details->capabilities & (NB_CAN_EMBED | NB_CAN_COMPLETE)) == NB_CAN_EMBED;
         status = start(h, err);
+    }
     if (status != NB_OK) {
         nb_talk_close(&h->base);
         return status;

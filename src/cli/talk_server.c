@@ -204,6 +204,7 @@ nb_status nb_talk_open_server(const char *model, nb_talker **out, nb_error *err)
     if (status == NB_OK)
         status = show(&r->base, &shown, err);
     r->base.has_template = *nb_models_text(shown, "template") != 0;
+    r->base.embeds = nb_models_can(shown, "embedding") && !nb_models_can(shown, "completion");
     r->base.limits = strstr(nb_models_text(shown, "parameters"), "num_predict") != NULL;
     json_decref(shown);
     if (status != NB_OK) {

@@ -133,6 +133,13 @@ enum { PATIENCE = 3 };
 static atomic_int interrupts; /* that nobody asked for yet */
 static atomic_bool patient;
 static atomic_llong last_interrupt; /* ns */
+static atomic_bool is_dim;
+
+void nb_terminal_dim(bool on)
+{
+    atomic_store(&is_dim, on);
+    fputs(on ? "\033[2m" : "\033[0m", stdout);
+}
 
 static bool is_enough(void)
 {
@@ -147,6 +154,9 @@ static bool is_enough(void)
 static void on_interrupt(int signal_number)
 {
     if (is_enough()) {
+        static const char plain[] = "\033[0m\n";
+        ssize_t ignored = atomic_load(&is_dim) ? write(STDOUT_FILENO, plain, sizeof plain - 1) : 0;
+        (void)ignored;
         if (atomic_load(&patient))
             raise(SIGTERM); /* whose handler gives the terminal back */
         signal(signal_number, SIG_DFL);

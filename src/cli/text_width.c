@@ -60,18 +60,34 @@ nb_glyph nb_glyph_at(nb_str s)
     return (nb_glyph){at, width_of(&k), k.kinds != 0};
 }
 
+static bool is_ascii(char c) { return (unsigned char)c < 0x80; }
+
+/* The nearest border before `at` that is one whatever lies before it: at a line's end, or between two ASCII characters. From there
+ * reading tells where clusters are cut. */
+static size_t sure_border(nb_str s, size_t at)
+{
+    while (at > 0 && s.p[at - 1] != '\n' && (at == s.n || s.p[at] != '\n') &&
+           !(at < s.n && is_ascii(s.p[at - 1]) && is_ascii(s.p[at])))
+        at--;
+    return at;
+}
+
 size_t nb_glyph_before(nb_str s, size_t at)
 {
-    /* clusters do not cross lines; within one, only reading from its beginning tells where they are cut */
-    size_t begin = at - 1;
-    while (begin > 0 && s.p[begin - 1] != '\n' && s.p[begin] != '\n')
-        begin--;
-    for (;;) {
+    for (size_t begin = sure_border(s, at - 1);;) {
         size_t next = begin + nb_glyph_at((nb_str){s.p + begin, at - begin}).bytes;
         if (next >= at)
             return begin;
         begin = next;
     }
+}
+
+size_t nb_glyph_border(nb_str s, size_t at)
+{
+    size_t border = at < s.n ? sure_border(s, at) : s.n;
+    while (border < at)
+        border += nb_glyph_at((nb_str){s.p + border, s.n - border}).bytes;
+    return border;
 }
 
 int nb_text_width(nb_str s)

@@ -17,6 +17,8 @@ typedef struct nb_glyph {
 nb_glyph nb_glyph_at(nb_str s);
 /* The beginning of the cluster that ends at `at` (> 0). */
 size_t nb_glyph_before(nb_str s, size_t at);
+/* `at` when a cluster begins or the text ends there, else the end of the cluster that it is in. */
+size_t nb_glyph_border(nb_str s, size_t at);
 /* Columns of a text; control characters count as one. */
 int nb_text_width(nb_str s);
 

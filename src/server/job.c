@@ -354,6 +354,10 @@ static nb_status submit(nb_job *j, const nb_job_params *p, bool *busy, nb_error 
         status = nb_service_submit(j->service, j->served, &t, grammar, &j->ticket, busy, err);
     nb_service_grammar_release(grammar);
     j->submitted = status == NB_OK;
+    if (status == NB_OK)
+        nb_service_debug(j->service, "%s: request %llu of %zu tokens%s, at most %lld to follow",
+                         nb_entry_text(nb_served_entry(j->served)), (unsigned long long)j->ticket, j->prompt.ids.count,
+                         grammar ? " with a grammar" : "", (long long)t.max_tokens);
     return status;
 }
 

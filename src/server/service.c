@@ -17,16 +17,30 @@ enum { REPLIES = 16, QUEUE = 512, GOOD_CONTEXT = 8192, REPLY_TOKENS = 4096 };
 static const int64_t second = 1000000000, forever = INT64_MAX;
 static const double QUIET_SECONDS = 1; /* without a request, before memory is tidied */
 
-void nb_service_say(const nb_service *s, const char *format, ...)
+static void say(const nb_service *s, const char *format, va_list args)
 {
     char line[1400];
-    va_list args;
     if (!s->p.log)
         return;
-    va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
-    va_end(args);
     s->p.log(s->p.log_user, line);
+}
+
+void nb_service_say(const nb_service *s, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(s, format, args);
+    va_end(args);
+}
+
+void nb_service_debug(const nb_service *s, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    if (s->p.debug)
+        say(s, format, args);
+    va_end(args);
 }
 
 /* Waits at most that long; the clock of both conditions is the monotonic one. */
@@ -351,8 +365,13 @@ static nb_served *order(nb_service *s, nb_entry *e, const nb_load_options *o)
             return m;
         }
     for (nb_served *m = s->models; m; m = m->next)
-        if (strcmp(nb_entry_text(m->entry), nb_entry_text(e)) == 0)
+        if (strcmp(nb_entry_text(m->entry), nb_entry_text(e)) == 0) {
             m->expires_now = true;
+            nb_service_debug(s, "%s: what is loaded has another context, number of threads or file, and goes",
+                             nb_entry_text(e));
+        }
+    nb_service_debug(s, "%s: to be loaded, context %zu, threads %d (0: the default)%s", nb_entry_text(e), o->context,
+                     o->threads, o->embed ? ", for embeddings" : "");
     nb_served *m = new_served(s, e, o);
     if (!m)
         return NULL;

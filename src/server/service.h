@@ -26,6 +26,7 @@ typedef struct nb_service_params {
     int threads;
     const char *kv_type;
     bool no_reuse; /* every prompt is computed whole */
+    bool debug;    /* the log says more: each request as it begins and ends, and why a model is loaded */
     const nb_model_params
         *model; /* how models are opened, threads and a stored model's adapters aside; NULL: the defaults */
     void (*log)(void *user, const char *line); /* one line, from any thread; may be NULL */
@@ -39,6 +40,7 @@ void nb_service_free(nb_service *s); /* stops first */
 
 /* One line for the operator's log, from any thread. */
 void nb_service_say(const nb_service *s, const char *format, ...) NB_PRINTF(2, 3);
+void nb_service_debug(const nb_service *s, const char *format, ...) NB_PRINTF(2, 3); /* where it is to say more */
 
 /* ---- models ---- */
 

@@ -62,6 +62,9 @@ static void on_end(void *user, nb_str last_text, const nb_task_stats *stats)
     s->ticket_count--;
     nb_served_leave(t->model);
     pthread_mutex_unlock(&s->lock);
+    nb_service_debug(s, "request %llu: %zu tokens of %zu were known, %zu follow after %.3f s",
+                     (unsigned long long)t->number, stats->reused_tokens, stats->prompt_tokens, stats->tokens,
+                     stats->queued_seconds);
     free(t);
 }
 

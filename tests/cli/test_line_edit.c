@@ -416,6 +416,50 @@ static void test_tiny_window(void **state)
     finish();
 }
 
+/* Characters that meet by what is typed or erased between them become one: the cursor stands behind it. */
+static void test_meeting(void **state)
+{
+    (void)state;
+    begin(80, 24);
+    tt_send(&t, "x\314\201\001\033[3~\314\201b\001"); /* an accent alone, before a letter */
+    assert_screen(">>> \314\201b", 4, 0);
+    tt_send(&t, "e");
+    assert_screen(">>> e\314\201b", 5, 0);
+    tt_send(&t, "!\002\002"); /* Ctrl-B twice: over each of them */
+    assert_screen(">>> e\314\201!b", 4, 0);
+    tt_send(&t, "\005\025🇫🇷\001🇩🇪"); /* a flag is two code points, and so is what is behind it */
+    assert_screen(">>> 🇩🇪🇫🇷", 6, 0);
+    tt_send(&t, "\r");
+    assert_read("🇩🇪🇫🇷");
+    finish();
+}
+
+/* Where the last row is full and the window's last, nothing is cleared below it: that would scroll. */
+static void test_full_window(void **state)
+{
+    (void)state;
+    begin(20, 3);
+    tt_send(&t, "0123456789abcdef0123456789abcdefghij0123456789abcdefghij0123456789\001\014");
+    assert_screen(">>> 0123456789abcdef|0123456789abcdefghij|0123456789abcdefghij", 4, 0);
+    tt_send(&t, "\033[3~x");
+    assert_screen(">>> x123456789abcdef|0123456789abcdefghij|0123456789abcdefghij", 5, 0);
+    tt_send(&t, "\r");
+    assert_read("x123456789abcdef0123456789abcdefghij0123456789abcdefghij0123456789");
+    finish();
+}
+
+/* F1 of Linux's console is "ESC [ [ A". */
+static void test_console_keys(void **state)
+{
+    (void)state;
+    begin(80, 24);
+    tt_send(&t, "a\033[[Ab");
+    assert_screen(">>> ab", 6, 0);
+    tt_send(&t, "\r");
+    assert_read("ab");
+    finish();
+}
+
 /* ---- history ---- */
 
 static void test_history(void **state)
@@ -503,6 +547,9 @@ int main(void)
         cmocka_unit_test(test_paste),
         cmocka_unit_test(test_long_paste),
         cmocka_unit_test(test_longer_than_screen),
+        cmocka_unit_test(test_meeting),
+        cmocka_unit_test(test_full_window),
+        cmocka_unit_test(test_console_keys),
         cmocka_unit_test(test_resize),
         cmocka_unit_test(test_tiny_window),
         cmocka_unit_test_setup_teardown(test_history, nb_folder_make, nb_folder_remove),

@@ -293,10 +293,10 @@ static server start_server(const char *key)
         assert_true(got > 0);
         n += (size_t)got;
         text[n] = 0;
-        at = strstr(text, "; Ctrl-C") ? strstr(text, "127.0.0.1:") : NULL;
+        at = strstr(text, "; Ctrl-C") ? strstr(text, "//127.0.0.1:") : NULL;
     }
     assert_non_null(at);
-    snprintf(host, sizeof host, "OLLAMA_HOST=127.0.0.1:%d", atoi(at + 10));
+    snprintf(host, sizeof host, "OLLAMA_HOST=127.0.0.1:%d", atoi(at + 12));
     return s;
 }
 
@@ -443,7 +443,7 @@ static size_t count_in_file(const char *path, const char *const *known, size_t k
     assert_non_null(file);
     text[fread(text, 1, sizeof text - 1, file)] = 0;
     fclose(file);
-    assert_int_equal(regcomp(&call, "(getenv|[^a-z_]env|number_of)\\(\"([A-Z0-9_]+)\"", REG_EXTENDED), 0);
+    assert_int_equal(regcomp(&call, "(getenv|[^a-z_]env|nb_env_[a-z]+)\\(\"([A-Z0-9_]+)\"", REG_EXTENDED), 0);
     for (const char *at = text; regexec(&call, at, 3, match, 0) == 0; at += match[0].rm_eo) {
         char name[100] = "";
         snprintf(name, sizeof name, "%.*s", (int)(match[2].rm_eo - match[2].rm_so), at + match[2].rm_so);
@@ -500,6 +500,116 @@ static void test_environment(void **state)
     assert_contains(r.out, "    = 127.0.0.1:1\n");
     assert_contains(r.out, "    = (set)\n");
     assert_null(strstr(r.out, "very-secret"));
+}
+
+/* Ollama's own: each is honoured, or the list says that it is not and why. */
+static void test_environment_of_ollama(void **state)
+{
+    (void)state;
+    static const char *const names[] = {
+        "OLLAMA_HOST",           "OLLAMA_ORIGINS",         "OLLAMA_MODELS",        "OLLAMA_KEEP_ALIVE",
+        "OLLAMA_LOAD_TIMEOUT",   "OLLAMA_NUM_PARALLEL",    "OLLAMA_MAX_QUEUE",     "OLLAMA_MAX_LOADED_MODELS",
+        "OLLAMA_CONTEXT_LENGTH", "OLLAMA_FLASH_ATTENTION", "OLLAMA_KV_CACHE_TYPE", "OLLAMA_DEBUG",
+        "OLLAMA_NOHISTORY",      "OLLAMA_NOPRUNE"};
+    result r = RUN("help", "env");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char line[100];
+        snprintf(line, sizeof line, "\n%s\n    ", names[i]);
+        assert_contains(r.out, line);
+    }
+    assert_contains(r.out, "OLLAMA_FLASH_ATTENTION\n    no effect: ");
+}
+
+/* A number that is none is refused by its name. */
+static void test_wrong_environment(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {"-5", "many", "1e3", "99999999999999999999"};
+    static const char *const names[] = {"OLLAMA_CONTEXT_LENGTH", "OLLAMA_NUM_PARALLEL", "OLLAMA_MAX_QUEUE",
+                                        "OLLAMA_MAX_LOADED_MODELS"};
+    char text[100], message[200];
+    environment[5] = text;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        for (size_t k = 0; k < sizeof wrong / sizeof *wrong; k++) {
+            snprintf(text, sizeof text, "%s=%s", names[i], wrong[k]);
+            snprintf(message, sizeof message, "%s: give a whole number from 0 to ", text);
+            result r = RUN("serve", "--no-store", "--host", "127.0.0.1:0");
+            assert_ends(&r, 2);
+            assert_contains(r.err, message);
+            if (i > 0)
+                continue;
+            r = RUN("run", PLAIN, "Once", "-n", "2");
+            assert_ends(&r, 1);
+            assert_contains(r.err, message);
+        }
+    environment[5] = NULL;
+    result r = RUN("serve", "--no-store", "--parallel", "-1");
+    assert_ends(&r, 2);
+}
+
+static void test_debug(void **state)
+{
+    (void)state;
+    static char log[16384];
+    environment[5] = "OLLAMA_DEBUG=1";
+    result r = RUN("run", PLAIN, "Once", "-n", "2", "--ignore-eos");
+    environment[5] = NULL;
+    assert_ends(&r, 0);
+    assert_contains(r.err, "to be loaded");
+    assert_matches(r.err, "request 1: 0 tokens of [0-9]+ were known, 2 follow");
+    environment[5] = "OLLAMA_DEBUG=false";
+    r = RUN("run", PLAIN, "Once", "-n", "2");
+    environment[5] = NULL;
+    assert_string_equal(r.err, "");
+    snprintf(home, sizeof home, "OLLAMA_DEBUG=1");
+    environment[5] = "NIBBLE_API_KEYS=very-secret";
+    r = RUN("serve", "./nothing.gguf");
+    environment[5] = NULL;
+    assert_contains(r.err, " OLLAMA_DEBUG=1\n");
+    assert_contains(r.err, " OLLAMA_MODELS=" STORE "\n");
+    assert_null(strstr(r.err, "very-secret"));
+    server s = start_server("very-secret");
+    snprintf(home, sizeof home, "HOME=/");
+    environment[5] = "NIBBLE_API_KEY=very-secret";
+    r = RUN("run", "llama-2-mha", "Once", "-n", "2");
+    environment[5] = NULL;
+    assert_ends(&r, 0);
+    int err = dup(s.err);
+    stop_server(s);
+    ssize_t n = 0;
+    for (ssize_t more; (more = read(err, log + n, sizeof log - 1 - (size_t)n)) > 0;)
+        n += more;
+    close(err);
+    log[n] = 0;
+    assert_contains(log, "llama-2-mha:latest: to be loaded");
+    assert_contains(log, "request 1: ");
+    assert_null(strstr(log, "very-secret"));
+}
+
+/* A model that only makes embeddings: what does it instead is said, and does it. */
+static void test_embedding_model(void **state)
+{
+    (void)state;
+    static char path[450];
+    result r = RUN("run", NB_TEST_DATA "/archs/bert.gguf", "hello");
+    assert_ends(&r, 1);
+    assert_contains(r.err, "bert.gguf writes no text but makes embeddings: 'nibble embed ");
+    snprintf(store, sizeof store, "OLLAMA_MODELS=%s", nb_folder_path("embedders"));
+    snprintf(path, sizeof path, "%s", nb_folder_path("Embedfile"));
+    write_file(path, "FROM " NB_TEST_DATA "/archs/bert.gguf\n");
+    r = RUN("create", "vectors", "-f", path);
+    assert_ends(&r, 0);
+    r = RUN("run", "vectors", "hello");
+    assert_ends(&r, 1);
+    assert_contains(r.err, "'nibble embed vectors TEXT'");
+    r = RUN("embed", "vectors", "hello");
+    assert_ends(&r, 0);
+    result same = RUN("embed", NB_TEST_DATA "/archs/bert.gguf", "hello");
+    assert_true(strlen(r.out) > 100);
+    assert_string_equal(r.out, same.out);
+    r = RUN("embed", "nothing", "hello");
+    assert_ends(&r, 1);
+    snprintf(store, sizeof store, "OLLAMA_MODELS=" STORE);
 }
 
 /* ---- parts ---- */
@@ -637,6 +747,10 @@ int main(void)
         cmocka_unit_test(test_keys),
         cmocka_unit_test(test_run_pulls),
         cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_environment_of_ollama),
+        cmocka_unit_test(test_wrong_environment),
+        cmocka_unit_test(test_debug),
+        cmocka_unit_test(test_embedding_model),
         cmocka_unit_test(test_words),
         cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_wrap),

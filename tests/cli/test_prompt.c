@@ -187,7 +187,7 @@ static void test_stop(void **state)
             tt_read(&t, 20);
         assert_true(t.all_n >= before + 600);
         if (i == 2)
-            hold_output(true); /* it is in the middle of writing, then */
+            hold_output(true);                     /* it is in the middle of writing, then */
         tt_send(&t, i == 1 ? "\003\003" : "\003"); /* once too often does no harm */
         if (i == 2)
             hold_output(false);
@@ -200,6 +200,75 @@ static void test_stop(void **state)
     see_prompt();
     tt_send(&t, "\004");
     assert_int_equal(tt_end(&t), 0);
+}
+
+/* ---- stopped and continued ---- */
+
+/* What a shell does: the program is a job, and when it stops the terminal has to be as it was. */
+static int shell(void *arguments)
+{
+    char **argv = arguments;
+    struct termios before, after;
+    int status = 0;
+    signal(SIGTTOU, SIG_IGN);
+    tcgetattr(0, &before);
+    pid_t job = fork();
+    if (job == 0) {
+        setpgid(0, 0);
+        tcsetpgrp(0, getpid());
+        signal(SIGTTOU, SIG_DFL);
+        execve(argv[0], argv, environment);
+        _exit(127);
+    }
+    setpgid(job, job);
+    while (waitpid(job, &status, WUNTRACED) == job && WIFSTOPPED(status)) {
+        tcsetpgrp(0, getpgrp());
+        tcgetattr(0, &after);
+        if (after.c_lflag != before.c_lflag || after.c_iflag != before.c_iflag)
+            return 99;
+        printf("\n[stopped]\n");
+        fflush(stdout);
+        tcsetpgrp(0, job);
+        kill(-job, SIGCONT);
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 98;
+}
+
+static void wait_for_bytes(size_t more)
+{
+    size_t before = t.all_n;
+    for (double end = tt_now() + 20; t.all_n < before + more && tt_now() < end;)
+        tt_read(&t, 20);
+    assert_true(t.all_n >= before + more);
+}
+
+static void test_suspend(void **state)
+{
+    (void)state;
+    char *argv[] = {(char *)NB_TEST_BINARY, "run", "--no-server", "-t", "2", PLAIN, "--ignore-eos", "--ctx", "300000",
+                    "--allow-long-context", NULL};
+    tt_start(&t, 80, 24, shell, argv, NULL, NULL);
+    see_prompt();
+    tt_send(&t, "Once upon");
+    see(">>> Once upon");
+    tt_send(&t, "\032"); /* Ctrl-Z: the text is there again */
+    see("[stopped]");
+    see(">>> Once upon");
+    tt_send(&t, " a time\r");
+    wait_for_bytes(600);
+    tt_send(&t, "\014\032"); /* in the middle of a reply */
+    wait_for_bytes(600);
+    assert_non_null(strstr(strstr(t.all, "[stopped]") + 1, "[stopped]"));
+    tt_send(&t, "\003");
+    see_prompt();
+    while (tt_read(&t, 100))
+        ;
+    assert_null(strstr(t.all, "^C")); /* nothing is echoed: the terminal is the prompt's again */
+    see_prompt();
+    kill(tcgetpgrp(t.fd), SIGTSTP); /* by somebody else, while a key is waited for */
+    see("[stopped]");
+    see_prompt();
+    end_session();
 }
 
 static void test_full_context(void **state)
@@ -460,17 +529,10 @@ static void test_start_that_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_replies),
-        cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_full_context),
-        cmocka_unit_test(test_thinking),
-        cmocka_unit_test(test_help),
-        cmocka_unit_test(test_show),
-        cmocka_unit_test(test_set),
-        cmocka_unit_test(test_save_and_load),
-        cmocka_unit_test(test_history),
-        cmocka_unit_test(test_dumb),
-        cmocka_unit_test(test_start_that_fails),
+        cmocka_unit_test(test_replies),      cmocka_unit_test(test_stop),     cmocka_unit_test(test_suspend),
+        cmocka_unit_test(test_full_context), cmocka_unit_test(test_thinking), cmocka_unit_test(test_help),
+        cmocka_unit_test(test_show),         cmocka_unit_test(test_set),      cmocka_unit_test(test_save_and_load),
+        cmocka_unit_test(test_history),      cmocka_unit_test(test_dumb),     cmocka_unit_test(test_start_that_fails),
     };
     return cmocka_run_group_tests(tests, make_files, remove_files);
 }
