@@ -58,9 +58,22 @@ static int dispatch(int argc, char **argv)
     return command->run(argc - 1, argv + 1);
 }
 
+/* Models are mapped: a file that somebody cuts short is missed when it is read. */
+static void on_lost_file(int number)
+{
+    static const char words[] =
+        "nibble: error: a file in use was cut short, or its disk failed; put new files in place "
+        "by renaming them, not by writing into old ones\n";
+    ssize_t said = write(STDERR_FILENO, words, sizeof words - 1);
+    (void)number, (void)said;
+    _exit(NB_EXIT_FAILED);
+}
+
 int main(int argc, char **argv)
 {
     open_standard_streams();
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* the write fails, and is said to */
+    signal(SIGBUS, on_lost_file);
     return finish(dispatch(argc, argv));
 }

@@ -11,6 +11,12 @@ static void put_safe(nb_buf *out, nb_str text)
     }
 }
 
+/* What is the server's own fault quotes no request; what is the client's may. */
+static bool shows_error(const nb_log_style *style, const nb_http_record *r)
+{
+    return r->error[0] && (style->prompts || r->status >= 500);
+}
+
 static void put_json(const nb_log_style *style, const char *time, const nb_http_record *r, nb_buf *out)
 {
     nb_json j = nb_json_begin(out, false);
@@ -38,9 +44,9 @@ static void put_json(const nb_log_style *style, const char *time, const nb_http_
         nb_json_put_z(&j, "path", r->path);
         nb_json_key(&j, "body");
         nb_json_str(&j, (nb_str){r->body.p, nb_min_size(r->body.n, NB_LOG_BODY)});
-        if (r->error[0])
-            nb_json_put_z(&j, "error", r->error);
     }
+    if (shows_error(style, r))
+        nb_json_put_z(&j, "error", r->error);
     nb_json_close(&j, '}');
     nb_buf_char(out, '\n');
 }
@@ -64,7 +70,9 @@ void nb_log_request(const nb_log_style *style, const char *time, const nb_http_r
     if (style->prompts) {
         nb_buf_z(out, " body ");
         put_safe(out, (nb_str){r->body.p, nb_min_size(r->body.n, NB_LOG_BODY)});
-        nb_buf_z(out, r->error[0] ? " error " : "");
+    }
+    if (shows_error(style, r)) {
+        nb_buf_z(out, " error ");
         put_safe(out, nb_str_of(r->error));
     }
     nb_buf_char(out, '\n');

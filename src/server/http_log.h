@@ -9,7 +9,7 @@ enum { NB_LOG_BODY = 16 << 10 }; /* bytes of a request that are shown at most */
 
 typedef struct nb_log_style {
     bool json;
-    bool prompts; /* the request's body, and errors, which may quote it */
+    bool prompts; /* the request's body, and errors of the client's, which may quote it */
 } nb_log_style;
 
 /* A line, with its end. `time`: as it is to appear. */

@@ -279,13 +279,19 @@ static void load_one(nb_service *s, nb_served *m)
     nb_error error = {0};
     pthread_mutex_unlock(&s->lock);
     nb_status status = load(s, m, &error);
+    if (error.code == NB_ERR_FORMAT) /* a damaged file is no fault of the request's */
+        error.code = NB_ERR_IO;
     pthread_mutex_lock(&s->lock);
     m->load_ns = (int64_t)((nb_seconds() - start) * 1e9);
     m->error = error;
     m->state = status == NB_OK ? NB_SERVED_READY : NB_SERVED_FAILED;
     m->released = nb_seconds();
-    nb_service_say(s, status == NB_OK ? "%s: loaded in %.2f s, %.2f GB" : "%s: not loaded after %.2f s",
-                   nb_entry_text(m->entry), (double)m->load_ns * 1e-9, (double)m->bytes * 1e-9);
+    if (status == NB_OK)
+        nb_service_say(s, "%s: loaded in %.2f s, %.2f GB", nb_entry_text(m->entry), (double)m->load_ns * 1e-9,
+                       (double)m->bytes * 1e-9);
+    else
+        nb_service_say(s, "%s: not loaded after %.2f s: %s", nb_entry_text(m->entry), (double)m->load_ns * 1e-9,
+                       error.message);
     pthread_cond_broadcast(&s->changed);
 }
 
