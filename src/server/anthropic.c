@@ -223,6 +223,10 @@ static void read_format(nb_api_request *q)
         q->job.schema = nb_body_dump(b, schema);
 }
 
+static const char known[] = " model messages max_tokens stop_sequences system tools tool_choice thinking output_config "
+                            "output_format temperature top_p top_k min_p repeat_penalty stream grammar mcp_servers "
+                            "container metadata service_tier cache_control inference_geo ";
+
 nb_api_request *nb_anthropic_read(nb_http_request *r, bool runs)
 {
     nb_api_request *q = calloc(1, sizeof *q);
@@ -233,6 +237,9 @@ nb_api_request *nb_anthropic_read(nb_http_request *r, bool runs)
     nb_body *b = &q->body;
     nb_api_read(r, q);
     if (b->status == NB_OK) {
+        static const char *const missing[] = {"mcp_servers", "container", NULL};
+        nb_api_pass_over(r, b, known);
+        nb_api_refuse(b, b->root, missing, "");
         int64_t *most = &q->job.task.max_tokens;
         bool given = nb_body_int(b, b->root, "max_tokens", most);
         if (runs && (!given || *most < 1))

@@ -8,7 +8,7 @@
 
 #include "server/options_use.h"
 
-enum { STOPS = 256 };
+enum { STOPS = 256, PASSED_OVER = 400 };
 
 /* ---- the model ---- */
 
@@ -87,6 +87,37 @@ void nb_api_read(nb_http_request *r, nb_api_request *q)
 void nb_api_close(nb_api_request *q) { nb_body_close(&q->body); }
 
 /* ---- fields ---- */
+
+void nb_api_pass_over(nb_http_request *r, const nb_body *b, const char *known)
+{
+    const char *key;
+    json_t *v;
+    char word[44];
+    nb_buf list = {0};
+    json_object_foreach(b->root, key, v)
+    {
+        snprintf(word, sizeof word, " %.40s ", key);
+        if (!json_is_null(v) && !strstr(known, word) && list.len < PASSED_OVER)
+            nb_buf_printf(&list, "%s%.40s", list.len ? ", " : "", key);
+    }
+    if (list.len)
+        nb_service_say(nb_http_service(r), "fields without effect here: %.*s%s", NB_STR_ARG(nb_buf_view(&list)),
+                       list.len < PASSED_OVER ? "" : ", ...");
+    nb_buf_free(&list);
+}
+
+static bool asks(const json_t *v)
+{
+    return v && !json_is_null(v) && !json_is_false(v) && !(json_is_array(v) && json_array_size(v) == 0) &&
+           !(json_is_string(v) && (json_string_length(v) == 0 || nb_str_eqz(nb_body_str(v), "none")));
+}
+
+void nb_api_refuse(nb_body *b, const json_t *object, const char *const *fields, const char *instead)
+{
+    for (; *fields; fields++)
+        if (asks(json_object_get(object, *fields)))
+            nb_body_fail(b, "\"%s\" is not supported%s", *fields, instead);
+}
 
 void nb_api_stops(nb_api_request *q, const char *key)
 {

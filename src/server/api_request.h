@@ -22,6 +22,11 @@ enum { NB_API_ID = 48 };
 void nb_api_read(nb_http_request *r, nb_api_request *q);
 void nb_api_close(nb_api_request *q);
 
+/* One line for the log when the body has fields that are not among `known`: words between spaces, with one at both ends. */
+void nb_api_pass_over(nb_http_request *r, const nb_body *b, const char *known);
+/* Fails where one of these fields (NULL ends the list) asks for something: is not null, false, empty or "none". */
+void nb_api_refuse(nb_body *b, const json_t *object, const char *const *fields, const char *instead);
+
 /* A string or a list of strings, instead of the model's own (as Ollama has it). */
 void nb_api_stops(nb_api_request *q, const char *key);
 /* The text of a content: a string, null, or a list of parts of which only texts (types: "text" and up to two more) are taken. */

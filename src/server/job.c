@@ -446,8 +446,11 @@ nb_status nb_job_render(nb_service *s, const nb_job_params *p, nb_buf *prompt, n
 {
     nb_served *m;
     nb_job_prompt made;
-    NB_TRY(nb_service_acquire(s, p->model, &p->load, p->gone, p->gone_user, &m, err));
-    nb_status status = nb_job_prompt_make(m, p, &made, err);
+    nb_job_params whole = *p; /* also what fits no context has a length */
+    whole.overflow = NB_OVERFLOW_KEEP;
+    whole.load.any_context = true;
+    NB_TRY(nb_service_acquire(s, p->model, &whole.load, p->gone, p->gone_user, &m, err));
+    nb_status status = nb_job_prompt_make(m, &whole, &made, err);
     nb_service_release(s, m, p->keep_alive_ns);
     NB_TRY(status);
     *prompt = made.text;

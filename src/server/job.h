@@ -10,6 +10,7 @@
 typedef enum nb_tool_choice { NB_TOOL_AUTO, NB_TOOL_NONE, NB_TOOL_REQUIRED, NB_TOOL_NAMED } nb_tool_choice;
 typedef enum nb_overflow {
     NB_OVERFLOW_ERROR, /* a prompt that does not fit is NB_ERR_LIMIT, with the counts: OpenAI, Anthropic, strict */
+    NB_OVERFLOW_KEEP,  /* it is not to be run: it stays whole */
     NB_OVERFLOW_TRUNCATE /* oldest messages (or the prompt's beginning, after num_keep) go; `truncated` says how many tokens */
 } nb_overflow;
 

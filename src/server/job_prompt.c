@@ -74,6 +74,7 @@ typedef struct conversation {
     nb_job_message *items;
     nb_chat_message *chat;
     size_t count;
+    nb_str begun; /* of the reply: what a last message of the assistant says, which the reply goes on with */
 } conversation;
 
 static bool is_system(const nb_job_message *m)
@@ -83,12 +84,13 @@ static bool is_system(const nb_job_message *m)
 
 static nb_str join(nb_arena *arena, nb_str a, nb_str b)
 {
-    char *text = NB_ARRAY(arena, char, a.n + b.n + 3);
+    char *text = a.n ? NB_ARRAY(arena, char, a.n + b.n + 3) : NULL;
     if (!text)
         return b;
     memcpy(text, a.p, a.n);
     memcpy(text + a.n, "\n\n", 2);
-    memcpy(text + a.n + 2, b.p, b.n);
+    if (b.n)
+        memcpy(text + a.n + 2, b.p, b.n);
     return (nb_str){text, a.n + 2 + b.n};
 }
 
@@ -98,16 +100,15 @@ static void fold_system(conversation *c)
     nb_job_message *user = c->items;
     while (user < c->items + c->count && !nb_str_eqz(user->role, "user"))
         user++;
-    size_t kept = 0;
-    for (size_t i = 0; i < c->count; i++) {
-        if (user < c->items + c->count && is_system(&c->items[i])) {
+    if (user == c->items + c->count)
+        return;
+    for (size_t i = c->count; i-- > 0;)
+        if (is_system(&c->items[i]))
             user->content = join(&c->arena, c->items[i].content, user->content);
-            continue;
-        }
-        if (&c->items[i] == user)
-            user = &c->items[kept];
-        c->items[kept++] = c->items[i];
-    }
+    size_t kept = 0;
+    for (size_t i = 0; i < c->count; i++)
+        if (!is_system(&c->items[i]))
+            c->items[kept++] = c->items[i];
     c->count = kept;
 }
 
@@ -197,7 +198,7 @@ static nb_status fill_chat(conversation *c, const nb_prompt_template *t, nb_erro
 /* ---- rendering ---- */
 
 /* The caller's variables, and what thinking is switched by. Free it. */
-static char *variables(const nb_job_params *p, const nb_prompt_template *t)
+static char *variables(const nb_job_params *p, const nb_prompt_template *t, bool begun)
 {
     json_t *object = p->template_kwargs.n ? json_loadb(p->template_kwargs.p, p->template_kwargs.n, 0, NULL)
                                           : json_object();
@@ -205,9 +206,9 @@ static char *variables(const nb_job_params *p, const nb_prompt_template *t)
         json_decref(object);
         object = json_object();
     }
-    int think = p->think < 0 && (p->schema.n || p->grammar.n)
-                    ? 0
-                    : p->think; /* what a grammar holds cannot be thought about */
+    bool said = begun || p->schema.n ||
+                p->grammar.n; /* what a grammar holds, or is said already, cannot be thought about */
+    int think = p->think < 0 && said ? 0 : p->think;
     if (t->traits.switch_name && think >= 0 && !json_object_get(object, t->traits.switch_name))
         json_object_set_new(object, t->traits.switch_name, json_boolean(think));
     put_text(object, "reasoning_effort", p->think_level);
@@ -219,7 +220,7 @@ static char *variables(const nb_job_params *p, const nb_prompt_template *t)
 static nb_status render_jinja(nb_served *m, const nb_job_params *p, const nb_prompt_template *t, const conversation *c,
                               nb_buf *out, nb_error *err)
 {
-    char *more = variables(p, t);
+    char *more = variables(p, t, c->begun.n > 0);
     nb_str tools = p->tool_choice == NB_TOOL_NONE ? NB_STR("") : p->tools;
     nb_chat_input in = {.messages = c->chat,
                         .count = c->count,
@@ -233,7 +234,27 @@ static nb_status render_jinja(nb_served *m, const nb_job_params *p, const nb_pro
                         .now = (int64_t)time(NULL)};
     nb_status status = more ? nb_template_render(t->jinja, &in, out, err) : nb_fail_memory(err, "a prompt", 0);
     free(more);
+    nb_buf_str(out, c->begun);
     return status;
+}
+
+/* A last message of the assistant is what the reply goes on with. Go templates leave it open by themselves, and so do texts
+ * without a template. Where a template makes every reply begin with thinking, it stays a message. */
+static void take_begun(nb_served *m, const nb_job_params *p, const nb_prompt_template *t, conversation *c)
+{
+    nb_buf text = {0};
+    const nb_job_message *last = c->count ? &c->items[c->count - 1] : NULL;
+    if (!t->jinja || c->count < 2 || !nb_str_eqz(last->role, "assistant") || last->content.n == 0 || last->call_count ||
+        p->think > 0)
+        return;
+    c->begun = last->content;
+    c->count--;
+    if (render_jinja(m, p, t, c, &text, NULL) != NB_OK || text.failed ||
+        nb_reply_opened(&t->format, (nb_str){text.data, text.len - c->begun.n})) {
+        c->begun = NB_STR("");
+        c->count++;
+    }
+    nb_buf_free(&text);
 }
 
 static nb_status render_go(const nb_job_params *p, const nb_prompt_template *t, const conversation *c, nb_buf *out,
@@ -386,7 +407,7 @@ static nb_status fit(nb_served *m, const nb_job_params *p, const nb_prompt_templ
                      nb_job_prompt *out, nb_error *err)
 {
     size_t most = nb_served_context(m) - 1, whole = out->ids.count;
-    if (whole <= most)
+    if (whole <= most || p->overflow == NB_OVERFLOW_KEEP)
         return NB_OK;
     if (p->overflow == NB_OVERFLOW_ERROR)
         return nb_fail(err, NB_ERR_LIMIT, "the request has %zu tokens; the context of %s holds %zu, reply included",
@@ -409,6 +430,7 @@ static nb_status make(nb_served *m, const nb_job_params *p, const nb_prompt_temp
     if (!p->raw && !(p->is_prompt && p->suffix.n)) {
         NB_TRY(gather(m, p, t, c, err));
         NB_TRY(fill_chat(c, t, err));
+        take_begun(m, p, t, c);
     }
     NB_TRY(render_and_tokenize(m, p, t, c, out, err));
     NB_TRY(fit(m, p, t, c, out, err));

@@ -32,9 +32,7 @@ typedef struct answer {
     bool is_chat, over;
     double start;
     nb_buf content, thinking, calls, logprobs; /* of what was not sent yet */
-    size_t call_count;
-    nb_str call_name;
-    nb_buf name, arguments;
+    nb_buf id, name, arguments;
 } answer;
 
 static void free_answer(void *state)
@@ -42,7 +40,7 @@ static void free_answer(void *state)
     answer *a = state;
     nb_job_free(a->job);
     nb_ollama_free(a->q);
-    nb_buf *buffers[] = {&a->content, &a->thinking, &a->calls, &a->logprobs, &a->name, &a->arguments};
+    nb_buf *buffers[] = {&a->content, &a->thinking, &a->calls, &a->logprobs, &a->id, &a->name, &a->arguments};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
         nb_buf_free(buffers[i]);
     free(a);
@@ -50,21 +48,36 @@ static void free_answer(void *state)
 
 /* ---- parts ---- */
 
+/* JSON without the white space between its words: models write it over several lines, and an answer is a line. */
+static void put_compact(nb_buf *out, nb_str json)
+{
+    bool in_string = false;
+    for (size_t i = 0; i < json.n; i++) {
+        char c = json.p[i];
+        if (in_string || (c != ' ' && c != '\n' && c != '\t' && c != '\r'))
+            nb_buf_char(out, c);
+        if (in_string && c == '\\' && i + 1 < json.n)
+            nb_buf_char(out, json.p[++i]);
+        else if (c == '"')
+            in_string = !in_string;
+    }
+}
+
 static void end_call(answer *a, int index)
 {
     if (a->calls.len)
         nb_buf_char(&a->calls, ',');
     nb_json j = nb_json_begin(&a->calls, false);
     nb_json_open(&j, '{');
+    nb_api_put_str(&j, "id", nb_buf_view(&a->id));
     nb_json_key(&j, "function");
     nb_json_open(&j, '{');
     nb_json_put_int(&j, "index", index);
     nb_json_key(&j, "name");
     nb_json_str(&j, nb_buf_view(&a->name));
     nb_json_key(&j, "arguments");
-    nb_buf_str(&a->calls, a->arguments.len ? nb_buf_view(&a->arguments) : NB_STR("{}"));
+    put_compact(&a->calls, a->arguments.len ? nb_buf_view(&a->arguments) : NB_STR("{}"));
     nb_buf_z(&a->calls, "}}");
-    a->call_count++;
 }
 
 static void add_reply(answer *a, const nb_reply_event *e)
@@ -73,6 +86,8 @@ static void add_reply(answer *a, const nb_reply_event *e)
     case NB_REPLY_CONTENT: nb_buf_str(&a->content, e->text); break;
     case NB_REPLY_THINKING: nb_buf_str(&a->thinking, e->text); break;
     case NB_REPLY_CALL:
+        nb_buf_clear(&a->id);
+        nb_buf_str(&a->id, e->id);
         nb_buf_clear(&a->name);
         nb_buf_clear(&a->arguments);
         nb_buf_str(&a->name, e->name);
@@ -253,7 +268,9 @@ static nb_status load(nb_http_request *r, const nb_ollama_request *q, nb_error *
         if (!loaded)
             return NB_OK;
     }
-    NB_TRY(nb_service_acquire(s, q->model, &q->job.load, nb_http_gone, r, &m, err));
+    nb_load_options options = q->job.load;
+    options.any_context = q->job.keep_alive_ns == 0;
+    NB_TRY(nb_service_acquire(s, q->model, &options, nb_http_gone, r, &m, err));
     nb_service_release(s, m, q->job.keep_alive_ns);
     return NB_OK;
 }

@@ -104,6 +104,10 @@ static nb_status read_options(nb_http_request *r, nb_ollama_request *q, nb_error
     return status;
 }
 
+static const char known[] =
+    " model name prompt input dimensions suffix system template context raw images messages tools tool_choice stream "
+    "format grammar keep_alive options think truncate shift logprobs top_logprobs ";
+
 bool nb_ollama_read(nb_http_request *r, nb_ollama_request *q)
 {
     nb_body *b = &q->body;
@@ -114,6 +118,7 @@ bool nb_ollama_read(nb_http_request *r, nb_ollama_request *q)
         !nb_body_text(b, b->root, "name", &q->model))
         nb_body_fail(b, "\"model\" is missing");
     if (b->status == NB_OK) {
+        nb_api_pass_over(r, b, known);
         nb_body_bool(b, b->root, "stream", &q->stream);
         read_keep_alive(q);
         read_format(q);

@@ -66,6 +66,14 @@ static void read_limits(nb_openai_request *q)
     nb_body_bool(b, options, "include_usage", &q->include_usage);
 }
 
+/* Of both routes, with what means nothing here: who asks, what may be stored, how soon it may run. */
+static const char known[] =
+    " model messages prompt suffix echo best_of stream stream_options temperature top_p top_k min_p repeat_penalty "
+    "max_tokens max_completion_tokens seed n stop logit_bias frequency_penalty presence_penalty logprobs top_logprobs "
+    "response_format grammar tools tool_choice parallel_tool_calls functions function_call reasoning_effort reasoning "
+    "chat_template_kwargs modalities audio web_search_options prediction user metadata store service_tier "
+    "safety_identifier prompt_cache_key prompt_cache_retention ";
+
 nb_openai_request *nb_openai_read(nb_http_request *r, bool is_chat)
 {
     nb_openai_request *q = calloc(1, sizeof *q);
@@ -79,6 +87,7 @@ nb_openai_request *nb_openai_read(nb_http_request *r, bool is_chat)
     nb_api_read(r, &q->api);
     if (b->status == NB_OK) {
         nb_sampler_params *s = &q->api.job.task.sampling;
+        nb_api_pass_over(r, b, known);
         read_limits(q);
         read_bias(q);
         read_penalty(b, "frequency_penalty", &s->frequency_penalty);
@@ -130,6 +139,10 @@ static void read_message(nb_body *b, const json_t *v, nb_job_message *messages, 
         nb_body_fail(b, "message %zu has the role \"%.*s\"; there are system, developer, user, assistant and tool", i,
                      NB_STR_ARG(m->role));
     m->content = nb_api_content(b, json_object_get(v, "content"), "refusal", NULL);
+    if (m->content.n == 0)
+        nb_body_text(b, v, "refusal", &m->content);
+    static const char *const old[] = {"function_call", NULL};
+    nb_api_refuse(b, v, old, " any more: send \"tool_calls\"");
     if (!nb_body_text(b, v, "reasoning_content", &m->thinking))
         nb_body_text(b, v, "reasoning", &m->thinking);
     if (nb_str_eqz(m->role, "tool")) {
@@ -234,8 +247,23 @@ static void read_thinking(nb_openai_request *q)
         q->api.job.template_kwargs = nb_body_dump(b, variables);
 }
 
+/* What would be dropped in silence otherwise. */
+static void refuse_others(nb_body *b)
+{
+    static const char *const old[] = {"functions", "function_call", NULL}, *const missing[] = {
+                                                                               "audio", "web_search_options", NULL};
+    const json_t *v;
+    size_t i;
+    nb_api_refuse(b, b->root, old, " any more: send \"tools\" and \"tool_choice\"");
+    nb_api_refuse(b, b->root, missing, "");
+    json_array_foreach(nb_body_array(b, b->root, "modalities"), i,
+                       v) if (!json_is_string(v) || !nb_str_eqz(nb_body_str(v), "text"))
+        nb_body_fail(b, "\"modalities\" has something else than \"text\", which is all that is supported");
+}
+
 void nb_openai_read_chat(nb_openai_request *q)
 {
+    refuse_others(&q->api.body);
     read_messages(q);
     read_tools(q);
     nb_api_tool_choice(&q->api.body, &q->api.job);

@@ -257,6 +257,12 @@ static void read_limits(nb_api_request *q)
         nb_body_fail(b, "\"truncation\" has to be \"auto\" or \"disabled\"");
 }
 
+static const char known[] =
+    " model input instructions tools tool_choice max_tool_calls parallel_tool_calls text include top_logprobs "
+    "max_output_tokens seed reasoning truncation previous_response_id conversation prompt store background stream "
+    "stream_options temperature top_p top_k min_p repeat_penalty grammar metadata user service_tier safety_identifier "
+    "prompt_cache_key prompt_cache_retention ";
+
 void nb_route_responses(nb_http_request *r)
 {
     nb_responses_request *q = calloc(1, sizeof *q);
@@ -267,6 +273,7 @@ void nb_route_responses(nb_http_request *r)
     nb_body *b = &q->api.body;
     nb_api_read(r, &q->api);
     if (b->status == NB_OK) {
+        nb_api_pass_over(r, b, known);
         refuse_memory(b);
         read_input(&q->api);
         read_tools(&q->api);

@@ -353,20 +353,32 @@ static void *loader_thread(void *service)
 
 /* ---- acquiring ---- */
 
-static bool fits(const nb_served *m, const nb_entry *e, const nb_load_options *o)
+/* Who asks for no context gets the usual one, not a shorter one that somebody else has asked for. */
+static bool fits_context(const nb_service *s, const nb_served *m, const nb_load_options *o)
+{
+    if (o->embed || o->any_context || o->context == m->options.context)
+        return true;
+    if (o->context || m->state != NB_SERVED_READY)
+        return false;
+    size_t usual = nb_model_context(m->model);
+    if (s->p.most_context)
+        usual = nb_min_size(usual, s->p.most_context);
+    return m->options.context >= (s->p.context ? s->p.context : usual);
+}
+
+static bool fits(const nb_service *s, const nb_served *m, const nb_entry *e, const nb_load_options *o)
 {
     return (m->state == NB_SERVED_LOADING || m->state == NB_SERVED_READY) && !m->expires_now &&
            strcmp(nb_entry_digest(m->entry), nb_entry_digest(e)) == 0 &&
            strcmp(nb_entry_text(m->entry), nb_entry_text(e)) == 0 && (!m->options.embed || o->embed) &&
-           (o->embed || o->context == 0 || o->context == m->options.context) &&
-           (o->threads == 0 || o->threads == m->options.threads);
+           fits_context(s, m, o) && (o->threads == 0 || o->threads == m->options.threads);
 }
 
 /* The model, loaded, being loaded or ordered now; one user more. Another one of the same entry goes when it is idle. */
 static nb_served *order(nb_service *s, nb_entry *e, const nb_load_options *o)
 {
     for (nb_served *m = s->models; m; m = m->next)
-        if (fits(m, e, o)) {
+        if (fits(s, m, e, o)) {
             m->users++;
             return m;
         }

@@ -49,6 +49,7 @@ typedef struct
     size_t context;   /* 0: the default */
     int threads;      /* 0: the service's */
     bool embed;       /* for embeddings only: no cache is taken */
+    bool any_context; /* nothing is written: a loaded one will do, whatever its context */
 } nb_load_options;
 
 /* Waits (at most the load timeout) until the model is loaded, loading it when needed; counts as a use until released.

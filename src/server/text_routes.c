@@ -8,8 +8,9 @@ static bool is_id(const json_t *v)
     return json_is_integer(v) && json_integer_value(v) >= 0 && json_integer_value(v) <= INT32_MAX;
 }
 
-static nb_status acquire(nb_http_request *r, const nb_api_request *q, nb_served **m, nb_error *err)
+static nb_status acquire(nb_http_request *r, nb_api_request *q, nb_served **m, nb_error *err)
 {
+    q->job.load.any_context = true;
     return nb_service_acquire(nb_http_service(r), q->job.model, &q->job.load, nb_http_gone, r, m, err);
 }
 

@@ -505,6 +505,39 @@ static void tools(void **state)
     json_decref(r);
 }
 
+/* A model may write a call over several lines; an answer is one line all the same, and holds what the call says. */
+static void calls_in_lines(void **state)
+{
+    static const char grammar[] =
+        "root ::= \"<tool_call>\\n{\\\"name\\\": \\\"get_weather\\\",\\n \\\"arguments\\\": {\\n  "
+        "\\\"city\\\": \\\"New  \\\\\\\" York\\\",\\n\\t\\\"n\\\": [1, 2]\\n }}\\n</tool_call>\"";
+    (void)state;
+    json_t *body = json_pack("{s:s, s:s, s:[{s:s, s:s}], s:{s:i}, s:[{s:{s:s}}]}", "model", "tools", "grammar", grammar,
+                             "messages", "role", "user", "content", "x", "options", "num_predict", 300, "tools",
+                             "function", "name", "get_weather");
+    char *dumped = json_dumps(body, 0);
+    hc_connection c;
+    json_t *call = NULL;
+    assert_true(hc_open(&c, server.port, "POST", "/api/chat", NULL, dumped));
+    while (hc_line(&c, asked, sizeof asked)) {
+        json_t *line = json_loads(asked, 0, NULL);
+        assert_non_null(line);
+        const json_t *calls = json_object_get(json_object_get(line, "message"), "tool_calls");
+        if (calls)
+            call = json_deep_copy(json_array_get(calls, 0));
+        json_decref(line);
+    }
+    hc_hang_up(&c);
+    assert_non_null(call);
+    assert_true(strlen(text_of(call, "id")) >= 9);
+    const json_t *arguments = json_object_get(json_object_get(call, "function"), "arguments");
+    assert_string_equal(text_of(arguments, "city"), "New  \" York");
+    assert_int_equal(json_array_size(json_object_get(arguments, "n")), 2);
+    json_decref(call);
+    json_decref(body);
+    free(dumped);
+}
+
 static void thinking(void **state)
 {
     (void)state;
@@ -573,6 +606,12 @@ static void overflows(void **state)
             "'shift':false,'options':{'num_ctx':64,'num_predict':100}}");
     assert_true(number_of(r, "eval_count") < 64);
     check_end(r, "length");
+    json_decref(r);
+    /* who asks for no context does not get the short one of those before */
+    r = ask("/api/generate", 200,
+            "{'model':'llama-2-mha','raw':true,'prompt':'%s','stream':false,'options':{'num_predict':1}}", prompt);
+    assert_int_equal(number_of(r, "prompt_eval_count"), all);
+    assert_null(json_object_get(r, "truncated"));
     json_decref(r);
 }
 
@@ -673,10 +712,10 @@ static void errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(generate), cmocka_unit_test(contexts), cmocka_unit_test(templates),
-        cmocka_unit_test(options),  cmocka_unit_test(logprobs), cmocka_unit_test(formats),
-        cmocka_unit_test(loads),    cmocka_unit_test(lists),    cmocka_unit_test(chats),
-        cmocka_unit_test(tools),    cmocka_unit_test(thinking), cmocka_unit_test(overflows),
-        cmocka_unit_test(embeds),   cmocka_unit_test(errors)};
+        cmocka_unit_test(generate),  cmocka_unit_test(contexts),       cmocka_unit_test(templates),
+        cmocka_unit_test(options),   cmocka_unit_test(logprobs),       cmocka_unit_test(formats),
+        cmocka_unit_test(loads),     cmocka_unit_test(lists),          cmocka_unit_test(chats),
+        cmocka_unit_test(tools),     cmocka_unit_test(calls_in_lines), cmocka_unit_test(thinking),
+        cmocka_unit_test(overflows), cmocka_unit_test(embeds),         cmocka_unit_test(errors)};
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -494,6 +494,14 @@ static void errors(void **state)
          "other"},
         {400, "{\"model\":\"tiny\"," USER ",\"response_format\":{\"type\":\"xml\"}}", "xml"},
         {400, "{\"model\":\"tiny\"," USER ",\"reasoning_effort\":\"much\"}", "much"},
+        {400, "{\"model\":\"tiny\"," USER ",\"functions\":[{\"name\":\"f\"}]}", "functions"},
+        {400, "{\"model\":\"tiny\"," USER ",\"function_call\":\"auto\"}", "function_call"},
+        {400, "{\"model\":\"tiny\"," USER ",\"web_search_options\":{}}", "web_search_options"},
+        {400, "{\"model\":\"tiny\"," USER ",\"modalities\":[\"text\",\"audio\"]}", "modalities"},
+        {400,
+         "{\"model\":\"tiny\",\"messages\":[{\"role\":\"assistant\",\"function_call\":{\"name\":\"f\",\"arguments\":\"{"
+         "}\"}}]}",
+         "function_call"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -723,6 +731,25 @@ static void texts(void **state)
     json_decref(r);
     r = post("/apply-template", 200, "{\"model\":\"tiny\"," USER "," TOOLS "}");
     assert_string_equal(text_at(r, "prompt"), "T:weather clock [user]hello there[assistant]");
+    json_decref(r);
+    /* what a last message of the assistant says is gone on with, but where replies begin with thinking */
+    r = post(
+        "/apply-template", 200,
+        "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":"
+        "\"Once upon\"}]}");
+    assert_string_equal(text_at(r, "prompt"), "[user]a[assistant]Once upon");
+    json_decref(r);
+    r = post("/apply-template", 200,
+             "{\"model\":\"thinker\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\","
+             "\"content\":"
+             "\"Once\"}]}");
+    assert_string_equal(text_at(r, "prompt"), "[user]a[assistant]Once[assistant]<think>");
+    json_decref(r);
+    r = post(
+        "/apply-template", 200,
+        "{\"model\":\"tiny\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"refusal\":"
+        "\"No.\"},{\"role\":\"user\",\"content\":\"b\"}]}");
+    assert_string_equal(text_at(r, "prompt"), "[user]a[assistant]No.[user]b[assistant]");
     json_decref(r);
     json_decref(post("/tokenize", 400, "{\"model\":\"tiny\"}"));
     json_decref(post("/detokenize", 400, "{\"model\":\"tiny\",\"tokens\":[-1]}"));

@@ -701,6 +701,23 @@ static void log_idle_options(void **state)
     forget((nb_log_style){0});
 }
 
+/* Fields of a request that nobody knows: as options. */
+static void log_passed_over(void **state)
+{
+    (void)state;
+    forget((nb_log_style){0});
+    ts_server s = start((nb_http_params){0}, (nb_service_params){.log = keep_message});
+    assert_int_equal(post_status(s.port, "/api/generate", SHORT), 200);
+    assert_int_equal(post_status(s.port, "/v1/chat/completions",
+                                 "{\"model\":\"llama-2-mha\",\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],"
+                                 "\"user\":\"me\",\"max_token\":1,\"max_tokens\":1,\"no\\nsuch\":{},\"unsaid\":null}"),
+                     200);
+    ts_stop(&s);
+    assert_int_equal(count_logged("fields without effect"), 1);
+    assert_int_equal(count_logged("fields without effect here: max_token, no?such\n"), 1);
+    forget((nb_log_style){0});
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(log_short_context), cmocka_unit_test(log_idle_options),
@@ -709,6 +726,6 @@ int main(void)
                                        cmocka_unit_test(idle_readers),      cmocka_unit_test(connections),
                                        cmocka_unit_test(queue_full),        cmocka_unit_test(stops),
                                        cmocka_unit_test(metrics),           cmocka_unit_test(log_lines),
-                                       cmocka_unit_test(log_prompts)};
+                                       cmocka_unit_test(log_prompts),       cmocka_unit_test(log_passed_over)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

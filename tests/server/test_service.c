@@ -257,8 +257,13 @@ static void contexts(void **state)
     assert_true(a != b && nb_served_context(b) == 128 && nb_served_context(a) > 128);
     nb_service_release(s, a, INT64_MIN);
     nb_service_release(s, b, INT64_MIN);
-    a = acquire(s, "llama-2-mha"); /* whatever context it has */
+    assert_int_equal(
+        nb_service_acquire(s, NB_STR("llama-2-mha"), &(nb_load_options){.any_context = true}, NULL, NULL, &a, NULL),
+        NB_OK);
     assert_ptr_equal(a, b);
+    nb_service_release(s, a, INT64_MIN);
+    a = acquire(s, "llama-2-mha"); /* the usual one, not the short one that somebody asked for */
+    assert_true(nb_served_context(a) > 128);
     nb_service_release(s, a, INT64_MIN);
     nb_service_free(s);
     nb_library_close(l);
