@@ -108,6 +108,10 @@ static nb_status fail_transfer(exchange *x, CURLcode code)
         return nb_fail(x->err, NB_ERR_IO,
                        "no server answers at %s (%s); 'nibble serve' starts one, OLLAMA_HOST names another",
                        x->api->url, why);
+    if (code == CURLE_PARTIAL_FILE || code == CURLE_RECV_ERROR || code == CURLE_GOT_NOTHING)
+        return nb_fail(x->err, NB_ERR_IO,
+                       "the server at %s broke off in the middle of its answer (%s); does it still run?", x->api->url,
+                       why);
     return nb_fail(x->err, NB_ERR_IO, "%s%s: %s", x->api->url, x->call->path, why);
 }
 

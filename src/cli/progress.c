@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "cli/cli.h"
 
-enum { NAME_BYTES = 80, LINE_BYTES = 256 };
+enum { NAME_BYTES = 80, LINE_BYTES = 256, BEHIND = 3 }; /* BEHIND: columns that stay free, for the "^C" of a terminal */
 
 struct nb_progress {
     char what[NAME_BYTES];
@@ -56,7 +56,7 @@ static void show(nb_progress *p, double at, bool ended)
     format_line(p, at - p->start, ended, line);
     p->shown = at;
     if (p->live)
-        fprintf(stderr, "\r%.*s\033[K%s", nb_terminal_width() - 1, line, ended ? "\n" : "");
+        fprintf(stderr, "\r%.*s\033[K%s", nb_terminal_width() - BEHIND, line, ended ? "\n" : "");
     else
         fprintf(stderr, "%s\n", line);
 }

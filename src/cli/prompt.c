@@ -18,7 +18,7 @@ enum { WORDS = 32 };
 
 typedef struct prompt {
     nb_chat *chat;
-    nb_line_edit *edit; /* NULL: the terminal cannot place a cursor */
+    nb_line_edit *edit; /* NULL: the terminal cannot place a cursor, or shows nothing of ours */
     nb_buf plain;       /* what was read without it */
     bool over;
 } prompt;
@@ -456,9 +456,9 @@ static void history_path(nb_buf *path)
 static nb_status open_edit(prompt *p, nb_buf *path, nb_error *err)
 {
     const char *term = getenv("TERM");
-    if (!term || !*term || strcmp(term, "dumb") == 0)
-        return NB_OK;
     int out = isatty(STDOUT_FILENO) ? STDOUT_FILENO : STDERR_FILENO;
+    if (!term || !*term || strcmp(term, "dumb") == 0 || !isatty(out))
+        return NB_OK;
     bool keep = !nb_env_flag("OLLAMA_NOHISTORY");
     if (keep)
         history_path(path);

@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "cli/cli.h"
 
-enum { SAMPLES = 32, BAR_MOST = 60 };
+enum { SAMPLES = 32, BAR_MOST = 60, BEHIND = 3 }; /* BEHIND: columns that stay free, for the "^C" of a terminal */
 
 struct nb_transfer_bar {
     bool live, open; /* open: the line has no end yet */
@@ -103,7 +103,7 @@ static void draw(nb_transfer_bar *b)
 {
     nb_transfer_event e = {b->status, b->digest, b->total, b->done};
     nb_buf line = {0};
-    nb_transfer_bar_line(&e, rate_of(b), b->live ? nb_terminal_width() - 1 : 0, &line);
+    nb_transfer_bar_line(&e, rate_of(b), b->live ? nb_terminal_width() - BEHIND : 0, &line);
     fflush(stdout);
     fprintf(stderr, b->live ? "\r%s\033[K" : "%s\n", line.data ? line.data : "");
     b->open = b->live;

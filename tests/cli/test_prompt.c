@@ -515,6 +515,30 @@ static void test_dumb(void **state)
     environment[1] = "TERM=xterm";
 }
 
+/* Keys come from a terminal, and both outputs go into files: nothing that places a cursor is in them. */
+static void test_no_screen(void **state)
+{
+    (void)state;
+    static char command[1500], out[450], err[450], text[4096];
+    snprintf(out, sizeof out, "%s", nb_folder_path("out"));
+    snprintf(err, sizeof err, "%s", nb_folder_path("err"));
+    snprintf(command, sizeof command, "exec '%s' run --no-server -t 2 -n 4 --ignore-eos " PLAIN " >'%s' 2>'%s'",
+             NB_TEST_BINARY, out, err);
+    char *argv[] = {"/bin/sh", "-c", command, NULL};
+    tt_start(&t, 80, 24, NULL, NULL, argv, environment);
+    tt_send(&t, "Once\n/bye\n");
+    assert_int_equal(tt_end(&t), 0);
+    const char *const files[] = {out, err};
+    for (int i = 0; i < 2; i++) {
+        FILE *file = fopen(files[i], "r");
+        assert_non_null(file);
+        text[fread(text, 1, sizeof text - 1, file)] = 0;
+        fclose(file);
+        assert_null(strchr(text, '\033'));
+        assert_true(strlen(text) > 4);
+    }
+}
+
 static void test_start_that_fails(void **state)
 {
     (void)state;
@@ -529,10 +553,19 @@ static void test_start_that_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_replies),      cmocka_unit_test(test_stop),     cmocka_unit_test(test_suspend),
-        cmocka_unit_test(test_full_context), cmocka_unit_test(test_thinking), cmocka_unit_test(test_help),
-        cmocka_unit_test(test_show),         cmocka_unit_test(test_set),      cmocka_unit_test(test_save_and_load),
-        cmocka_unit_test(test_history),      cmocka_unit_test(test_dumb),     cmocka_unit_test(test_start_that_fails),
+        cmocka_unit_test(test_replies),
+        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_suspend),
+        cmocka_unit_test(test_full_context),
+        cmocka_unit_test(test_thinking),
+        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_show),
+        cmocka_unit_test(test_set),
+        cmocka_unit_test(test_save_and_load),
+        cmocka_unit_test(test_history),
+        cmocka_unit_test(test_dumb),
+        cmocka_unit_test(test_no_screen),
+        cmocka_unit_test(test_start_that_fails),
     };
     return cmocka_run_group_tests(tests, make_files, remove_files);
 }
