@@ -190,6 +190,17 @@ static void put_shape(nb_buf *out, double x, double y, size_t series)
                   y, shapes[series % NB_SERIES]);
 }
 
+/* Room to the right of the frame: half of what is written below its end. */
+static double right_margin(const nb_axis *x, bool slanted)
+{
+    char text[32];
+    size_t last = x->tick_count - 1;
+    if (slanted || x->names || x->tick_count == 0 || x->ticks[last] < x->hi)
+        return RIGHT;
+    nb_axis_format(x, x->ticks[last], text);
+    return fmax(RIGHT, 2 + CHARACTER * (double)strlen(text) / 2);
+}
+
 /* Names above the frame, in as many lines as they need; returns the height. */
 static double draw_keys(nb_chart *c, const nb_chart_key *keys, size_t count)
 {
@@ -230,7 +241,7 @@ void nb_chart_begin_keys(nb_chart *c, nb_buf *out, const char *title, double wid
     bool slanted = (double)(longest * CHARACTER) > width / (double)(x.tick_count + 1);
     *c = (nb_chart){.out = out, .width = width, .height = height, .x = x, .y = y};
     c->x.from = LEFT;
-    c->x.to = width - RIGHT;
+    c->x.to = width - right_margin(&x, slanted);
     c->y.from = height - BOTTOM - (slanted ? 4 * (double)nb_min_size(longest, 16) : 0);
     nb_svg_open(out, title, width, height);
     c->y.to = TOP + draw_keys(c, keys, count);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "lab/lab_alphas.h"
+#include "text/utf8.h"
 
 enum { DRAWS = 10000, TOKENS = 5, DIM = 2, KEYS = 16, MOST_SHOWN = 32 };
 
@@ -174,19 +175,25 @@ static nb_status show_masks(nb_lab *lab, nb_error *err)
 
 /* ---- a real model ---- */
 
-/* A token as it can be shown: control characters and spaces made visible, at most 14 bytes at a code point's end. */
+/* A token as it can be shown: control characters and spaces made visible, about 14 columns; half code points are none. */
 static const char *token_text(nb_lab *lab, const nb_lab_reading *r, size_t i)
 {
-    char text[32], shown[64];
-    size_t bytes = 0, n = 0;
+    char text[64], shown[64];
+    size_t bytes = 0, n = 0, step;
+    uint32_t c;
     if (nb_detokenize(r->model, &r->tokens.id[i], 1, text, sizeof text, &bytes, NULL) != NB_OK)
         bytes = 0;
     bytes = nb_min_size(bytes, sizeof text);
-    for (size_t k = 0; k < bytes && n < 14; k++) {
-        unsigned char c = (unsigned char)text[k];
-        if (c >= 0x80)
-            continue; /* names are ASCII: half a code point is none */
-        shown[n++] = c == ' ' ? '_' : c < 0x20 || c == 0x7f ? '?' : (char)c;
+    for (size_t k = 0, shows = 0; k < bytes && shows < 14; k += nb_max_size(step, 1)) {
+        step = nb_utf8_decode((const unsigned char *)text + k, bytes - k, &c);
+        if (step == 0)
+            continue;
+        if (c <= 0x20 || c == 0x7f)
+            shown[n] = c == ' ' ? '_' : '?';
+        else
+            memcpy(shown + n, text + k, step);
+        n += step;
+        shows += step > 2 ? 2 : 1;
     }
     if (n == 0)
         n = (size_t)snprintf(shown, sizeof shown, "#%d", r->tokens.id[i]);
@@ -294,7 +301,7 @@ static nb_status show_model(nb_lab *lab, const nb_lab_params *p, const char *pat
         "attention to the first token: it is where a head looks that has nothing to look for. --layer and --head "
         "choose others, --text is your own sentence.",
         MOST_SHOWN);
-    nb_status status = nb_lab_reading_open(path, text, 6, &r, err);
+    nb_status status = nb_lab_reading_open(path, text, 6, true, &r, err);
     if (status == NB_OK)
         status = put_real(lab, p, &r, path, err);
     if (status == NB_ERR_UNSUPPORTED) {

@@ -599,10 +599,11 @@ static nb_status show_model(nb_lab *lab, const char *path, nb_error *err)
     nb_source *s;
     double values, bytes;
     NB_TRY(nb_source_open(path, &s, err));
-    nb_lab_section(lab, "model", "A model's parameters: %s", nb_lab_base_name(path));
+    nb_lab_section(lab, "model", "A model's parameters");
     nb_lab_say(lab,
                "A parameter is a tensor of numbers that training found. Each has a data type; values times bits / 8 is "
                "what it takes in memory.");
+    nb_lab_fact_text(lab, "model", "model", "%s", nb_lab_base_name(path));
     list_parameters(lab, s);
     sum_types(lab, s, &values, &bytes);
     nb_status status = cast_model(lab, s, values, err);

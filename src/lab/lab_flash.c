@@ -1,16 +1,66 @@
 /* flash: attention that makes the matrix of scores, and attention that never does, side by side. */
 #include <math.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "draw/svg.h"
 #include "lab/lab_measure.h"
+#include "lab/lab_model.h"
 
-enum { DIM = 64, EXACT_MOST = 1024, SMALL = 256, SMALL_DIM = 32, TILES = 8 };
-static const size_t lengths[] = {128, 256, 512, 1024, 2048, 4096};
+enum { DIM = 64, CHECKED = 128, SMALL = 256, SMALL_DIM = 32, TILES = 8 };
+static const size_t lengths[] = {128, 256, 512, 1024, 2048, 4096, 8192};
 enum { LENGTHS = sizeof lengths / sizeof *lengths, SIDES = 2 };
 #define SECONDS_A_POINT 0.2
 
 static const char *const names[SIDES] = {"standard", "flash"};
+
+/* ---- softmax in pieces ---- */
+
+enum { PIECE = 3 };
+
+typedef struct piece { /* of a row of scores */
+    double x[PIECE], most, f[PIECE], sum;
+} piece;
+
+static void weigh(nb_lab *lab, int which, piece *p)
+{
+    p->most = fmax(fmax(p->x[0], p->x[1]), p->x[2]);
+    for (size_t i = 0; i < PIECE; i++)
+        p->sum += p->f[i] = exp(p->x[i] - p->most);
+    nb_lab_code(lab, "x%d = [%.2f %.2f %.2f]: m%d = %.2f", which, p->x[0], p->x[1], p->x[2], which, p->most);
+    nb_lab_code(lab, "     f%d = exp(x%d - m%d) = [%.3f %.3f %.3f], l%d = %.3f", which, which, which, p->f[0], p->f[1],
+                p->f[2], which, p->sum);
+}
+
+static void show_softmax(nb_lab *lab, uint64_t seed)
+{
+    nb_rng r;
+    piece p[2] = {{.sum = 0}};
+    double sum = 0, off = 0;
+    nb_lab_section(lab, "softmax", "A softmax in pieces");
+    nb_lab_say(lab,
+               "Softmax divides by a sum over the whole row of scores. It need not see the row at once: each piece "
+               "keeps its largest score m, its weights f and their sum l, and two pieces join when both are "
+               "shrunk to the larger m.");
+    nb_rng_seed(&r, seed);
+    for (size_t i = 0; i < 2 * PIECE; i++)
+        sum += exp(p[i / PIECE].x[i % PIECE] = round(100 * nb_lab_normal(&r)) / 100);
+    weigh(lab, 1, &p[0]);
+    weigh(lab, 2, &p[1]);
+    double m = fmax(p[0].most, p[1].most), shrink[2] = {exp(p[0].most - m), exp(p[1].most - m)};
+    double l = shrink[0] * p[0].sum + shrink[1] * p[1].sum, y[2 * PIECE];
+    for (size_t i = 0; i < 2 * PIECE; i++) {
+        y[i] = shrink[i / PIECE] * p[i / PIECE].f[i % PIECE] / l;
+        off = fmax(off, fabs(y[i] - exp(p[i / PIECE].x[i % PIECE]) / sum));
+    }
+    nb_lab_code(lab, "m = max(m1, m2) = %.2f", m);
+    nb_lab_code(lab, "l = exp(m1 - m) l1 + exp(m2 - m) l2 = %.3f x %.3f + %.3f x %.3f = %.3f", shrink[0], p[0].sum,
+                shrink[1], p[1].sum, l);
+    nb_lab_code(lab, "softmax = [exp(m1 - m) f1, exp(m2 - m) f2] / l");
+    nb_lab_code(lab, "        = [%.3f %.3f %.3f %.3f %.3f %.3f]", y[0], y[1], y[2], y[3], y[4], y[5]);
+    nb_lab_fact(lab, "sum", "sum of the six", NB_LAB_FIXED, 6, y[0] + y[1] + y[2] + y[3] + y[4] + y[5], NULL);
+    nb_lab_fact(lab, "difference", "off from the softmax of the whole row by", NB_LAB_DIGITS, 2, off, NULL);
+}
 
 /* ---- both, as the library has them ---- */
 
@@ -32,7 +82,8 @@ static nb_status run_call(void *context, nb_error *err)
 
 typedef struct sides {
     double length[LENGTHS], seconds[SIDES][LENGTHS], moved[SIDES][LENGTHS], scratch[SIDES][LENGTHS];
-    double error[SIDES][LENGTHS]; /* NaN: not compared */
+    double error[SIDES][LENGTHS];
+    nb_attention_stats last; /* of flash */
 } sides;
 
 static double largest_error(const float *got, const double *want, size_t n)
@@ -46,17 +97,18 @@ static double largest_error(const float *got, const double *want, size_t n)
 static nb_status measure_length(size_t at, call c, double *exact, sides *s, nb_error *err)
 {
     size_t n = lengths[at];
+    c.p = nb_attention_defaults(1, 1, DIM, CHECKED, n); /* without a mask each query is on its own */
+    NB_TRY(nb_attention_exact(&c.p, c.q, c.k, c.v, exact, NULL, err));
     c.p = nb_attention_defaults(1, 1, DIM, n, n);
-    if (n <= EXACT_MOST)
-        NB_TRY(nb_attention_exact(&c.p, c.q, c.k, c.v, exact, NULL, err));
     s->length[at] = (double)n;
     for (size_t i = 0; i < SIDES; i++) {
         c.flash = i == 1;
         NB_TRY(nb_lab_time(run_call, &c, SECONDS_A_POINT, &s->seconds[i][at], err));
         s->moved[i][at] = (double)c.stats.bytes_moved;
         s->scratch[i][at] = (double)c.stats.scratch_bytes;
-        s->error[i][at] = n <= EXACT_MOST ? largest_error(c.out, exact, n * DIM) : NAN;
+        s->error[i][at] = largest_error(c.out, exact, (size_t)CHECKED * DIM);
     }
+    s->last = c.stats;
     return NB_OK;
 }
 
@@ -100,7 +152,7 @@ static nb_status show_sides(nb_lab *lab, nb_rng *r, nb_error *err)
     NB_TRY(nb_lab_normals(lab, r, most, &k, err));
     NB_TRY(nb_lab_normals(lab, r, most, &v, err));
     float *out = NB_ARRAY(nb_lab_arena(lab), float, most);
-    double *exact = NB_ARRAY(nb_lab_arena(lab), double, EXACT_MOST *DIM);
+    double *exact = NB_ARRAY(nb_lab_arena(lab), double, CHECKED *DIM);
     if (!out || !exact)
         return nb_fail_memory(err, "outputs", most * sizeof *out);
     for (size_t n = 0; n < LENGTHS; n++)
@@ -111,8 +163,16 @@ static nb_status show_sides(nb_lab *lab, nb_rng *r, nb_error *err)
                "them again. Flash attention takes a tile of queries and a tile of keys at a time, keeps for each "
                "query the largest score so far, the sum of the weights and their weighted values, and shrinks the "
                "last two when a larger score comes. One head of %d values, one processor; bytes as the library counts "
-               "them, errors against float64 up to %d tokens.",
-               DIM, EXACT_MOST);
+               "them, errors of the first %d tokens against float64.",
+               DIM, CHECKED);
+    nb_lab_code(lab, "Algorithm 0, standard         Algorithm 1, FlashAttention");
+    nb_lab_code(lab, "S = Q K^T      write S        for each tile j of keys and values:");
+    nb_lab_code(lab, "P = softmax(S) read S,          for each tile i of queries:");
+    nb_lab_code(lab, "               write P            S = Q_i K_j^T, stays close by");
+    nb_lab_code(lab, "O = P V        read P             m_i = max(m_i, S)    P = exp(S - m_i)");
+    nb_lab_code(lab, "                                  l_i, O_i: shrink, add sum(P), P V_j");
+    nb_lab_fact(lab, "tile_rows", "queries of a tile, in the library", NB_LAB_COUNT, 0, (double)s.last.tile_rows, NULL);
+    nb_lab_fact(lab, "tile_keys", "keys of a tile", NB_LAB_COUNT, 0, (double)s.last.tile_keys, NULL);
     put_sides(lab, "moved", "Bytes moved", NB_LAB_BYTES, s.moved, &s);
     put_sides(lab, "memory", "Memory besides inputs and output", NB_LAB_BYTES, s.scratch, &s);
     put_sides(lab, "time", "Time of a call", NB_LAB_SECONDS, s.seconds, &s);
@@ -155,7 +215,7 @@ static void step(tiled *t, size_t i, size_t begin, size_t end)
     t->sum[i] = before + sum;
 }
 
-static void run_tiled(tiled *t, size_t block)
+static void run_tiled(tiled *t, size_t rows, size_t keys)
 {
     t->moved = 0;
     for (size_t i = 0; i < SMALL; i++) {
@@ -163,14 +223,35 @@ static void run_tiled(tiled *t, size_t block)
         t->sum[i] = 0;
     }
     memset(t->out, 0, sizeof t->out);
-    for (size_t j = 0; j < SMALL; j += block) {
-        t->moved += 2 * block * SMALL_DIM; /* keys, values */
-        for (size_t i = 0; i < SMALL; i += block) {
-            t->moved += block * (SMALL_DIM + 2 * (SMALL_DIM + 2)); /* queries; outputs, sums, maxima there and back */
-            for (size_t row = i; row < i + block; row++)
-                step(t, row, j, j + block);
+    for (size_t j = 0; j < SMALL; j += keys) {
+        size_t end = nb_min_size(j + keys, SMALL);
+        t->moved += 2 * (end - j) * SMALL_DIM; /* keys, values */
+        for (size_t i = 0; i < SMALL; i += rows) {
+            size_t last = nb_min_size(i + rows, SMALL);
+            /* queries; outputs, sums, maxima there and back */
+            t->moved += (last - i) * (SMALL_DIM + 2 * (SMALL_DIM + 2));
+            for (size_t row = i; row < last; row++)
+                step(t, row, j, end);
         }
     }
+}
+
+/* The paper's tile where the level-1 cache is what is close: M floats. */
+static void show_paper_tile(nb_lab *lab, tiled *t, double standard)
+{
+    long bytes = sysconf(_SC_LEVEL1_DCACHE_SIZE);
+    size_t floats = bytes > 0 ? (size_t)bytes / sizeof(float) : 0;
+    size_t keys = (floats + 4 * SMALL_DIM - 1) / (4 * SMALL_DIM), rows = nb_min_size(keys, SMALL_DIM);
+    if (floats == 0) /* the system does not say */
+        return;
+    nb_lab_say(lab, "The paper's rule, with this processor's level-1 cache, M = %zu floats:", floats);
+    nb_lab_code(lab, "B_c = ceil(M / 4d) = ceil(%zu / %d) = %zu keys", floats, 4 * SMALL_DIM, keys);
+    nb_lab_code(lab, "B_r = min(B_c, d) = %zu queries", rows);
+    run_tiled(t, rows, keys);
+    nb_lab_fact(lab, "paper_keys", "B_c", NB_LAB_COUNT, 0, (double)keys, "keys");
+    nb_lab_fact(lab, "paper_rows", "B_r", NB_LAB_COUNT, 0, (double)rows, "queries");
+    nb_lab_fact(lab, "paper_share", "moves, of standard's bytes,", NB_LAB_PERCENT, 1,
+                (double)(t->moved * sizeof(float)) / standard, NULL);
 }
 
 static nb_status show_blocks(nb_lab *lab, nb_rng *r, nb_error *err)
@@ -207,7 +288,7 @@ static nb_status show_blocks(nb_lab *lab, nb_rng *r, nb_error *err)
     nb_lab_fact(lab, "standard", "standard attention moves", NB_LAB_BYTES, 0, standard, NULL);
     nb_lab_table *table = nb_lab_table_begin(lab, "blocks", columns, 5);
     for (size_t i = 0; i < BLOCKS; i++) {
-        run_tiled(t, blocks[i]);
+        run_tiled(t, blocks[i], blocks[i]);
         x[i] = (double)blocks[i];
         y[i] = 1e-6 * (double)(t->moved * sizeof(float));
         level[i] = 1e-6 * standard;
@@ -222,6 +303,7 @@ static nb_status show_blocks(nb_lab *lab, nb_rng *r, nb_error *err)
     nb_lab_caption(lab, "Bytes moved by size of a tile");
     nb_lab_series(chart, "Algorithm 1", NB_LAB_LINE, x, y, BLOCKS);
     nb_lab_series(chart, "standard", NB_LAB_LINE, x, level, BLOCKS);
+    show_paper_tile(lab, t, standard);
     return NB_OK;
 }
 
@@ -278,6 +360,7 @@ nb_status nb_lab_flash(const nb_lab_params *p, nb_lab *lab, nb_error *err)
 {
     nb_rng r;
     nb_rng_seed(&r, (uint64_t)p->seed);
+    show_softmax(lab, (uint64_t)p->seed);
     NB_TRY(show_sides(lab, &r, err));
     NB_TRY(show_blocks(lab, &r, err));
     show_order(lab);

@@ -10,6 +10,7 @@ enum { MOST_ROWS = 512, SHOWN_COLUMNS = 8 };
 
 typedef struct layer { /* one linear layer: weights, and what it read */
     const nb_lab_input *in;
+    const nb_type_info *stored; /* in the file */
     size_t tokens, rows, columns;
     float *w;     /* [rows][columns] */
     float *exact; /* [tokens][rows] */
@@ -29,6 +30,7 @@ static nb_status load(const char *path, layer *l, nb_error *err)
         status = nb_fail(err, NB_ERR_NOT_FOUND, "%s: '%s' is not a matrix of its own; choose another with --tensor",
                          path, l->in->name);
     if (status == NB_OK) {
+        l->stored = t->type;
         l->columns = l->in->columns;
         l->rows = nb_min_size((size_t)nb_source_rows(t), MOST_ROWS);
         size_t floats = l->rows * l->columns + 2 * l->tokens * l->rows + l->rows;
@@ -158,6 +160,7 @@ static void show_input(nb_lab *lab, const nb_lab_reading *r, const layer *l, con
         "bits has one scale, made for its largest value: the others are left with few codes.");
     nb_lab_fact_text(lab, "model", "model", "%s", nb_lab_base_name(path));
     nb_lab_fact_text(lab, "tensor", "matrix", "%s", l->in->name);
+    nb_lab_fact_text(lab, "stored", "stored as", "%s", l->stored->name);
     nb_lab_fact(lab, "tokens", "tokens read", NB_LAB_COUNT, 0, (double)r->tokens.count, NULL);
     nb_lab_fact(lab, "columns", "columns", NB_LAB_COUNT, 0, (double)l->columns, NULL);
     nb_lab_fact(lab, "threshold", "threshold", NB_LAB_DIGITS, 3, (double)threshold, NULL);
@@ -258,8 +261,13 @@ static nb_status sweep(nb_lab *lab, const layer *l, float threshold, nb_error *e
         "A column with an outlier is left out of the 8-bit product and multiplied in float; both parts are added. "
         "The threshold says what an outlier is: none is plain 8 bits; a low one takes more and more columns out, "
         "which costs time and memory traffic. Below it all is the error of the 8-bit weights alone. Outputs are "
-        "compared with F64 products of the unrounded matrix (%zu of its rows, %zu tokens).",
+        "compared with F64 products of the matrix as the file has it (%zu of its rows, %zu tokens).",
         l->rows, l->tokens);
+    if (l->stored->block_values > 1)
+        nb_lab_say(lab,
+                   "The weights in this file were rounded to %s before: what is compared is what 8 bits add to that, "
+                   "not to the weights that were trained.",
+                   l->stored->name);
     nb_lab_table *t = nb_lab_table_begin(lab, "thresholds", columns, 4);
     for (size_t i = 0; i < COUNT; i++) {
         size_t n = thresholds[i] > 0 ? nb_lab_outliers(l->in, thresholds[i]) : 0;
@@ -312,7 +320,7 @@ nb_status nb_lab_int8(const nb_lab_params *p, nb_lab *lab, nb_error *err)
     if (!(p->threshold > 0) || !isfinite(p->threshold))
         return nb_fail(err, NB_ERR_ARGUMENT, "--threshold %g: give a number above zero", (double)p->threshold);
     NB_TRY(nb_lab_find_model(p, NB_LAB_WRITER, path, err));
-    nb_status status = nb_lab_reading_open(path, p->text ? p->text : nb_lab_default_text, p->threshold, &r, err);
+    nb_status status = nb_lab_reading_open(path, p->text ? p->text : nb_lab_default_text, p->threshold, false, &r, err);
     if (status == NB_OK)
         status = show(lab, &r, p, path, err);
     nb_lab_reading_close(&r);

@@ -12,8 +12,9 @@ static const char *const types[] = {"f32", "f16", "bf16", "q8_0", "q4_0"};
 enum { TYPES = sizeof types / sizeof *types, F32 = 0 };
 
 static const size_t lengths[] = {16, 32, 64, 128, 256, 512};
-enum { LENGTHS = sizeof lengths / sizeof *lengths, STEPS = 8, SCORED = 160, ROWS = 16 };
+enum { LENGTHS = sizeof lengths / sizeof *lengths, STEPS = 24, SCORED = 160, ROWS = 32 };
 #define SCORED_WORK 16e9  /* tokens times parameters: in float32, large models read fewer tokens */
+#define WITH_SECONDS 0.3  /* as long the step with a cache is measured again, up to STEPS times */
 #define WITHOUT_AGAIN 0.5 /* seconds up to which it is measured twice */
 #define WITHOUT_MOST 2.5  /* seconds of a token without a cache; longer texts are left out */
 
@@ -69,7 +70,8 @@ static nb_status time_token(const look *k, nb_session *s, size_t length, double 
         NB_TRY(time_eval(s, k->text, length + 1, &seconds, err));
         *without = fmin(*without, seconds);
     }
-    for (size_t i = 1; i <= STEPS; i++) {
+    double start = nb_seconds();
+    for (size_t i = 1; i <= STEPS && (i < 4 || nb_seconds() - start < WITH_SECONDS); i++) {
         double seconds;
         NB_TRY(time_eval(s, k->text + length + i, 1, &seconds, err));
         *with = fmin(*with, seconds);

@@ -613,7 +613,7 @@ static void show_activations(nb_lab *lab, const nb_lab_params *p, const char *pa
     nb_lab_reading r;
     nb_error err;
     size_t chosen = 0, matrices = 0, with = 0;
-    nb_status status = nb_lab_reading_open(path, p->text ? p->text : nb_lab_default_text, p->threshold, &r, &err);
+    nb_status status = nb_lab_reading_open(path, p->text ? p->text : nb_lab_default_text, p->threshold, false, &r, &err);
     if (status == NB_OK)
         status = nb_lab_reading_choose(&r, NULL, &chosen, &err);
     nb_lab_section(lab, "activations", "What 8 bits meet in activations");

@@ -67,11 +67,13 @@ static nb_status read_text(nb_lab_reading *r, nb_error *err)
     return nb_session_eval(r->session, r->tokens.id, r->tokens.count, NB_LOGITS_ALL, err);
 }
 
-nb_status nb_lab_reading_open(const char *path, const char *text, float threshold, nb_lab_reading *r, nb_error *err)
+nb_status nb_lab_reading_open(const char *path, const char *text, float threshold, bool exact, nb_lab_reading *r,
+                              nb_error *err)
 {
     nb_model_params params = nb_model_defaults();
     nb_session_params session = nb_session_defaults();
     *r = (nb_lab_reading){.threshold = threshold};
+    params.exact = exact;
     NB_TRY(nb_model_open(path, &params, &r->model, err));
     if (!r->model->backend->tap)
         return nb_fail(err, NB_ERR_UNSUPPORTED, "the %s backend does not show what matrices read",

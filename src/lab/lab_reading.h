@@ -29,8 +29,10 @@ typedef struct nb_lab_reading {
 
 enum { NB_LAB_READING_TOKENS = 256 }; /* at most; a longer text is cut */
 
-/* Opens the model and lets it read the text; threshold: from which magnitude on values are counted. Free with nb_lab_reading_close, after a failure too. */
-nb_status nb_lab_reading_open(const char *path, const char *text, float threshold, nb_lab_reading *r, nb_error *err);
+/* Opens the model and lets it read the text; threshold: from which magnitude on values are counted; exact: in float32, the cache
+ * too. Free with nb_lab_reading_close, after a failure too. */
+nb_status nb_lab_reading_open(const char *path, const char *text, float threshold, bool exact, nb_lab_reading *r,
+                              nb_error *err);
 /* Reads it again and keeps what one matrix reads. */
 nb_status nb_lab_reading_keep(nb_lab_reading *r, size_t input, nb_error *err);
 void nb_lab_reading_close(nb_lab_reading *r);

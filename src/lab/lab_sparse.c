@@ -213,7 +213,7 @@ static nb_status show_layers(nb_lab *lab, nb_error *err)
 /* ---- cost ---- */
 
 enum { DIM = 64, SPAN = 256, CHECKED = 512 };
-static const size_t lengths[] = {512, 1024, 2048, 4096, 8192};
+static const size_t lengths[] = {512, 1024, 2048, 4096, 8192, 16384};
 enum { LENGTHS = sizeof lengths / sizeof *lengths };
 #define SECONDS_A_POINT 0.2
 
@@ -319,7 +319,38 @@ static void draw_costs(nb_lab *lab, const char *key, const char *caption, const 
         nb_lab_series(chart, "all scores (not kept)", NB_LAB_LINE, m->length, matrix, LENGTHS);
 }
 
+static bool is_dense(const pattern *p) { return p->left < 0; }
+
 /* Dense: a line over the square of the length; the others: over the length. */
+static nb_lab_line fit_of(const costs *m, size_t i, const double *y)
+{
+    double x[LENGTHS];
+    for (size_t l = 0; l < LENGTHS; l++)
+        x[l] = is_dense(&costed[i]) ? m->length[l] * m->length[l] : m->length[l];
+    return nb_lab_fit(x, y, LENGTHS);
+}
+
+/* Times as points, and the lines fitted to them, of patterns `first` to `end` - 1; milliseconds. */
+static void draw_fits(nb_lab *lab, const char *key, const char *caption, const costs *m, size_t first, size_t end)
+{
+    enum { MANY = 64 };
+    double x[MANY], y[MANY], from = m->length[0], to = m->length[LENGTHS - 1];
+    char name[64];
+    nb_lab_chart *chart = nb_lab_chart_begin(lab, key, (nb_lab_axis){.label = "tokens"},
+                                             (nb_lab_axis){.label = "time, ms"});
+    nb_lab_caption(lab, "%s", caption);
+    for (size_t i = first; i < end; i++) {
+        nb_lab_line line = fit_of(m, i, m->seconds[i]);
+        for (size_t k = 0; k < MANY; k++) {
+            x[k] = from + (to - from) * (double)k / (MANY - 1);
+            y[k] = line.base + line.slope * x[k] * (is_dense(&costed[i]) ? x[k] : 1);
+        }
+        snprintf(name, sizeof name, "%s: fit", costed[i].name);
+        nb_lab_series(chart, costed[i].name, NB_LAB_POINTS, m->length, m->seconds[i], LENGTHS);
+        nb_lab_series(chart, name, NB_LAB_LINE, x, y, MANY);
+    }
+}
+
 static void put_fits(nb_lab *lab, const costs *m)
 {
     static const nb_lab_column columns[] = {
@@ -331,18 +362,26 @@ static void put_fits(nb_lab *lab, const costs *m)
     nb_lab_caption(lab, "How time and tiles grow: as the length L to the power p (by logarithms); then a line by least "
                         "squares, over the square of L for dense attention, over L for the others");
     for (size_t i = 0; i < COSTED; i++) {
-        double x[LENGTHS];
-        bool dense = costed[i].left < 0;
-        for (size_t l = 0; l < LENGTHS; l++)
-            x[l] = dense ? m->length[l] * m->length[l] : m->length[l];
-        nb_lab_line line = nb_lab_fit(x, m->seconds[i], LENGTHS);
+        nb_lab_line line = fit_of(m, i, m->seconds[i]);
         nb_lab_cell_text(t, "%s", costed[i].name);
         nb_lab_cell(t, nb_lab_power(m->length, m->seconds[i], LENGTHS));
         nb_lab_cell(t, nb_lab_power(m->length, m->tiles[i], LENGTHS));
-        nb_lab_cell_text(t, "%s", dense ? "a + b L^2" : "a + b L");
+        nb_lab_cell_text(t, "%s", is_dense(&costed[i]) ? "a + b L^2" : "a + b L");
         nb_lab_cell(t, 1e9 * line.slope);
         nb_lab_cell(t, line.r2);
-        nb_lab_cell(t, nb_lab_fit(x, m->tiles[i], LENGTHS).r2);
+        nb_lab_cell(t, fit_of(m, i, m->tiles[i]).r2);
+    }
+}
+
+/* For figures. */
+static void to_round_units(costs *m)
+{
+    for (size_t l = 0; l < LENGTHS; l++) {
+        m->matrix[l] *= 1e-6;
+        for (size_t i = 0; i < COSTED; i++) {
+            m->seconds[i][l] *= 1e3;
+            m->scratch[i][l] *= 1e-6;
+        }
     }
 }
 
@@ -368,12 +407,12 @@ static nb_status show_cost(nb_lab *lab, uint64_t seed, nb_error *err)
     put_costs(lab, "moved", "Bytes read and written", NB_LAB_BYTES, m.moved, &m, NULL);
     put_costs(lab, "memory", "Memory", NB_LAB_BYTES, m.scratch, &m, m.matrix);
     put_fits(lab, &m);
-    for (size_t i = 0; i < COSTED; i++)
-        for (size_t l = 0; l < LENGTHS; l++)
-            m.seconds[i][l] *= 1e3;
+    to_round_units(&m);
     draw_costs(lab, "time", "Time of a call", "time, ms", m.seconds, &m, NULL);
+    draw_fits(lab, "fit_dense", "Dense: a + b L^2", &m, 0, 1);
+    draw_fits(lab, "fit_windows", "Windows: a + b L", &m, 1, COSTED);
     draw_costs(lab, "tiles", "Tiles computed", "tiles", m.tiles, &m, NULL);
-    draw_costs(lab, "memory", "Memory besides inputs and output", "bytes", m.scratch, &m, m.matrix);
+    draw_costs(lab, "memory", "Memory besides inputs and output", "MB", m.scratch, &m, m.matrix);
     return NB_OK;
 }
 

@@ -6,11 +6,15 @@
 
 enum { WIDTH = 78, COLUMNS = 24, SHOWN_ROWS = 16, SHOWN_COLUMNS = 10 };
 
-static size_t width_of(const char *text) /* code points */
+/* In columns: a code point takes one; ideographs, syllables of the far east and pictographs two. */
+static size_t width_of(const char *text)
 {
     size_t n = 0;
-    for (; *text; text++)
-        n += ((unsigned char)*text & 0xc0) != 0x80;
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        n += (c & 0xc0) != 0x80;
+        n += (c >= 0xe3 && c <= 0xed) || c >= 0xf0;
+    }
     return n;
 }
 
@@ -67,14 +71,36 @@ static size_t label_width(const nb_lab_block *b)
     return width;
 }
 
+/* What is too long beside its label goes to lines of its own. */
+static void put_long(nb_buf *out, const char *value)
+{
+    enum { INDENT = 4 };
+    for (size_t used = 0; *value; used++) {
+        if (used % (WIDTH - INDENT) == 0) {
+            end_line(out);
+            put_spaces(out, INDENT);
+        }
+        do
+            nb_buf_char(out, *value++);
+        while (((unsigned char)*value & 0xc0) == 0x80);
+    }
+    end_line(out);
+}
+
 static void put_fact(nb_buf *out, const nb_lab_block *b, size_t width)
 {
     const nb_lab_fact_content *f = b->content;
     char text[64];
     nb_lab_format(f->value, f->style, f->digits, text);
+    const char *value = f->value.text ? f->value.text : text;
+    size_t needs = width_of(value) + (f->unit ? 1 + width_of(f->unit) : 0);
     put_spaces(out, 2);
-    put_padded(out, b->text, width + 2, false);
-    nb_buf_z(out, f->value.text ? f->value.text : text);
+    put_padded(out, b->text, width + 4 + needs <= WIDTH ? width + 2 : width_of(b->text) + 2, false);
+    if (width_of(b->text) + 4 + needs > WIDTH) {
+        put_long(out, value);
+        return;
+    }
+    nb_buf_z(out, value);
     if (f->unit)
         nb_buf_printf(out, " %s", f->unit);
     end_line(out);

@@ -34,7 +34,7 @@ static void reading(void **state)
     nb_source *s;
     size_t q;
     float embedding[WIDTH], norm[WIDTH];
-    if (nb_lab_reading_open(MODEL, TEXT, 1.5f, &r, &err) != NB_OK)
+    if (nb_lab_reading_open(MODEL, TEXT, 1.5f, false, &r, &err) != NB_OK)
         fail_msg("%s", err.message);
     assert_int_equal(nb_lab_reading_choose(&r, "blk.0.attn_q.weight", &q, NULL), NB_OK);
     assert_int_equal(nb_lab_reading_keep(&r, q, NULL), NB_OK);

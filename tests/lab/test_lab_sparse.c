@@ -13,7 +13,7 @@
 #include "lab/lab_measure.h"
 #include "support/lab.h"
 
-enum { TOKENS = 16, LONG = 64, LAYERS = 8, LENGTHS = 5 };
+enum { TOKENS = 16, LONG = 64, LAYERS = 8, LENGTHS = 6 };
 
 typedef bool rule(int query, int key, int layer);
 
