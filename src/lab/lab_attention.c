@@ -254,12 +254,12 @@ static nb_status put_real(nb_lab *lab, const nb_lab_params *p, nb_lab_reading *r
     nb_lab_alphas a;
     const char *names[MOST_SHOWN];
     int layers = r->model->def->h.layers, layer = p->layer < 0 ? layers / 2 : (int)p->layer;
-    if (p->layer >= layers)
+    if (p->layer >= layers || p->layer < -1)
         return nb_fail(err, NB_ERR_ARGUMENT, "--layer %lld: the model has layers 0 to %d", (long long)p->layer,
                        layers - 1);
     r->tokens.count = nb_min_size(r->tokens.count, MOST_SHOWN);
     NB_TRY(nb_lab_alphas_of(r, layer, &a, err));
-    if (p->head >= (int64_t)a.heads)
+    if (p->head >= (int64_t)a.heads || p->head < -1)
         return nb_fail(err, NB_ERR_ARGUMENT, "--head %lld: the layer has heads 0 to %zu", (long long)p->head,
                        a.heads - 1);
     size_t head = p->head < 0 ? choose_head(&a) : (size_t)p->head;
