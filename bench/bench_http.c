@@ -2,7 +2,7 @@
  * engine alone, asked for the same tokens through the service. The machine's own floor is a byte's way to another thread and back
  * over loopback. All take turns, so that what slows the machine meets all of them.
  *
- * usage: bench_http MODEL [ROUNDS]     (tests/data/archs/llama-2-mha.gguf) */
+ * usage: bench_http [ROUNDS [MODEL]]     (2000, tests/data/archs/llama-2-mha.gguf) */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -214,13 +214,14 @@ static nb_http *start(const char *const *file, nb_service **service, nb_served *
 int main(int argc, char **argv)
 {
     static double alone[MOST_ROUNDS];
-    int listeners[2], ports[3], rounds = argc > 2 ? atoi(argv[2]) : 2000;
+    int listeners[2], ports[3], rounds = argc > 1 ? atoi(argv[1]) : 2000;
+    const char *file = argc > 2 ? argv[2] : "tests/data/archs/llama-2-mha.gguf";
     nb_service *service;
     nb_served *model;
     nb_ids ids = {0};
-    if (argc < 2 || rounds < 1 || rounds > MOST_ROUNDS)
-        die("usage: bench_http MODEL [ROUNDS]");
-    ports[2] = nb_http_port(start((const char *const *)argv + 1, &service, &model, &ids));
+    if (rounds < 1 || rounds > MOST_ROUNDS)
+        die("usage: bench_http [ROUNDS [MODEL]]");
+    ports[2] = nb_http_port(start(&file, &service, &model, &ids));
     for (int i = 0; i < 2; i++)
         ports[i] = start_echo(&listeners[i]);
     for (int i = KINDS; i < CASES; i++) {
