@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -342,6 +343,27 @@ static uint64_t address_of(struct MHD_Connection *connection)
     return hash;
 }
 
+static enum MHD_Result count_header(void *count, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    unsigned *n = count;
+    (void)kind, (void)value;
+    n[0] += strcasecmp(name, "Host") == 0;
+    n[1] += strcasecmp(name, "Content-Length") == 0;
+    n[2] += strcasecmp(name, "Transfer-Encoding") == 0;
+    return MHD_YES;
+}
+
+/* What this server and one before it could read in two ways is not read at all. */
+static void check_headers(nb_http_request *r)
+{
+    unsigned n[3] = {0};
+    MHD_get_connection_values(r->connection, MHD_HEADER_KIND, count_header, n);
+    if (n[0] > 1)
+        refuse(r, 400, "the request has %u Host headers", n[0]);
+    if (n[1] + n[2] > 1)
+        refuse(r, 400, "the request says more than once how long its body is");
+}
+
 static void check(nb_http_request *r)
 {
     const nb_http *h = r->http;
@@ -493,11 +515,15 @@ static nb_http_request *new_request(nb_http *h, struct MHD_Connection *connectio
     name_request(r);
     nb_watch_within(watched(connection), h->p.body_seconds > 0 ? h->p.body_seconds : BODY_SECONDS);
     atomic_fetch_add(&h->active, 1);
-    check(r); /* first: the first refusal is the answer */
+    check_headers(r); /* first: the first refusal is the answer */
+    check(r);
     find_route(r, method, path);
     check_length(r);
     return r;
 }
+
+/* Where the body may soon be over, or nothing can be said by hand: a refusal is told behind it. */
+static bool waits_for_end(const nb_http_request *r) { return r->route->take || r->http->certificate.len; }
 
 static enum MHD_Result handle(void *http, struct MHD_Connection *connection, const char *path, const char *method,
                               const char *version, const char *data, size_t *size, void **state)
@@ -518,7 +544,7 @@ static enum MHD_Result handle(void *http, struct MHD_Connection *connection, con
         nb_watch_extend(watched(connection),
                         (double)*size / (double)(r->http->p.body_rate ? r->http->p.body_rate : BODY_RATE));
         *size = 0;
-        return r->refused_status && (!r->route->take || r->passed_over > PASSED_OVER) ? cut_off(r) : MHD_YES;
+        return r->refused_status && (r->passed_over > PASSED_OVER || !waits_for_end(r)) ? cut_off(r) : MHD_YES;
     }
     nb_watch_within(watched(connection), 0);
     if (r->body.failed)

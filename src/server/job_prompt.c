@@ -87,7 +87,8 @@ static nb_str join(nb_arena *arena, nb_str a, nb_str b)
     char *text = a.n ? NB_ARRAY(arena, char, a.n + b.n + 3) : NULL;
     if (!text)
         return b;
-    memcpy(text, a.p, a.n);
+    if (a.n)
+        memcpy(text, a.p, a.n);
     memcpy(text + a.n, "\n\n", 2);
     if (b.n)
         memcpy(text + a.n + 2, b.p, b.n);

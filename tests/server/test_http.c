@@ -269,6 +269,29 @@ static void bodies(void **state)
     ts_stop(&s);
 }
 
+/* What two servers in a row could read in two ways is answered once, and hung up on. */
+static void ambiguous(void **state)
+{
+    static const char *const texts[] = {
+        "POST /api/show HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
+        "0\r\n\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "POST /api/show HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 30\r\n\r\n{}"
+        "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"};
+    (void)state;
+    ts_server s = start((nb_http_params){0});
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        hc_connection c = {.fd = hc_connect(s.port)};
+        assert_true(hc_send(c.fd, texts[i], strlen(texts[i])) && hc_read_head(&c, false));
+        assert_int_equal(c.status, 400);
+        for (long left = c.left; left > 0; left--)
+            assert_true(hc_byte(c.fd) >= 0);
+        assert_int_equal(hc_byte(c.fd), -1);
+        hc_hang_up(&c);
+    }
+    ts_stop(&s);
+}
+
 /* ---- clients that are slow, or leave ---- */
 
 static void byte_by_byte(void **state)
@@ -582,11 +605,11 @@ static void secure(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hosts),        cmocka_unit_test(origins),   cmocka_unit_test(keys),
-        cmocka_unit_test(users),        cmocka_unit_test(routes),    cmocka_unit_test(bodies),
-        cmocka_unit_test(byte_by_byte), cmocka_unit_test(silent),    cmocka_unit_test(hang_up),
-        cmocka_unit_test(stops),        cmocka_unit_test(refusals),  cmocka_unit_test(full),
-        cmocka_unit_test(secure),       cmocka_unit_test(localhost), cmocka_unit_test(every_address),
-        cmocka_unit_test(half_taken)};
+        cmocka_unit_test(hosts),         cmocka_unit_test(origins),      cmocka_unit_test(keys),
+        cmocka_unit_test(users),         cmocka_unit_test(routes),       cmocka_unit_test(bodies),
+        cmocka_unit_test(ambiguous),     cmocka_unit_test(byte_by_byte), cmocka_unit_test(silent),
+        cmocka_unit_test(hang_up),       cmocka_unit_test(stops),        cmocka_unit_test(refusals),
+        cmocka_unit_test(full),          cmocka_unit_test(secure),       cmocka_unit_test(localhost),
+        cmocka_unit_test(every_address), cmocka_unit_test(half_taken)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
