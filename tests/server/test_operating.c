@@ -539,15 +539,15 @@ static void ask_with_secrets(int port)
         const char *path, *body;
     } asks[] = {
         {"/api/generate", "{\"model\":\"llama-2-mha\",\"prompt\":\"" SECRET "\",\"raw\":true,\"stream\":false,"
-                          "\"options\":{\"num_predict\":3,\"stop\":[\"" SECRET "\"]}}"},
+                          "\"options\":{\"num_predict\":3,\"temperature\":0,\"stop\":[\"" SECRET "\"]}}"},
         {"/api/generate", "{\"model\":\"llama-2-mha\",\"prompt\":\"x\",\"system\":\"" SECRET "\",\"template\":\"" SECRET
-                          " {{ .Prompt }}\",\"options\":{\"num_predict\":3}}"},
+                          " {{ .Prompt }}\",\"options\":{\"num_predict\":3,\"temperature\":0}}"},
         {"/api/chat", "{\"model\":\"llama-2-mha\",\"messages\":[{\"role\":\"user\",\"content\":\"" SECRET
-                      "\"}],\"options\":{\"num_predict\":3}}"},
+                      "\"}],\"options\":{\"num_predict\":3,\"temperature\":0}}"},
         {"/v1/chat/completions", "{\"model\":\"llama-2-mha\",\"messages\":[{\"role\":\"user\",\"content\":\"" SECRET
-                                 "\"}],\"max_tokens\":3,\"stream\":true}"},
-        {"/v1/messages",
-         "{\"model\":\"llama-2-mha\",\"messages\":[{\"role\":\"user\",\"content\":\"" SECRET "\"}],\"max_tokens\":3}"},
+                                 "\"}],\"max_tokens\":3,\"temperature\":0,\"stream\":true}"},
+        {"/v1/messages", "{\"model\":\"llama-2-mha\",\"messages\":[{\"role\":\"user\",\"content\":\"" SECRET
+                         "\"}],\"max_tokens\":3,\"temperature\":0}"},
         {"/api/embed", "{\"model\":\"bert\",\"input\":[\"" SECRET "\"]}"},
         /* and what fails, where the reply may quote it */
         {"/api/generate", "{\"model\":\"llama-2-mha\",\"prompt\": " SECRET "}"},
