@@ -215,9 +215,9 @@ static double draw_keys(nb_chart *c, const nb_chart_key *keys, size_t count)
         if (keys[i].filled)
             nb_buf_printf(c->out, "<rect class=\"bars s%zu\" x=\"%.1f\" y=\"%.1f\" width=\"14\" height=\"10\"/>\n",
                           i % NB_SERIES, x + 10, y - 5);
-        else
+        else if (!keys[i].no_line)
             nb_buf_printf(c->out, "<path class=\"line s%zu\" d=\"M%.1f %.1fh28\"/>\n", i % NB_SERIES, x, y);
-        if (!keys[i].filled) {
+        if (!keys[i].filled && !keys[i].no_dots) {
             put_shape(c->out, x + 14, y, i);
             nb_buf_z(c->out, "</path>\n");
         }

@@ -25,7 +25,7 @@ nb_axis nb_axis_names(const char *label, const char *const *names, size_t count)
 double nb_axis_at(const nb_axis *axis, double value); /* in pixels; values outside lie at the nearer end */
 void nb_axis_format(const nb_axis *axis, double value, char text[32]);
 
-void nb_svg_text(nb_buf *out, nb_str text); /* escaped for HTML and SVG */
+void nb_svg_text(nb_buf *out, nb_str text);                                    /* escaped for HTML and SVG */
 void nb_svg_open(nb_buf *out, const char *title, double width, double height); /* "</svg>" ends it */
 /* anchor: "start", "middle", "end"; class: "tick", "axis", "label", "key", "on" (over dark colors) */
 void nb_svg_label(nb_buf *out, double x, double y, const char *anchor, const char *class, const char *text);
@@ -43,6 +43,7 @@ void nb_chart_begin(nb_chart *c, nb_buf *out, const char *title, double width, d
 typedef struct nb_chart_key { /* of series i */
     const char *name;
     bool filled; /* bars, not a line */
+    bool no_line, no_dots;
 } nb_chart_key;
 /* The same with the names of `count` series above the frame. */
 void nb_chart_begin_keys(nb_chart *c, nb_buf *out, const char *title, double width, double height, nb_axis x, nb_axis y,

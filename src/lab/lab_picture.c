@@ -82,7 +82,8 @@ static nb_size draw_chart(nb_buf *out, const nb_lab_chart *chart, const char *ti
             y.lo = fmin(y.lo, 0);
         sides += s->mark == NB_LAB_BARS;
         labels += s->labels ? s->n : 0;
-        keys[i] = (nb_chart_key){s->name, s->mark == NB_LAB_BARS || s->mark == NB_LAB_HISTOGRAM};
+        keys[i] = (nb_chart_key){s->name, s->mark == NB_LAB_BARS || s->mark == NB_LAB_HISTOGRAM,
+                                 s->mark == NB_LAB_POINTS, s->mark != NB_LAB_POINTS && s->n > FEW_POINTS};
     }
     bool crowded = labels > 10; /* names of points need room */
     nb_size size = {crowded || names > 10 || names * sides > 24 ? WIDE : CHART_WIDTH,
