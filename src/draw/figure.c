@@ -209,8 +209,8 @@ nb_size nb_bit_boxes(nb_buf *out, const char *title, const nb_bit_row *rows, siz
         names = nb_max_size(names, width_of(rows[i].name));
         notes = nb_max_size(notes, width_of(rows[i].note));
     }
-    double left = 14 + CHARACTER * (double)names,
-           width = left + fmax(BOX * (double)bits, CHARACTER * (double)notes) + 8;
+    double left = 14 + (CHARACTER + 1) * (double)names, /* larger letters */
+        width = left + fmax(BOX * (double)bits, CHARACTER * (double)notes) + 8;
     nb_size size = {fmax(width, 480), TOP + ROW * (double)count};
     nb_svg_open(out, title, size.width, size.height);
     put_key(out, left, 4, rows, count);
