@@ -300,6 +300,16 @@ static void test_thinking(void **state)
     enter("Hm");
     end_session();
     assert_null(strstr(t.all, "hinking"));
+    BEGIN(thinker, "--ignore-eos", "--ctx", "300000", "--allow-long-context"); /* stopped while it thinks */
+    see_prompt();
+    tt_send(&t, "Hm\r");
+    wait_for_bytes(600);
+    tt_send(&t, "\003");
+    see("...done thinking.");
+    see_prompt();
+    const char *dim = strstr(t.all, "\033[2m"), *done = strstr(t.all, "...done thinking.\033[0m");
+    assert_true(dim && done && dim < done && !strstr(done, "\033[2m"));
+    end_session();
     BEGIN(PLAIN, "-n", "4");
     enter("/set think");
     see("does not support thinking");
