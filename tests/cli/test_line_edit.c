@@ -493,6 +493,16 @@ static void test_history(void **state)
     text[fread(text, 1, sizeof text - 1, file)] = 0;
     fclose(file);
     assert_string_equal(text, "first\ntwo\\\\\\nlines\n"); /* what came with .forgets is not in it */
+    file = fopen(path, "w");
+    assert_non_null(file);
+    fputs("good\nba\033[2Jd\n", file); /* what would steer the terminal is left out */
+    assert_int_equal(fclose(file), 0);
+    begin_with(80, 24, (program){.history = path});
+    tt_send(&t, "\033[A");
+    assert_screen(">>> good", 8, 0);
+    tt_send(&t, "\r");
+    assert_read("good");
+    finish();
     remove(path);
     rmdir(nb_folder_path("deep/down"));
     rmdir(nb_folder_path("deep"));
