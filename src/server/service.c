@@ -281,17 +281,17 @@ static void load_one(nb_service *s, nb_served *m)
     nb_status status = load(s, m, &error);
     if (error.code == NB_ERR_FORMAT) /* a damaged file is no fault of the request's */
         error.code = NB_ERR_IO;
-    pthread_mutex_lock(&s->lock);
     m->load_ns = (int64_t)((nb_seconds() - start) * 1e9);
-    m->error = error;
-    m->state = status == NB_OK ? NB_SERVED_READY : NB_SERVED_FAILED;
-    m->released = nb_seconds();
-    if (status == NB_OK)
+    if (status == NB_OK) /* without the lock: a log may be slow */
         nb_service_say(s, "%s: loaded in %.2f s, %.2f GB", nb_entry_text(m->entry), (double)m->load_ns * 1e-9,
                        (double)m->bytes * 1e-9);
     else
         nb_service_say(s, "%s: not loaded after %.2f s: %s", nb_entry_text(m->entry), (double)m->load_ns * 1e-9,
                        error.message);
+    pthread_mutex_lock(&s->lock);
+    m->error = error;
+    m->state = status == NB_OK ? NB_SERVED_READY : NB_SERVED_FAILED;
+    m->released = nb_seconds();
     pthread_cond_broadcast(&s->changed);
 }
 

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -176,8 +177,10 @@ static void many(void **state)
         assert_memory_equal(callers[i].r.text, callers[i].alone, callers[i].alone_bytes);
     }
     nb_service_load load = nb_service_look(s);
-    for (double end = nb_seconds() + 20; load.running > 0; load = nb_service_look(s)) /* told after a step */
+    for (double end = nb_seconds() + 120; load.running > 0; load = nb_service_look(s)) { /* told after a step */
         assert_true(nb_seconds() < end);
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    }
     assert_true(load.requests == 2 * N && load.tokens == 2 * N * 24 && load.models == 3 && load.running == 0);
     assert_true(load.reused_tokens > 0);
     nb_service_free(s);
@@ -199,7 +202,7 @@ static size_t loaded(nb_service *s, const char *name)
 
 static void wait_gone(nb_service *s, const char *name)
 {
-    for (double end = nb_seconds() + 20; loaded(s, name);) {
+    for (double end = nb_seconds() + 120; loaded(s, name);) {
         assert_true(nb_seconds() < end);
         nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     }
@@ -266,6 +269,143 @@ static void contexts(void **state)
     assert_true(nb_served_context(a) > 128);
     nb_service_release(s, a, INT64_MIN);
     nb_service_free(s);
+    nb_library_close(l);
+}
+
+/* ---- loading beside replies ---- */
+
+/* Keeps the loader waiting, as a slow disk would, until the reply has gone on: the lines that it says on its way are where. */
+typedef struct held {
+    _Atomic(reply *) streaming;
+    _Atomic(const char *) line;
+    atomic_bool waits; /* until this is over, in place of tokens */
+    atomic_size_t times, stalled;
+} held;
+
+static size_t tokens_of(reply *r)
+{
+    pthread_mutex_lock(&r->lock);
+    size_t tokens = r->over ? 0 : r->tokens;
+    pthread_mutex_unlock(&r->lock);
+    return tokens;
+}
+
+static void hold_loader(void *user, const char *line)
+{
+    held *h = user;
+    if (!h->streaming || !strstr(line, h->line))
+        return;
+    size_t want = tokens_of(h->streaming) + 100;
+    for (double end = nb_seconds() + 120; h->waits || tokens_of(h->streaming) < want;) {
+        if (nb_seconds() > end) {
+            h->stalled++;
+            break;
+        }
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+    }
+    h->times++;
+}
+
+static bool left(void *user)
+{
+    (void)user;
+    return true;
+}
+
+/* While a model is loaded, however long that takes, the tokens of another go on: a hundred come before the load does. One that
+ * cannot be loaded, one whose client leaves meanwhile, and one that is told to go in mid-reply harm nobody either. */
+static void loads_beside(void **state)
+{
+    static reply r, other;
+    static const char *const lines[] = {"gemma-3:latest: loaded in", "qwen2:latest: unloaded (another"};
+    uint64_t ticket, second_ticket;
+    bool busy;
+    nb_served *m;
+    nb_error err = {0};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        held h = {.line = lines[i]};
+        nb_library *l = open_library();
+        nb_service *s = new_service(
+            l, (nb_service_params){.replies = 2, .max_models = 2, .log = hold_loader, .log_user = &h});
+        init_reply(&r);
+        nb_served *a = acquire(s, "llama-2-mha");
+        assert_int_equal(submit(s, a, 0, 1000000, NULL, &r, &ticket, &busy, &err), NB_OK);
+        if (i == 1)
+            nb_service_release(s, acquire(s, "qwen2"), INT64_MIN);
+        wait_for(&r, 3);
+        h.streaming = &r;
+        m = acquire(s, "gemma-3");
+        assert_true(h.times == 1 && h.stalled == 0 && tokens_of(&r) > 100);
+        h.streaming = NULL;
+        /* its own reply is whole though it is to go at once, and the other one goes on */
+        init_reply(&other);
+        assert_int_equal(submit(s, m, 3, 30, NULL, &other, &second_ticket, &busy, &err), NB_OK);
+        nb_service_release(s, m, 0);
+        wait_for(&other, SIZE_MAX);
+        assert_true(other.stats.end == NB_TASK_LENGTH && other.tokens == 30);
+        wait_gone(s, "gemma-3:latest");
+        assert_int_equal(nb_service_acquire(s, NB_STR("qwen2"), &(nb_load_options){.context = (size_t)1 << 40}, NULL,
+                                            NULL, &m, &err),
+                         NB_ERR_LIMIT);
+        h.line = "gemma-3:latest: loaded in"; /* its client has left before it is there */
+        h.waits = true;
+        h.streaming = &r;
+        assert_int_equal(nb_service_acquire(s, NB_STR("gemma-3"), &(nb_load_options){0}, left, NULL, &m, &err),
+                         NB_ERR_CANCELLED);
+        size_t so_far = tokens_of(&r);
+        h.waits = false;
+        wait_for(&r, so_far + 200);
+        assert_true(tokens_of(&r) >= so_far + 200);
+        nb_service_cancel(s, ticket);
+        wait_for(&r, SIZE_MAX);
+        h.streaming = NULL;
+        nb_service_release(s, a, INT64_MIN);
+        nb_service_free(s);
+        nb_library_close(l);
+    }
+}
+
+/* A prompt that begins as one before it did is computed from where it differs, by models with window layers too. */
+static void prefixes(void **state)
+{
+    enum { SHARED = 203 };
+    static const char *const names[] = {"llama-2-mha", "gemma-3"};
+    (void)state;
+    nb_library *l = open_library();
+    for (size_t k = 0; k < 4; k++) {
+        static char texts[2][4096];
+        static reply r;
+        for (size_t plain = 0; plain < 2; plain++) {
+            nb_service *s = new_service(l, (nb_service_params){.replies = 2, .no_reuse = plain});
+            nb_served *m = acquire(s, names[k % 2]);
+            for (int i = 0; i < 2; i++) {
+                int32_t ids[SHARED + 20];
+                uint64_t ticket;
+                bool busy;
+                for (int n = 0; n < SHARED + 20; n++)
+                    ids[n] = 3 + (n < SHARED ? n * 7 : n * 11 + (i + 1) * 50) % 240;
+                init_reply(&r);
+                nb_task_params p = {.prompt = ids,
+                                    .prompt_count = SHARED + 20,
+                                    .sampling = nb_sampler_defaults(),
+                                    .max_tokens = 20,
+                                    .ignore_end = true,
+                                    .logprobs = -1,
+                                    .on_token = on_token,
+                                    .on_end = on_end,
+                                    .user = &r};
+                p.sampling.seed = k;
+                assert_int_equal(nb_service_submit(s, m, &p, NULL, &ticket, &busy, NULL), NB_OK);
+                wait_for(&r, SIZE_MAX);
+                assert_int_equal(r.stats.reused_tokens, i && !plain ? SHARED : 0);
+            }
+            memcpy(texts[plain], r.text, sizeof r.text);
+            nb_service_release(s, m, INT64_MIN);
+            nb_service_free(s);
+        }
+        assert_memory_equal(texts[0], texts[1], sizeof texts[0]);
+    }
     nb_library_close(l);
 }
 
@@ -374,7 +514,9 @@ static void embeds(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(many), cmocka_unit_test(budget),   cmocka_unit_test(contexts),
-                                       cmocka_unit_test(ends), cmocka_unit_test(grammars), cmocka_unit_test(embeds)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(many),         cmocka_unit_test(budget),
+                                       cmocka_unit_test(contexts),     cmocka_unit_test(ends),
+                                       cmocka_unit_test(grammars),     cmocka_unit_test(embeds),
+                                       cmocka_unit_test(loads_beside), cmocka_unit_test(prefixes)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
