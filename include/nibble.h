@@ -189,6 +189,7 @@ typedef struct nb_embed_params {
     nb_normalize normalize; /* to a length of 1; NB_NORMALIZE_MODEL: unless the file says no */
     bool truncate;          /* cut a text that is longer than sentence-transformers' max_seq_length, where the file says
                              * one, or the model's positions; else only more than the positions are NB_ERR_LIMIT */
+    size_t *truncated;      /* the tokens that were cut off are added to it; may be NULL */
     size_t batch;           /* tokens computed together; 0: 512. A text that every token sees whole is never cut by it */
     /* One of the prompts that the file names (sentence-transformers' "query", "document"): its text is put before each
      * text. NULL: the file's default, if it has one; "": none. NB_ERR_ARGUMENT names those that there are. */

@@ -70,10 +70,10 @@ static nb_status choose_pooling(embedding *e, const nb_embed_params *params, nb_
 }
 
 /* what is too long loses its end, but not the token that closes a text (SEP, EOS) */
-static nb_status fit_text(const embedding *e, size_t i, bool truncate, nb_error *err)
+static nb_status fit_text(const embedding *e, size_t i, const nb_embed_params *p, nb_error *err)
 {
     size_t most = e->model->def->h.context;
-    if (truncate && e->cut > 0)
+    if (p->truncate && e->cut > 0)
         most = nb_min_size(most, e->cut);
     nb_ids *ids = &e->texts[i];
     if (ids->count == 0)
@@ -84,10 +84,12 @@ static nb_status fit_text(const embedding *e, size_t i, bool truncate, nb_error 
                            e->model->def->h.vocab - 1);
     if (ids->count <= most)
         return NB_OK;
-    if (!truncate)
+    if (!p->truncate)
         return nb_fail(err, NB_ERR_LIMIT,
                        "text %zu has %zu tokens, more than the %zu this model takes; cut it, or have it cut (truncate)",
                        i, ids->count, most);
+    if (p->truncated)
+        *p->truncated += ids->count - most;
     int32_t last = ids->id[ids->count - 1];
     if (nb_tokenizer_type(e->model->tokenizer, last) == NB_TOKEN_CONTROL)
         ids->id[most - 1] = last;
@@ -158,7 +160,7 @@ static nb_status read_inputs(embedding *e, const nb_embed_input *inputs, const n
     *tokens = 0;
     for (size_t i = 0; i < e->count; i++) {
         NB_TRY(read_input(e, &inputs[i], &e->texts[i], err));
-        NB_TRY(fit_text(e, i, params->truncate, err));
+        NB_TRY(fit_text(e, i, params, err));
         *tokens += e->texts[i].count;
     }
     return NB_OK;

@@ -318,6 +318,16 @@ void nb_api_put_logprob(nb_buf *list, const nb_job *job, const nb_token_event *e
     nb_buf_free(&text);
 }
 
+void nb_api_tell_truncated(nb_http_request *r, size_t tokens)
+{
+    char text[60];
+    if (tokens == 0)
+        return;
+    snprintf(text, sizeof text, "%zu tokens", tokens);
+    nb_http_set(r, "X-Nibble-Truncated", text);
+    nb_service_say(nb_http_service(r), "a request had %zu tokens too many for its context; they were left out", tokens);
+}
+
 void nb_api_event(nb_buf *out, const char *event, const nb_buf *json)
 {
     if (event)

@@ -42,6 +42,8 @@ json_t *nb_api_tool(nb_str name, nb_str description, const json_t *parameters);
 
 /* An id: a prefix and 24 letters and digits. */
 void nb_api_id(const char *prefix, char id[NB_API_ID]);
+/* Says in the reply's head and in the log that so many tokens of the request were left out; 0: nothing. */
+void nb_api_tell_truncated(nb_http_request *r, size_t tokens);
 /* A value that is JSON already. */
 void nb_api_put_raw(nb_json *j, const char *key, nb_str json);
 void nb_api_put_str(nb_json *j, const char *key, nb_str value);

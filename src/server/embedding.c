@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "server/api_request.h"
 
 /* A part of a normalised vector is normalised anew. */
 static void cut(nb_embedding *e)
@@ -26,6 +27,7 @@ nb_status nb_embedding_compute(nb_http_request *r, nb_str model, const nb_load_o
     nb_embed_params p = nb_embed_defaults();
     nb_load_options load = *options;
     p.truncate = e->truncate;
+    p.truncated = &e->truncated;
     p.normalize = NB_NORMALIZE_YES;
     load.embed = true;
     nb_status status = nb_service_acquire(s, model, &load, nb_http_gone, r, &m, err);
@@ -44,6 +46,8 @@ nb_status nb_embedding_compute(nb_http_request *r, nb_str model, const nb_load_o
     nb_service_release(s, m, keep_alive_ns);
     if (status == NB_OK)
         cut(e);
+    if (status == NB_OK)
+        nb_api_tell_truncated(r, e->truncated);
     return status;
 }
 

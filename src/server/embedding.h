@@ -15,6 +15,7 @@ typedef struct nb_embedding {
     float *out;    /* [count][width]; free it, also after a failure; NULL without inputs */
     size_t width;  /* the model's; the first `wanted` count */
     size_t tokens; /* that were computed */
+    size_t truncated; /* that were cut off: the head of the reply says so already */
     bool busy;     /* there was no room for the model: 503 */
     double loaded; /* nb_seconds when the model was there */
 } nb_embedding;

@@ -27,6 +27,7 @@ void nb_time_text(int64_t ns, char text[40])
 
 typedef struct answer {
     nb_http_request *request;
+    nb_service *service;
     nb_ollama_request *q;
     nb_job *job;
     bool is_chat, over;
@@ -209,6 +210,9 @@ static bool more(void *state, nb_buf *out)
             return true;
         }
     if (status == NB_OK) {
+        if (event.stats.shifted_tokens) /* the head is gone already */
+            nb_service_say(a->service, "a reply outgrew its context; %zu tokens before it were forgotten",
+                           event.stats.shifted_tokens);
         put_line(a, out, &event.stats);
     } else {
         nb_http_write_error(NB_FLAVOR_OLLAMA, 500, err.message, out);
@@ -226,6 +230,7 @@ static void answer_at_once(answer *a)
     while (take(a, &event, &status, &err))
         ;
     if (status == NB_OK) {
+        nb_api_tell_truncated(a->request, nb_job_truncated(a->job) + event.stats.shifted_tokens);
         put_line(a, &out, &event.stats);
         out.failed |= a->content.failed || a->thinking.failed || a->calls.failed || a->logprobs.failed;
         nb_http_json(a->request, 200, &out);
@@ -324,7 +329,7 @@ void nb_ollama_answer(nb_http_request *r, nb_ollama_request *q, bool is_chat)
     nb_status status = a ? NB_OK : nb_fail_memory(&err, "a reply", sizeof *a);
     busy = false;
     if (a) {
-        *a = (answer){.request = r, .q = q, .is_chat = is_chat, .start = nb_seconds()};
+        *a = (answer){.request = r, .service = nb_http_service(r), .q = q, .is_chat = is_chat, .start = nb_seconds()};
         status = nb_job_start(nb_http_service(r), &q->job, &a->job, &busy, &err);
     }
     if (status != NB_OK) {
@@ -335,15 +340,10 @@ void nb_ollama_answer(nb_http_request *r, nb_ollama_request *q, bool is_chat)
             nb_ollama_free(q);
         return;
     }
-    if (nb_job_truncated(a->job)) {
-        char text[60];
-        snprintf(text, sizeof text, "%zu tokens", nb_job_truncated(a->job));
-        nb_http_set(r, "X-Nibble-Truncated", text);
-        nb_service_say(nb_http_service(r), "a request had %zu tokens too many for its context; they were left out",
-                       nb_job_truncated(a->job));
-    }
-    if (q->stream)
-        nb_http_stream(r, "application/x-ndjson", more, free_answer, a);
-    else
+    if (!q->stream) {
         answer_at_once(a);
+        return;
+    }
+    nb_api_tell_truncated(r, nb_job_truncated(a->job));
+    nb_http_stream(r, "application/x-ndjson", more, free_answer, a);
 }

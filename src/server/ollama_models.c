@@ -301,6 +301,8 @@ static void write_embeddings(embedding *e, bool old, nb_buf *out)
         nb_json_put_int(&j, "load_duration", (int64_t)((e->made.loaded - e->start) * 1e9));
         nb_json_put_uint(&j, "prompt_eval_count", e->made.tokens);
     }
+    if (e->made.truncated)
+        nb_json_put_uint(&j, "truncated", e->made.truncated);
     nb_json_close(&j, '}');
 }
 

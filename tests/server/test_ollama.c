@@ -5,6 +5,7 @@
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <time.h>
@@ -38,6 +39,17 @@ static void add_template(char path[64], const char *name, const char *source)
         fail_msg("%s", err.message);
 }
 
+/* ---- the log: what it says of texts that do not fit ---- */
+
+static atomic_size_t left_out, forgotten;
+
+static void note(void *user, const char *line)
+{
+    (void)user;
+    left_out += strstr(line, "tokens too many for its context; they were left out") != NULL;
+    forgotten += strstr(line, "outgrew its context") != NULL;
+}
+
 static int begin(void **state)
 {
     (void)state;
@@ -46,7 +58,7 @@ static int begin(void **state)
     add_template(with_thinking, "thinks", NB_TEST_DATA "/reply/deepseek-r1-distill.jinja");
     const char *files[] = {NB_TEST_DATA "/archs/llama-2-mha.gguf", NB_TEST_DATA "/archs/qwen2.gguf",
                            NB_TEST_DATA "/archs/bert.gguf", with_tools, with_thinking};
-    ts_start(&server, files, 5, NULL, NULL);
+    ts_start(&server, files, 5, NULL, &(nb_service_params){.log = note});
     return 0;
 }
 
@@ -615,6 +627,99 @@ static void overflows(void **state)
     json_decref(r);
 }
 
+/* Asks, streamed and not. Some tokens were left out: that is in the last chunk, in the head where that is possible, in one
+ * line of the log. Returns how many. */
+static int64_t told(const char *path, const char *body, bool in_head)
+{
+    char value[512];
+    int64_t count = 0;
+    for (int streams = 0; streams < 2; streams++) {
+        size_t lines = left_out + forgotten;
+        snprintf(asked, sizeof asked, "{\"stream\":%s,%s}", streams ? "true" : "false", body);
+        hc_reply h = hc_post(server.port, path, asked);
+        if (h.status != 200)
+            fail_msg("%d: %s", h.status, h.body);
+        while (h.bytes && h.body[h.bytes - 1] == '\n')
+            h.body[--h.bytes] = 0;
+        const char *last = strrchr(h.body, '\n');
+        json_t *r = json_loads(last ? last + 1 : h.body, 0, NULL);
+        assert_true(number_of(r, "truncated") > 0 && (!streams || number_of(r, "truncated") == count));
+        count = number_of(r, "truncated");
+        bool headed = hc_header(h.head, "X-Nibble-Truncated", value) != NULL;
+        assert_int_equal(headed, !streams || in_head);
+        assert_true(!headed || atoll(value) == count);
+        assert_int_equal(left_out + forgotten, lines + 1);
+        json_decref(r);
+        hc_free(&h);
+    }
+    return count;
+}
+
+/* Nothing is left out in silence, by any way that a text can be too long; NIBBLE_STRICT_CONTEXT makes each of them an error. */
+static void never_silent(void **state)
+{
+    static char words[3000], body[9000];
+    static const char *const ends[] = {"'options':{'num_predict':2,'num_ctx':64}",
+                                       "'options':{'num_predict':2,'num_ctx':64},'truncate':true"};
+    (void)state;
+    words[0] = 0;
+    for (int i = 0; i < 100; i++)
+        strcat(words, "word ");
+    json_t *r;
+    for (size_t i = 0; i < 2; i++) {
+        char end[200];
+        snprintf(end, sizeof end, "%s", ends[i]);
+        for (char *p = end; *p; p++)
+            *p = *p == '\'' ? '"' : *p;
+        snprintf(body, sizeof body, "\"model\":\"llama-2-mha\",\"prompt\":\"%s\",%s", words, end);
+        told("/api/generate", body, true);
+        snprintf(body, sizeof body, "\"model\":\"llama-2-mha\",\"prompt\":\"x\",\"context\":[%s5],%s",
+                 "5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36,37,38,39,"
+                 "5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36,37,38,39,",
+                 end);
+        assert_true(told("/api/generate", body, true) >= 71 - 63);
+        snprintf(body, sizeof body,
+                 "\"model\":\"llama-2-mha\",\"messages\":[{\"role\":\"system\",\"content\":\"be\"},{\"role\":"
+                 "\"user\",\"content\":\"%s\"},{\"role\":\"assistant\",\"content\":\"a\"},{\"role\":\"user\","
+                 "\"content\":\"b\"}],%s",
+                 words, end);
+        assert_true(told("/api/chat", body, true) > 60);
+    }
+    assert_true(told("/api/generate",
+                     "\"model\":\"llama-2-mha\",\"raw\":true,\"prompt\":\"x\",\"grammar\":\"root ::= [ab]{200}\","
+                     "\"options\":{\"num_ctx\":64,\"num_predict\":100,\"seed\":1}",
+                     false) > 0);
+    size_t lines = left_out;
+    char value[512];
+    snprintf(asked, sizeof asked, "{\"model\":\"bert\",\"input\":[\"%s%s%s\",\"word\"]}", words, words, words);
+    hc_reply h = hc_post(server.port, "/api/embed", asked);
+    assert_int_equal(h.status, 200);
+    r = json_loads(h.body, 0, NULL);
+    assert_true(number_of(r, "truncated") > 0);
+    assert_non_null(hc_header(h.head, "X-Nibble-Truncated", value));
+    assert_int_equal(atoll(value), number_of(r, "truncated"));
+    assert_int_equal(left_out, lines + 1);
+    json_decref(r);
+    hc_free(&h);
+    r = ask("/api/embed", 200, "{'model':'bert','input':'word'}");
+    assert_null(json_object_get(r, "truncated"));
+    json_decref(r);
+    setenv("NIBBLE_STRICT_CONTEXT", "1", 1);
+    json_decref(ask("/api/embed", 400, "{'model':'bert','input':'%s%s%s'}", words, words, words));
+    json_decref(ask("/api/generate", 400, "{'model':'llama-2-mha','prompt':'%s','options':{'num_ctx':64}}", words));
+    json_decref(ask("/api/chat", 400,
+                    "{'model':'llama-2-mha','messages':[{'role':'user','content':'%s'},{'role':'user','content':'b'}],"
+                    "'options':{'num_ctx':64}}",
+                    words));
+    r = ask("/api/generate", 200, /* and a reply ends where the context does */
+            "{'model':'llama-2-mha','raw':true,'prompt':'x','stream':false,'grammar':'root ::= [ab]{200}',"
+            "'options':{'num_ctx':64,'num_predict':100}}");
+    assert_true(number_of(r, "eval_count") < 64 && !json_object_get(r, "truncated"));
+    check_end(r, "length");
+    json_decref(r);
+    unsetenv("NIBBLE_STRICT_CONTEXT");
+}
+
 /* ---- embeddings ---- */
 
 static void check_norm(const json_t *vector, size_t n)
@@ -716,6 +821,7 @@ int main(void)
         cmocka_unit_test(options),   cmocka_unit_test(logprobs),       cmocka_unit_test(formats),
         cmocka_unit_test(loads),     cmocka_unit_test(lists),          cmocka_unit_test(chats),
         cmocka_unit_test(tools),     cmocka_unit_test(calls_in_lines), cmocka_unit_test(thinking),
-        cmocka_unit_test(overflows), cmocka_unit_test(embeds),         cmocka_unit_test(errors)};
+        cmocka_unit_test(overflows), cmocka_unit_test(never_silent),   cmocka_unit_test(embeds),
+        cmocka_unit_test(errors)};
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -528,6 +528,21 @@ static void overflow(void **state)
     json_t *r = post(CHAT, 400, body);
     assert_non_null(strstr(text_at(r, "error/message"), "512"));
     json_decref(r);
+    static const char *const others[][2] = {{"/v1/completions", "\"prompt\""}, /* with the counts of tokens */
+                                            {"/v1/responses", "\"input\""},
+                                            {"/v1/messages", "\"max_tokens\":5,\"messages\""}};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        bool messages = strstr(others[i][1], "messages") != NULL;
+        end = body + sprintf(body, "{\"model\":\"tiny\",%s:%s\"", others[i][1],
+                             messages ? "[{\"role\":\"user\",\"content\":" : "");
+        for (int k = 0; k < 2000; k++)
+            end += sprintf(end, "%d ", k % 10);
+        sprintf(end, messages ? "\"}]}" : "\"}");
+        r = post(others[i][0], 400, body);
+        const char *said = strstr(text_at(r, "error/message"), " tokens; the context of ");
+        assert_true(said && strstr(said, "512"));
+        json_decref(r);
+    }
     free(body);
 }
 
