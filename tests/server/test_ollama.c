@@ -401,6 +401,42 @@ static void wait_unloaded(const char *name)
     }
 }
 
+/* Seconds until a model goes, as /api/ps says. */
+static double stays(const char *name)
+{
+    hc_reply r = hc_get(server.port, "/api/ps");
+    json_t *root = json_loads(r.body, 0, NULL), *m;
+    double seconds = -1;
+    size_t i;
+    json_array_foreach(json_object_get(root, "models"), i, m)
+    {
+        struct tm t = {0};
+        if (strcmp(text_of(m, "name"), name) == 0 && strptime(text_of(m, "expires_at"), "%Y-%m-%dT%H:%M:%S", &t))
+            seconds = difftime(timegm(&t), time(NULL));
+    }
+    json_decref(root);
+    hc_free(&r);
+    return seconds;
+}
+
+static void keeps_alive(void **state)
+{
+    static const struct {
+        const char *value;
+        double seconds;
+    } cases[] = {{"'5m'", 300},  {"300", 300},     {"'1h30m'", 5400}, {"-1", 1e9},
+                 {"'-1m'", 1e9}, {"7200.5", 7200}, {"'24h'", 86400}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        json_decref(ask("/api/generate", 200, "{'model':'thinks','keep_alive':%s}", cases[i].value));
+        double got = stays("thinks:latest"), want = cases[i].seconds;
+        if (want < 1e9 ? got > want + 2 || got < want - 30 : got < 1e9)
+            fail_msg("keep_alive %s: it stays %.0f s", cases[i].value, got);
+    }
+    json_decref(ask("/api/generate", 200, "{'model':'thinks','keep_alive':0}"));
+    wait_unloaded("thinks:latest");
+}
+
 static void loads(void **state)
 {
     (void)state;
@@ -821,7 +857,7 @@ int main(void)
         cmocka_unit_test(options),   cmocka_unit_test(logprobs),       cmocka_unit_test(formats),
         cmocka_unit_test(loads),     cmocka_unit_test(lists),          cmocka_unit_test(chats),
         cmocka_unit_test(tools),     cmocka_unit_test(calls_in_lines), cmocka_unit_test(thinking),
-        cmocka_unit_test(overflows), cmocka_unit_test(never_silent),   cmocka_unit_test(embeds),
-        cmocka_unit_test(errors)};
+        cmocka_unit_test(overflows), cmocka_unit_test(never_silent),   cmocka_unit_test(keeps_alive),
+        cmocka_unit_test(embeds),    cmocka_unit_test(errors)};
     return cmocka_run_group_tests(tests, begin, end);
 }
