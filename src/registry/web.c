@@ -281,6 +281,13 @@ static nb_status check_url(const nb_web *w, const char *url, nb_error *err)
     return NB_OK;
 }
 
+/* The library asks for neither, as the tools of curl and OpenSSL do: whom a proxy or a registry of one's own is certified by. */
+static const char *authorities(void)
+{
+    const char *curl = getenv("CURL_CA_BUNDLE"), *openssl = getenv("SSL_CERT_FILE");
+    return curl && *curl ? curl : openssl && *openssl ? openssl : NULL;
+}
+
 nb_status nb_exchange_begin(nb_web *w, const char *url, const char *range, nb_exchange *x, nb_error *err)
 {
     *x = (nb_exchange){.easy = curl_easy_init()};
@@ -307,6 +314,8 @@ nb_status nb_exchange_begin(nb_web *w, const char *url, const char *range, nb_ex
     curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, take_field);
     curl_easy_setopt(c, CURLOPT_HEADERDATA, x);
     curl_easy_setopt(c, CURLOPT_HTTPHEADER, x->headers);
+    if (authorities())
+        curl_easy_setopt(c, CURLOPT_CAINFO, authorities());
     if (range)
         curl_easy_setopt(c, CURLOPT_RANGE, range);
     return NB_OK;

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A registry and hub that misbehave, for tests. usage: hostile_server.py FOLDER
 
-Listens on two free ports of 127.0.0.1, A (the registry and hub) and B (a host that redirects lead to), and writes "A B" to
+Listens on six free ports of 127.0.0.1: A (the registry and hub) and B (a host that redirects lead to); by https T (the registry
+and hub), U (another), W (whose certificate is another host's) and X (whose certificate has expired). Writes "A B T U W X" to
 FOLDER/ports. What it serves lies in FOLDER/content/NAME; each request is a line of JSON in FOLDER/log once it is over. The name
 of the model, /v2/t/NAME/..., or of the repository, /api/models/u/NAME, says how it behaves: see `class Handler`.
 """
@@ -10,6 +11,7 @@ import hashlib
 import json
 import os
 import random
+import ssl
 import sys
 import threading
 import time
@@ -39,7 +41,9 @@ MODEL = make("model", 3 << 20)
 LARGE = make("large", 24 << 20)
 CONFIG = b'{"model_format":"gguf","model_family":"llama","os":"linux"}'
 BOMB = gzip.compress(bytes(64 << 20), 1)
-BLOBS = {digest(b): b for b in (MODEL, LARGE, CONFIG)}
+with open(os.path.join(os.path.dirname(__file__), "../data/archs/llama-2-mha.gguf"), "rb") as source:
+    REAL = source.read()
+BLOBS = {digest(b): b for b in (MODEL, LARGE, CONFIG, REAL)}
 
 
 def manifest(model, **changes):
@@ -60,6 +64,7 @@ HUB = {
     "shards": {f"q/m-Q8_0-{i:05}-of-00003.gguf": make(f"shard{i}", 200000 + i) for i in (1, 2, 3)},
     "two": {"m-Q4_K_M.gguf": make("two1", 100000), "m-Q8_0.gguf": make("two2", 100000), "mmproj-x.gguf": b"no"},
     "many": {"a-Q8_0.gguf": b"1", "b-Q6_K.gguf": b"2"},
+    "real": {"tiny-BF16.gguf": REAL, "sub/odd.gguf": REAL},
 }
 HUB["missing"] = {k: v for k, v in HUB["shards"].items() if "00002-of" not in k}
 for copy in ("gated", "nolist", "corrupt", "changed", "slowhub"):
@@ -93,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
         self.status = 0
         try:
             super().handle_one_request()
-        except (ConnectionError, TimeoutError):
+        except (ConnectionError, TimeoutError, ssl.SSLError):
             self.close_connection = True
         if getattr(self, "path", None) and self.raw_requestline:
             line = json.dumps({"at": self.server.letter, "method": self.command, "path": self.path,
@@ -126,7 +131,7 @@ class Handler(BaseHTTPRequestHandler):
             self.put(data)
 
     def base(self, letter):
-        return f"http://127.0.0.1:{PORTS[letter]}"
+        return f"{'http' if letter in 'AB' else 'https'}://127.0.0.1:{PORTS[letter]}"
 
     def wanted(self, data):
         said = self.headers.get("Range")
@@ -162,7 +167,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.token(parse_qs(url.query))
         if parts[0] == "cdn":
             return self.cdn(parts)
-        if self.server.letter == "B":
+        if self.server.letter in "BU":
             return self.answer(404)
         if parts[0] == "api":
             return self.api(parts)
@@ -178,7 +183,7 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def allowed(self, name):
-        realm = self.base("B" if name == "foreign" else "A") + "/token"
+        realm = self.base("B" if name == "foreign" else self.server.letter) + "/token"
         if self.headers.get("Authorization") == "Bearer " + TOKEN + str(counts.get("renewed", "")):
             return True
         self.answer(401, WWW_Authenticate=f'Bearer realm="{realm}",service="tests",scope="repository:t/{name}:pull"')
@@ -195,6 +200,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(404)
         if name in ("large", "slow"):
             body = manifest(LARGE)
+        if name == "real":
+            body = manifest(REAL)
         if name == "bomb":
             return self.answer(200, BOMB, Content_Encoding="gzip")
         if name == "endless":
@@ -293,6 +300,10 @@ class Handler(BaseHTTPRequestHandler):
             return self.allowed(name)
         if name.startswith("redirect"):
             return self.answer(int(name[8:]), Location=self.base("B") + f"/cdn/blob/{wanted}")
+        if name in ("authport", "authhost", "authdown", "authup"):
+            to = {"authport": self.base("U"), "authdown": self.base("A"), "authup": self.base("T"),
+                  "authhost": self.base("T").replace("127.0.0.1", "localhost")}[name]
+            return self.answer(307, Location=to + f"/cdn/{name}/{wanted}")
         if name in ("authcdn", "expire"):
             return self.answer(307, Location=self.base("B") + f"/cdn/{name}/{wanted}/{count(name)}")
         return self.serve(data)
@@ -394,13 +405,20 @@ class Handler(BaseHTTPRequestHandler):
 
 
 servers = {}
-for letter in "AB":
+for letter in "ABTUWX":
     servers[letter] = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     servers[letter].letter = letter
     servers[letter].daemon_threads = True
+    if letter not in "AB":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(os.path.join(os.path.dirname(__file__), "../data/registry/tls",
+                                             {"W": "other.pem", "X": "expired.pem"}.get(letter, "good.pem")))
+        servers[letter].socket = context.wrap_socket(servers[letter].socket, server_side=True,
+                                                     do_handshake_on_connect=False)
 PORTS = {letter: s.server_address[1] for letter, s in servers.items()}
 with open(os.path.join(FOLDER, "ports.new"), "w") as f:
-    f.write(f"{PORTS['A']} {PORTS['B']}\n")
+    f.write(" ".join(str(port) for port in PORTS.values()) + "\n")
 os.rename(os.path.join(FOLDER, "ports.new"), os.path.join(FOLDER, "ports"))
-threading.Thread(target=servers["B"].serve_forever, daemon=True).start()
+for letter in "BTUWX":
+    threading.Thread(target=servers[letter].serve_forever, daemon=True).start()
 servers["A"].serve_forever()

@@ -16,8 +16,9 @@
 typedef struct hostile {
     char folder[64]; /* the caller removes it */
     pid_t pid;
-    int a, b;    /* ports */
-    char at[64]; /* "http://127.0.0.1:A" */
+    int a, b;       /* ports, */
+    int t, u, w, x; /* and those of https */
+    char at[64];    /* "http://127.0.0.1:A" */
 } hostile;
 
 static inline void hostile_sleep(int ms)
@@ -59,10 +60,10 @@ static inline bool hostile_start(hostile *h)
     h->pid = hostile_spawn(argv, output);
     for (int i = 0; h->pid > 0 && i < 1200; i++) {
         FILE *f = fopen(ports, "r");
-        int n = f ? fscanf(f, "%d %d", &h->a, &h->b) : 0;
+        int n = f ? fscanf(f, "%d %d %d %d %d %d", &h->a, &h->b, &h->t, &h->u, &h->w, &h->x) : 0;
         if (f)
             fclose(f);
-        if (n == 2) {
+        if (n == 6) {
             snprintf(h->at, sizeof h->at, "http://127.0.0.1:%d", h->a);
             return true;
         }
@@ -101,7 +102,7 @@ typedef struct hostile_count {
     long long bytes;
 } hostile_count;
 
-/* Requests at host "A" or "B" whose path holds `part`. */
+/* Requests at host "A", "B", "T"... whose path holds `part`. */
 static inline hostile_count hostile_asked(const hostile *h, const char *host, const char *part)
 {
     hostile_count c = {0};
