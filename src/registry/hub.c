@@ -228,7 +228,7 @@ static bool use_cache(const hub *h, nb_buf *where)
         }
         good = !path.failed && file_there(path.data, UINT64_MAX);
     }
-    if (good && where)
+    if (good)
         snapshot_path(h, nb_buf_view(&commit), h->spec.file, where);
     nb_buf_free(&ref);
     nb_buf_free(&path);
@@ -333,6 +333,8 @@ static nb_status fetch(hub *h, const nb_hub_file *f, nb_error *err)
             status = nb_transfer_sleep(h->p, WAIT_MS, err);
         }
     }
+    if (status == NB_OK && !p)
+        nb_partial_forget(path.data);
     if (status == NB_OK) {
         tell(&t, p ? nb_partial_done(p) : f->size, f->size);
         status = p ? download(h, f, &t, p, err) : NB_OK;
@@ -356,8 +358,7 @@ static nb_status fetch_all(hub *h, nb_buf *where, nb_error *err)
     for (size_t i = 0; i < h->count; i++)
         NB_TRY(fetch(h, &h->info.files[h->chosen[i]], err));
     NB_TRY(write_ref(h, err));
-    if (where)
-        snapshot_path(h, h->info.commit, h->single ? h->info.files[h->chosen[0]].name : (nb_str){0}, where);
+    snapshot_path(h, h->info.commit, h->single ? h->info.files[h->chosen[0]].name : (nb_str){0}, where);
     return NB_OK;
 }
 
@@ -379,16 +380,22 @@ static nb_status run(hub *h, nb_buf *where, nb_error *err)
 nb_status nb_hub_pull(const char *text, const nb_transfer_params *p, nb_buf *where, nb_error *err)
 {
     hub h = {.p = p};
+    nb_buf path = {0};
     NB_TRY(nb_hub_parse(nb_str_of(text), &h.spec, err));
     nb_status status = nb_place_open_hub(p, &h.web, err);
     if (status == NB_OK)
-        status = run(&h, where, err);
-    if (status == NB_OK && where && where->failed)
-        status = nb_fail_memory(err, "a path", where->len);
+        status = run(&h, &path, err);
+    if (status == NB_OK && where)
+        nb_buf_str(where, nb_buf_view(&path));
+    if (status == NB_OK && (path.failed || (where && where->failed)))
+        status = nb_fail_memory(err, "a path", path.len);
+    if (status == NB_OK)
+        status = nb_hub_listed(&h.spec, path.data, p, err);
     if (status == NB_OK)
         nb_transfer_tell(p, "success", NULL, 0, 0);
     nb_web_close(h.web);
     nb_arena_free(&h.arena);
     nb_buf_free(&h.folder);
+    nb_buf_free(&path);
     return status;
 }

@@ -37,6 +37,11 @@ nb_status nb_hub_info_parse(nb_str json, nb_arena *arena, nb_hub_info *out, nb_e
 nb_status nb_hub_choose(const nb_hub_info *info, nb_str file, nb_arena *arena, size_t **chosen, size_t *count,
                         bool *single, nb_error *err);
 
+/* Gives the one GGUF file that a spec came to the name hf.co/USER/REPO:TAG in the store; tells the name, or why it has none. What is
+ * in parts, and a checkpoint, stays the cache's alone. */
+nb_status nb_hub_listed(const nb_hub_spec *spec, const char *path, const nb_transfer_params *params, nb_error *err);
+
+/* NB_OK: `where` has the path. */
 nb_status nb_hub_pull(const char *text, const nb_transfer_params *params, nb_buf *where, nb_error *err);
 
 #endif

@@ -25,7 +25,7 @@ typedef struct nb_transfer_params {
 } nb_transfer_params;
 
 /* NAME is a model's name, or hf://USER/REPO[/FILE][@REVISION]: then `where` (may be NULL) gets the path of the file or directory
- * in the hub's cache. NB_ERR_NOT_FOUND: the place has none of this name; NB_ERR_FORMAT: what it sends is not what it promised;
+ * in the hub's cache, and a GGUF file is listed in the store as hf.co/USER/REPO:TAG. NB_ERR_NOT_FOUND: the place has none of this name; NB_ERR_FORMAT: what it sends is not what it promised;
  * NB_ERR_CANCELLED: stopped. What has arrived stays for the next time, unless its digest is wrong. */
 nb_status nb_pull(const char *name, const nb_transfer_params *params, nb_buf *where, nb_error *err);
 

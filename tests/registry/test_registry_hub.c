@@ -13,12 +13,13 @@
 #include "registry/fields.h"
 #include "registry/hub.h"
 #include "registry/token.h"
+#include "store/library.h"
 #include "support/hostile.h"
 
 #define COMMIT "0123456789abcdef0123456789abcdef01234567"
 
 static hostile server;
-static char home[96];
+static char home[96], store[96];
 
 static int begin(void **state)
 {
@@ -27,6 +28,7 @@ static int begin(void **state)
     if (!hostile_start(&server))
         return -1;
     snprintf(home, sizeof home, "%s/hf", server.folder);
+    snprintf(store, sizeof store, "%s/store", server.folder);
     setenv("no_proxy", "*", 1);
     setenv("HOME", "/nonexistent", 1);
     setenv("HF_HOME", home, 1);
@@ -48,13 +50,14 @@ static int fresh(void **state)
 {
     (void)state;
     hostile_remove(home);
+    hostile_remove(store);
     hostile_forget(&server);
     return 0;
 }
 
 static nb_transfer_params quick(void)
 {
-    return (nb_transfer_params){.attempts = 3, .backoff_ms = 20, .connections = 3, .part_bytes = 100000};
+    return (nb_transfer_params){.root = store, .attempts = 3, .backoff_ms = 20, .connections = 3, .part_bytes = 100000};
 }
 
 static nb_status pull(const char *name, nb_buf *where, nb_error *err)
@@ -186,6 +189,60 @@ static void uses_what_the_cache_has(void **state)
     assert_int_equal(hostile_asked(&server, "A", "").requests, 0);
     nb_buf_free(&where);
     nb_buf_free(&offline);
+}
+
+/* ---- in the store ---- */
+
+static void hear(void *user, const nb_transfer_event *e)
+{
+    if (strstr(e->status, "listed"))
+        snprintf(user, 300, "%s", e->status);
+}
+
+static bool listed(const char *name)
+{
+    nb_library *l;
+    nb_entry *e = NULL;
+    const nb_facts *facts;
+    assert_int_equal(nb_library_open(&(nb_library_params){.root = store}, &l, NULL), NB_OK);
+    bool is = nb_library_find(l, nb_str_of(name), &e, NULL) == NB_OK && nb_entry_facts(e, &facts, NULL) == NB_OK &&
+              nb_str_eqz(facts->architecture, "llama");
+    nb_entry_release(e);
+    nb_library_close(l);
+    return is;
+}
+
+/* The same bytes, not a copy of them; by the name that hf.co has for it. What is no model is said to be none. */
+static void lists_what_it_fetches(void **state)
+{
+    nb_buf where = {0};
+    nb_error err = {0};
+    char heard[300] = "", command[500];
+    nb_transfer_params p = quick();
+    (void)state;
+    p.tell = hear;
+    p.user = heard;
+    for (int again = 0; again < 2; again++) {
+        nb_buf_clear(&where);
+        if (nb_pull("hf://u/real/tiny-BF16.gguf", &p, &where, &err) != NB_OK)
+            fail_msg("%s", err.message);
+        assert_string_equal(heard, "listed as hf.co/u/real:BF16");
+        assert_true(listed("hf.co/u/real:BF16"));
+    }
+    snprintf(command, sizeof command, "test %s -ef %s/blobs/sha256-$(sha256sum < %s | cut -c 1-64)", where.data, store,
+             where.data);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(nb_pull("hf://u/real/sub/odd.gguf", &p, &where, &err), NB_OK);
+    assert_true(listed("hf.co/u/real:odd.gguf"));
+    assert_int_equal(nb_pull("hf://u/two/m-Q8_0.gguf", &p, &where, &err), NB_OK);
+    assert_int_equal(strncmp(heard, "not listed: ", 12), 0);
+    assert_false(listed("hf.co/u/two:Q8_0"));
+    /* without the store the file is fetched all the same */
+    snprintf(command, sizeof command, "rm -rf %s && touch %s", store, store);
+    assert_int_equal(system(command), 0);
+    assert_int_equal(nb_pull("hf://u/real/tiny-BF16.gguf", &p, &where, &err), NB_OK);
+    assert_int_equal(strncmp(heard, "not listed: ", 12), 0);
+    nb_buf_free(&where);
 }
 
 static void sends_the_token_to_the_hub_alone(void **state)
@@ -346,6 +403,7 @@ int main(void)
         cmocka_unit_test_setup(fetches_all_parts_of_a_file, fresh),
         cmocka_unit_test_setup(chooses_among_files, fresh),
         cmocka_unit_test_setup(uses_what_the_cache_has, fresh),
+        cmocka_unit_test_setup(lists_what_it_fetches, fresh),
         cmocka_unit_test_setup(sends_the_token_to_the_hub_alone, fresh),
         cmocka_unit_test_setup(refuses_damage_and_tricks, fresh),
         cmocka_unit_test(reads_ranges),
