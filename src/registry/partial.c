@@ -410,6 +410,19 @@ void nb_partial_taken(nb_partial *p)
     free_partial(p);
 }
 
+void nb_partial_forget(const char *path)
+{
+    static const char *const endings[] = {".part", ".ranges", ".ranges.new"};
+    for (int i = 0; i < 3; i++) {
+        nb_buf name = {0};
+        nb_buf_printf(&name, "%s%s", path, endings[i]);
+        bool good = !name.failed && (i == 0 ? access(name.data, F_OK) != 0 : (unlink(name.data), true));
+        nb_buf_free(&name);
+        if (!good) /* somebody fetches it, whatever for */
+            return;
+    }
+}
+
 void nb_partial_remove(nb_partial *p)
 {
     end_keeper(p);

@@ -39,6 +39,9 @@ void nb_partial_taken(nb_partial *p);
 /* Removes the bytes and the record; closes p. */
 void nb_partial_remove(nb_partial *p);
 
+/* What who was killed right after that left of `path`'s record. */
+void nb_partial_forget(const char *path);
+
 /* What a record says, for tests and fuzzing: parts in arena, or NULL when it is none of a file of this size. */
 nb_part *nb_partial_parse(nb_str text, uint64_t size, nb_arena *arena, size_t *count);
 /* Bytes of `path` that a record says are there already; 0 without one. */

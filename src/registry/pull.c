@@ -173,6 +173,7 @@ static nb_status open_partial(const pull *x, telling *t, nb_partial **out, nb_er
         tell(t, nb_partial_there(b->path.data, b->layer->size), b->layer->size);
         NB_TRY(nb_transfer_sleep(x->p, WAIT_MS, err));
     }
+    nb_partial_forget(b->path.data);
     return NB_OK;
 }
 

@@ -14,7 +14,9 @@
 #include "base/file.h"
 #include "registry/registry.h"
 #include "store/library.h"
+#include "store/write.h"
 #include "support/hostile.h"
+#include "support/whole_store.h"
 
 static hostile server;
 static char store[96];
@@ -354,6 +356,42 @@ static void two_processes_share_one_download(void **state)
     assert_int_equal(hostile_asked(&server, "A", "/large/blobs/").bytes, (24 << 20) + 59);
 }
 
+/* Another process creates, removes and cleans all the time: neither what arrives nor what has arrived is taken away. */
+static void survives_who_removes_and_cleans(void **state)
+{
+    static ws_store w;
+    nb_error err;
+    int result;
+    (void)state;
+    pid_t child = fork();
+    if (child == 0) {
+        for (int i = 0; i < 2; i++)
+            if (pull("slow", &err) != NB_OK || pull("good", &err) != NB_OK) {
+                fprintf(stderr, "%s\n", err.message);
+                _exit(1);
+            }
+        _exit(0);
+    }
+    nb_name good;
+    nb_name_parse(nb_str_of(name_of("good")), &good, NULL);
+    int removed = 0;
+    while (waitpid(child, &result, WNOHANG) == 0) {
+        nb_store *s;
+        assert_int_equal(nb_store_open(store, &s, &err), NB_OK);
+        removed += nb_model_delete(s, &good, &err) == NB_OK;
+        assert_int_equal(nb_store_clean(s, NULL, &err), NB_OK);
+        nb_store_close(s);
+        if (!ws_whole(&w, store))
+            fail_msg("%s", w.why);
+        hostile_sleep(3);
+    }
+    assert_true(WIFEXITED(result) && WEXITSTATUS(result) == 0);
+    check_content("slow", "large");
+    long long bytes = hostile_asked(&server, "A", "/slow/blobs/").bytes; /* not fetched twice: it stayed */
+    assert_true(bytes >= 24 << 20 && bytes < (24 << 20) + 1000);
+    assert_true(removed <= 2);
+}
+
 /* ---- several clients of one process ---- */
 
 typedef struct heard {
@@ -422,6 +460,7 @@ int main(void)
         cmocka_unit_test_setup(goes_on_after_kill_9, fresh_store),
         cmocka_unit_test_setup(stops_at_once, fresh_store),
         cmocka_unit_test_setup(two_processes_share_one_download, fresh_store),
+        cmocka_unit_test_setup(survives_who_removes_and_cleans, fresh_store),
         cmocka_unit_test_setup(clients_share_and_the_last_one_stops_it, fresh_store),
     };
     return cmocka_run_group_tests(tests, begin, end);

@@ -242,6 +242,85 @@ static void survives_dropped_pieces(void **state)
     push_to_hostile("pushlost");
 }
 
+/* ---- killed ---- */
+
+typedef struct killing {
+    uint64_t at; /* bytes of the large blob; UINT64_MAX: before the manifest */
+} killing;
+
+static void kill_here(void *user, const nb_transfer_event *e)
+{
+    const killing *k = user;
+    if (e->digest ? e->total == 70000000 && e->completed >= k->at : strcmp(e->status, "pushing manifest") == 0)
+        raise(SIGKILL);
+}
+
+static void push_and_die(const char *name, uint64_t at)
+{
+    int status;
+    pid_t child = fork();
+    if (child == 0) {
+        killing k = {at};
+        nb_transfer_params p = in(here);
+        nb_error err;
+        p.tell = kill_here;
+        p.user = &k;
+        nb_push(name, &p, &err);
+        _exit(0);
+    }
+    waitpid(child, &status, 0);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static bool pushed(const char *what)
+{
+    char path[160];
+    snprintf(path, sizeof path, "%s/pushed-%s", server.folder, what);
+    return access(path, F_OK) == 0;
+}
+
+/* Whenever it dies: no manifest is there, what is there is not sent again, and only the blob that was on its way is begun anew. */
+static void goes_on_after_kill_9(void **state)
+{
+    static const uint64_t points[] = {0, 40000000, UINT64_MAX};
+    nb_error err;
+    nb_transfer_params p = in(here);
+    char name[160], digest[2][80];
+    nb_buf bytes = {0};
+    nb_manifest *m;
+    (void)state;
+    make_model(server.at, "pushkill", true);
+    snprintf(name, sizeof name, "%s/t/pushkill:v1", server.at);
+    read_manifest(here, name, &bytes);
+    good(nb_manifest_parse(name, nb_buf_view(&bytes), &m, &err), &err);
+    for (int i = 0; i < 2; i++)
+        snprintf(digest[i], sizeof digest[i], "sha256-%.64s", m->layers[i].digest.p + 7);
+    for (size_t i = 0; i < sizeof points / sizeof *points; i++) {
+        char path[200];
+        snprintf(path, sizeof path, "rm -f %s/pushed-pushkill %s/pushed-sha256-*", server.folder, server.folder);
+        assert_int_equal(system(path), 0);
+        hostile_forget(&server);
+        push_and_die(name, points[i]);
+        hostile_sleep(200);
+        assert_false(pushed("pushkill")); /* the manifest's */
+        assert_true(pushed(digest[0]));
+        assert_true(pushed(digest[1]) == (points[i] == UINT64_MAX));
+        hostile_forget(&server);
+        good(nb_push(name, &p, &err), &err);
+        assert_true(pushed("pushkill") && same_as_pushed(digest[0]) && same_as_pushed(digest[1]));
+        /* what arrived is asked for, not ended a second time; the large one is, unless it arrived */
+        assert_int_equal(hostile_asked(&server, "A", digest[0] + 7).requests, 1);
+        assert_int_equal(hostile_asked(&server, "A", digest[1] + 7).requests, points[i] == UINT64_MAX ? 1 : 2);
+    }
+    for (int i = 0; i < 2; i++) {
+        char path[200];
+        snprintf(path, sizeof path, "%s/pushed-%s", server.folder, digest[i]);
+        unlink(path); /* for the next test */
+    }
+    nb_manifest_free(m);
+    nb_buf_free(&bytes);
+}
+
 static void sends_pieces_elsewhere_without_the_token(void **state)
 {
     (void)state;
@@ -266,9 +345,8 @@ static void says_what_is_wrong(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(goes_through_docker_registry),
-        cmocka_unit_test(survives_dropped_pieces),
-        cmocka_unit_test(sends_pieces_elsewhere_without_the_token),
+        cmocka_unit_test(goes_through_docker_registry), cmocka_unit_test(survives_dropped_pieces),
+        cmocka_unit_test(goes_on_after_kill_9),         cmocka_unit_test(sends_pieces_elsewhere_without_the_token),
         cmocka_unit_test(says_what_is_wrong),
     };
     return cmocka_run_group_tests(tests, begin, end);
