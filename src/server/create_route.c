@@ -9,6 +9,7 @@
 #include "server/routes.h"
 #include "server/store_routes.h"
 #include "store/create.h"
+#include "store/library.h"
 
 enum { WAIT_MS = 100, FIRST_MS = 300 };
 
@@ -160,11 +161,53 @@ static void read_request(creating *c)
 
 /* ---- the work ---- */
 
+enum { LINES_MOST = 1 << 20 }; /* a client that does not read misses progress */
+
+/* What it is made from arrives: told as /api/pull tells it, but for the end, which is not this request's. */
+static void on_pull(void *user, const nb_transfer_event *e)
+{
+    creating *c = user;
+    if (!e->digest && strcmp(e->status, "success") == 0)
+        return;
+    pthread_mutex_lock(&c->lock);
+    if (c->lines.len < LINES_MOST)
+        nb_http_transfer_line(e, &c->lines);
+    c->count++;
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* A model that the store lacks is pulled, by all who ask for it at once together. */
+static nb_status need_base(creating *c, nb_error *err)
+{
+    nb_entry *e;
+    nb_shared *shared = NULL;
+    uint64_t seen = 0;
+    nb_library *library = nb_http_library(c->request);
+    if (c->params.from.n == 0)
+        return NB_OK;
+    nb_status status = nb_library_find(library, c->params.from, &e, err);
+    if (status == NB_OK)
+        nb_entry_release(e);
+    if (status != NB_ERR_NOT_FOUND)
+        return status;
+    const char *name = nb_arena_strdup(&c->body.arena, c->params.from);
+    if (!name)
+        return nb_fail_memory(err, "a name", c->params.from.n);
+    nb_transfer_params p = {.root = nb_library_root(library)};
+    status = nb_shared_join(false, name, &p, &shared, err);
+    for (bool over = false; status == NB_OK && !over;)
+        status = atomic_load(&c->cancelled) ? nb_fail(err, NB_ERR_CANCELLED, "the client left")
+                                            : nb_shared_wait(shared, &seen, WAIT_MS, on_pull, c, &over, err);
+    nb_shared_leave(shared);
+    return status == NB_OK ? NB_OK : nb_fail_prefix(err, status, "%s is not in the store, and pulling it failed", name);
+}
+
 static bool on_status(void *user, const char *status, uint64_t done, uint64_t total)
 {
     creating *c = user;
     pthread_mutex_lock(&c->lock);
-    if (c->lines.len < 1 << 20) { /* a client that does not read misses progress */
+    if (c->lines.len < LINES_MOST) {
         nb_json j = nb_json_begin(&c->lines, false);
         nb_json_open(&j, '{');
         nb_json_put_z(&j, "status", status);
@@ -185,7 +228,9 @@ static void *work(void *state)
 {
     creating *c = state;
     nb_error err = {0};
-    nb_status status = nb_create(c->store, &c->params, &err);
+    nb_status status = need_base(c, &err);
+    if (status == NB_OK)
+        status = nb_create(c->store, &c->params, &err);
     pthread_mutex_lock(&c->lock);
     c->status = status;
     c->err = err;

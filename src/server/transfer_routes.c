@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "registry/registry.h"
 #include "server/ollama.h"
 #include "server/routes.h"
+#include "server/store_routes.h"
 
 enum { WAIT_MS = 100, LINE_MS = 60 };
 
@@ -28,10 +28,9 @@ static void free_transfer(void *state)
     free(t);
 }
 
-static void write_event(void *user, const nb_transfer_event *e)
+void nb_http_transfer_line(const nb_transfer_event *e, nb_buf *out)
 {
-    transfer *t = user;
-    nb_json j = nb_json_begin(t->out, false);
+    nb_json j = nb_json_begin(out, false);
     nb_json_open(&j, '{');
     nb_json_put_z(&j, "status", e->status);
     if (e->digest) {
@@ -41,7 +40,13 @@ static void write_event(void *user, const nb_transfer_event *e)
             nb_json_put_uint(&j, "completed", e->completed);
     }
     nb_json_close(&j, '}');
-    nb_buf_char(t->out, '\n');
+    nb_buf_char(out, '\n');
+}
+
+static void write_event(void *user, const nb_transfer_event *e)
+{
+    transfer *t = user;
+    nb_http_transfer_line(e, t->out);
 }
 
 static void write_failure(nb_http_request *r, const nb_error *err, nb_buf *out)

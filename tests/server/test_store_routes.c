@@ -285,7 +285,8 @@ static void refuses(void **state)
         {400, "{}", "\\\"model\\\" is missing"},
         {400, "{\"model\":\"x\"}", "neither 'from' or 'files' was specified"},
         {400, "{\"model\":\"../x\",\"from\":\"y\"}", "invalid model name"},
-        {404, "{\"model\":\"x\",\"from\":\"nobody\"}", "model 'nobody' not found"},
+        {500, "{\"model\":\"x\",\"from\":\"http://127.0.0.1:1/me/nobody\",\"stream\":false}",
+         "127.0.0.1:1 cannot be reached"},
         /* a path is no model name, there or not (CVE-2024-39719, 39722) */
         {400, "{\"model\":\"x\",\"from\":\"/etc/passwd\"}", "invalid model name '/etc/passwd'"},
         {400, "{\"model\":\"x\",\"from\":\"/nowhere/passwd\"}", "invalid model name '/nowhere/passwd'"},

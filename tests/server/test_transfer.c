@@ -118,6 +118,49 @@ static void says_what_failed(void **state)
     hc_free(&r);
 }
 
+/* What a model is made from is pulled first; the pull's own end is not the request's. */
+static void create_pulls_what_is_missing(void **state)
+{
+    char body[400];
+    int lines = 0;
+    (void)state;
+    snprintf(body, sizeof body, "{\"model\":\"mine\",\"from\":\"%s/t/real\",\"system\":\"hi\"}", registry.at);
+    hc_reply r = hc_post(server.port, "/api/create", body);
+    assert_int_equal(r.status, 200);
+    const char *pulling = strstr(r.body, "{\"status\":\"pulling manifest\"}"),
+               *gathering = strstr(r.body, "{\"status\":\"gathering model components\"}");
+    assert_true(pulling && gathering && pulling < gathering);
+    for (const char *p = r.body; (p = strstr(p, "\"success\"")); p++)
+        lines++;
+    assert_int_equal(lines, 1);
+    json_t *last = json_loads(strrchr(r.body, '{'), 0, NULL);
+    assert_string_equal(json_string_value(json_object_get(last, "status")), "success");
+    json_decref(last);
+    hc_free(&r);
+    r = hc_get(server.port, "/api/tags");
+    assert_non_null(strstr(r.body, "\"mine:latest\""));
+    assert_non_null(strstr(r.body, "/t/real:latest"));
+    hc_free(&r);
+    hostile_forget(&registry);
+    r = hc_post(server.port, "/api/create", body); /* now it is there */
+    assert_null(strstr(r.body, "pulling"));
+    hc_free(&r);
+    assert_int_equal(hostile_asked(&registry, "A", "").requests, 0);
+
+    snprintf(body, sizeof body, "{\"model\":\"x\",\"from\":\"%s/t/none\",\"stream\":false}", registry.at);
+    r = hc_post(server.port, "/api/create", body);
+    assert_int_equal(r.status, 404);
+    assert_non_null(strstr(r.body, "is not in the store, and pulling it failed: "));
+    hc_free(&r);
+    snprintf(body, sizeof body, "{\"model\":\"x\",\"from\":\"%s/t/nojson\"}", registry.at);
+    r = hc_post(server.port, "/api/create", body); /* the stream has begun, or has not */
+    assert_non_null(strstr(r.body, "{\"error\":"));
+    hc_free(&r);
+    r = hc_get(server.port, "/api/tags");
+    assert_null(strstr(r.body, "\"x:latest\""));
+    hc_free(&r);
+}
+
 static void *pull_large(void *out)
 {
     char body[300];
@@ -164,9 +207,8 @@ static void ends_when_nobody_waits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(streams_lines_to_success),
-        cmocka_unit_test(says_what_failed),
-        cmocka_unit_test(clients_share_one_download),
+        cmocka_unit_test(streams_lines_to_success),     cmocka_unit_test(says_what_failed),
+        cmocka_unit_test(create_pulls_what_is_missing), cmocka_unit_test(clients_share_one_download),
         cmocka_unit_test(ends_when_nobody_waits),
     };
     return cmocka_run_group_tests(tests, begin, end);
