@@ -144,7 +144,14 @@ static nb_status add_gguf(nb_creation *c, const char *path, nb_error *err)
 
 static nb_status add_gguf_in(void *creation, const char *path, nb_error *err) { return add_gguf(creation, path, err); }
 
-/* A checkpoint, or a folder of GGUF files: the first shard of each, all else whole. */
+/* Beside a checkpoint: GGUF files of the same model, which it is not made of, and what it sees with. */
+static nb_status add_projector_in(void *creation, const char *path, nb_error *err)
+{
+    what is;
+    return look(path, &is, NULL) == NB_OK && is == PROJECTOR ? add_gguf(creation, path, err) : NB_OK;
+}
+
+/* A checkpoint, with the projectors that lie there, or a folder of GGUF files: the first shard of each, all else whole. */
 static nb_status add_directory(nb_creation *c, const char *path, nb_error *err)
 {
     nb_layer layer;
@@ -156,7 +163,8 @@ static nb_status add_directory(nb_creation *c, const char *path, nb_error *err)
     if (c->model)
         return nb_fail(err, NB_ERR_ARGUMENT, "%s: is a second model; a model is made of one", path);
     NB_TRY(nb_creation_convert(c, path, &layer, err));
-    return add_model(c, &layer, err);
+    NB_TRY(add_model(c, &layer, err));
+    return nb_create_each_gguf(path, add_projector_in, c, &found, err);
 }
 
 static nb_status add_path(nb_creation *c, const char *path, nb_error *err)

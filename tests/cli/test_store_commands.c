@@ -72,6 +72,17 @@ static void creates(void **state)
            "assert m[\"layers\"][1][\"mediaType\"]==\"application/vnd.ollama.image.system\"'");
 }
 
+/* A reflink is tried; where there is none the file is read once, which is when it is hashed and copied. */
+static void reads_a_file_once(void **state)
+{
+    (void)state;
+    run(0, "cp " SOURCE " m.gguf && echo FROM ./m.gguf > M && strace -f -qq -o trace -y -e "
+           "trace=ioctl,read,pread64,readv,copy_file_range,sendfile,splice $N create x -f M");
+    run(0, "grep -q 'ioctl([0-9]*<.*/store/.nibble/new/[^>]*>, .*FICLONE, [0-9]*)' trace");
+    run(0, "test $(grep -v ioctl trace | grep '(.*/m.gguf>' | sed 's/.* = //' | awk '{ n += $1 } END { print n }') "
+           "-eq $(stat -c %%s m.gguf)");
+}
+
 static void copies_and_removes(void **state)
 {
     (void)state;
@@ -118,6 +129,6 @@ static void usage(void **state)
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make, clean)
-    const struct CMUnitTest tests[] = {TEST(creates), TEST(copies_and_removes), TEST(usage)};
+    const struct CMUnitTest tests[] = {TEST(creates), TEST(reads_a_file_once), TEST(copies_and_removes), TEST(usage)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -354,7 +354,7 @@ static void projectors_and_drafts(void **state)
 {
     (void)state;
     nb_error err;
-    char path[300];
+    char path[1500];
     snprintf(path, sizeof path, "%s/mmproj.gguf", folder);
     if (gguf_edit_write(ARCHS "llama-2-mha.gguf", path, as_projector, NULL, &err) != NB_OK)
         fail_msg("%s", err.message);
@@ -365,6 +365,19 @@ static void projectors_and_drafts(void **state)
     is(c->config.families[1], "clip");
     comes_back(e);
     nb_entry_release(e);
+    /* with a checkpoint: beside it or in it, where other GGUF files are left alone */
+    nb_entry *beside = created("beside", "FROM " HF "llama-2-mha\nFROM ./mmproj.gguf");
+    assert_int_equal(contents_of(beside)->projector_count, 1);
+    snprintf(path, sizeof path,
+             "mkdir '%s/ck' && cp " HF "llama-2-mha/* '%s/mmproj.gguf' " ARCHS "gemma-3.gguf '%s/ck'", folder, folder,
+             folder);
+    assert_int_equal(system(path), 0);
+    e = created("within", "FROM ck");
+    assert_int_equal(contents_of(e)->projector_count, 1);
+    is(contents_of(e)->config.family, "llama");
+    comes_back(e);
+    nb_entry_release(e);
+    nb_entry_release(beside);
     refused((nb_create_params){0}, "FROM ./mmproj.gguf", NB_ERR_ARGUMENT, "there is no model");
     refused((nb_create_params){0}, "FROM " ARCHS "gemma-3.gguf\nDRAFT mmproj.gguf", NB_ERR_ARGUMENT, "a draft is one");
 }
