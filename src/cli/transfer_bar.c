@@ -6,8 +6,10 @@
 
 #include "base/clock.h"
 #include "cli/cli.h"
+#include "cli/table.h"
 
-enum { SAMPLES = 32, BAR_MOST = 60, BEHIND = 3 }; /* BEHIND: columns that stay free, for the "^C" of a terminal */
+enum { SAMPLES = 32, LEAST_BAR = 6, TAIL = 1 + 13 + 10 + 8 };
+enum { BEHIND = 3 }; /* columns that stay free, for the "^C" of a terminal */
 
 struct nb_transfer_bar {
     bool live, open; /* open: the line has no end yet */
@@ -61,30 +63,57 @@ static void add_bar(double part, int cells, nb_buf *out)
     nb_buf_z(out, "▏");
 }
 
+/* The columns that Ollama has, so that bars lie under each other: bytes of bytes, rate, time left. */
+static void format_tail(const nb_transfer_event *e, double rate, bool sizes, char out[96])
+{
+    char done[24], total[24], speed[24], left[24];
+    bool over = e->completed >= e->total;
+    out[0] = 0;
+    nb_human_bytes(e->completed, done);
+    nb_human_bytes(e->total, total);
+    nb_human_bytes((uint64_t)rate, speed);
+    if (sizes && over)
+        snprintf(out, 96, " %6s", total);
+    else if (sizes)
+        snprintf(out, 96, " %6s/%6s", done, total);
+    if (over || rate <= 0)
+        return;
+    format_left((double)(e->total - e->completed) / rate, left);
+    size_t n = strlen(out);
+    snprintf(out + n, 96 - n, "  %6s/s  %6s", speed, left);
+}
+
+/* A narrow terminal has no bar, then no whole name, then no sizes; never a second row. */
 void nb_transfer_bar_line(const nb_transfer_event *e, double rate, int width, nb_buf *out)
 {
-    char head[400], tail[120] = "", done[24], total[24], speed[24], left[24];
+    char tail[96], head[400];
     double part = e->total ? (double)e->completed / (double)e->total : 1;
-    part = part < 1 ? part : 1;
-    bool over = e->completed >= e->total;
-    nb_format_bytes(e->completed, done);
-    nb_format_bytes(e->total, total);
-    nb_format_bytes((uint64_t)rate, speed);
-    format_left(rate > 0 ? (double)(e->total - (over ? e->total : e->completed)) / rate : 1e9, left);
-    if (over)
-        snprintf(tail, sizeof tail, " %s", total);
-    else if (rate > 0)
-        snprintf(tail, sizeof tail, " %s/%s  %s/s  %s", done, total, speed, left);
-    else
-        snprintf(tail, sizeof tail, " %s/%s", done, total);
-    int cells = width - (int)strlen(tail) - 9; /* for the words before and the bar */
-    int words = !width ? 300 : cells < 20 ? 20 : cells < 300 ? cells : 300;
-    int n = snprintf(head, sizeof head, "%.*s", words, e->status);
-    cells -= n;
-    nb_buf_printf(out, "%s: %3d%% ", head, over ? 100 : (int)(part * 100));
-    if (cells >= 6)
-        add_bar(part, cells < BAR_MOST ? cells : BAR_MOST, out);
+    int percent = part < 1 ? (int)(part * 100) : 100, words = (int)strlen(e->status), least = (int)strlen("pulling ");
+    size_t begin = out->len;
+    format_tail(e, rate, true, tail);
+    if (width == 0) { /* a line of its own: nothing to align with */
+        nb_human_bytes(e->total, head);
+        nb_buf_printf(out, "%s: %3d%% %s", e->status, percent, percent == 100 ? head : tail);
+        return;
+    }
+    int cells = width - TAIL - 9 - words;
+    if (cells < LEAST_BAR) { /* without a bar the tail need not lie at a place */
+        int left = width - (int)strlen(tail) - 6;
+        if (left < least) {
+            format_tail(e, rate, false, tail);
+            left = width - (int)strlen(tail) - 6;
+        }
+        words = words < left ? words : left > least ? left : least;
+    }
+    snprintf(head, sizeof head, "%.*s: %3d%%", words, e->status, percent);
+    nb_buf_z(out, head);
+    if (cells >= LEAST_BAR) {
+        nb_buf_char(out, ' ');
+        add_bar(part < 1 ? part : 1, cells, out);
+    }
     nb_buf_z(out, tail);
+    if (cells < LEAST_BAR && !out->failed && out->len > begin + (size_t)width)
+        out->data[out->len = begin + (size_t)width] = 0;
 }
 
 /* ---- what is shown ---- */

@@ -12,8 +12,8 @@ nb_transfer_bar *nb_transfer_bar_start(void); /* NULL: no memory; then a no-op *
 void nb_transfer_bar_tell(void *bar, const nb_transfer_event *event);
 void nb_transfer_bar_end(nb_transfer_bar *bar); /* frees it */
 
-/* One line without its end, in `width` columns (0: no bar, as long as it gets): "pulling a8cc1361f314:  67% ▕███   ▏ 6.2 GB/9.3 GB   11 MB/s   4m28s". rate: bytes a
- * second, 0: unknown. */
+/* One line without its end, in at most `width` columns (0: no bar, as long as it gets): "pulling a8cc1361f314:  67% ▕███   ▏ 6.2 GB/9.3 GB
+ * 11 MB/s   4m28s". rate: bytes a second, 0: unknown. */
 void nb_transfer_bar_line(const nb_transfer_event *event, double rate, int width, nb_buf *out);
 
 #endif
