@@ -47,6 +47,8 @@ typedef struct create_options {
     int threads;
 } create_options;
 
+enum { MODELFILE_MOST = 16 << 20 };
+
 /* Without -f the file is called Modelfile; "-" is what is piped in. */
 static nb_status read_modelfile(const char *path, nb_modelfile *m, nb_error *err)
 {
@@ -54,11 +56,14 @@ static nb_status read_modelfile(const char *path, nb_modelfile *m, nb_error *err
     nb_status status;
     if (strcmp(path, "-") == 0) {
         char part[4096];
-        for (size_t n; (n = fread(part, 1, sizeof part, stdin)) > 0 && text.len < (size_t)16 << 20;)
+        for (size_t n; text.len <= MODELFILE_MOST && (n = fread(part, 1, sizeof part, stdin)) > 0;)
             nb_buf_add(&text, part, n);
-        status = text.failed ? nb_fail_memory(err, "Modelfile", text.len) : NB_OK;
+        status = text.failed ? nb_fail_memory(err, "Modelfile", text.len)
+                 : text.len > MODELFILE_MOST
+                     ? nb_fail(err, NB_ERR_LIMIT, "what is piped in is larger than any Modelfile")
+                     : NB_OK;
     } else {
-        status = nb_file_read(path, (size_t)16 << 20, &text, err);
+        status = nb_file_read(path, MODELFILE_MOST, &text, err);
     }
     if (status == NB_OK && (status = nb_modelfile_parse(nb_buf_view(&text), m, err)) != NB_OK)
         status = nb_fail_prefix(err, status, "%s", path);

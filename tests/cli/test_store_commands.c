@@ -121,6 +121,9 @@ static void usage(void **state)
     expect(run(1, "printf 'FROM x\\nFOO y\\n' > M; $N create x -f M"), "M: (line 2): 'FOO' is no command");
     expect(run(1, "printf 'FROM " SOURCE "\\n' > M; $N create x -f M -q kld=0.1"), "needs the text to measure on");
     expect(run(1, "printf 'FROM " SOURCE "\\n' > M; $N create x -f M -q Q7"), "'Q7' is nothing to quantize to");
+    /* a part of one is none */
+    expect(run(1, "(echo FROM " SOURCE "; yes LICENSE word) | head -c 17M | $N create x -f -"), "larger than any");
+    expect(run(1, "(echo FROM " SOURCE "; yes LICENSE word) | head -c 17M > M; $N create x -f M"), "M: ");
     text = run(1, "echo FROM localhost:1/me/nobody > M; $N create x -f M"); /* nobody listens there */
     expect(text, "localhost:1/me/nobody is not in the store, and pulling it failed: ");
     run(0, "test ! -e store/manifests/registry.ollama.ai");

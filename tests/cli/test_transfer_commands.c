@@ -135,7 +135,8 @@ static void treats_the_hubs_models_as_others(void **state)
     hostile_forget(&server);
     run(0, "$N pull hf://u/real/tiny-BF16.gguf && $N list | grep -q real");
     assert_int_equal(hostile_asked(&server, "A", "/resolve/").requests, 0);
-    /* by the registry's protocol, from a registry that is named beside */
+    /* by the registry's protocol: from where HF_ENDPOINT says, and from a registry that is named beside */
+    run(0, "$N pull hf.co/t/good && $N list | grep -q '^hf.co/t/good:latest'");
     run(0, "$N pull hf.co/t/real --registry %s && $N list | grep -q '^hf.co/t/real:latest'", server.at);
 }
 
