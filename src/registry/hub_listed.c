@@ -55,6 +55,7 @@ static nb_status make(const char *text, const char *path, const nb_transfer_para
     nb_create_params c = {
         .files = &file, .file_count = 1, .link = true, .status = keeps_on, .user = (void *)(uintptr_t)p};
     NB_TRY(nb_name_parse(nb_str_of(text), &c.name, err));
+    nb_transfer_tell(p, "verifying sha256 digest", NULL, 0, 0);
     NB_TRY(nb_store_open(p->root, &s, err));
     nb_status status = nb_create(s, &c, err);
     if (status == NB_ERR_IO) { /* no link into another file system: a copy */
