@@ -266,6 +266,8 @@ void nb_task_finish(nb_scheduler *s, nb_reply_task *t, nb_task_end end, const nb
         t->stats.seconds = now - t->first;
     if (error)
         t->stats.error = *error;
+    nb_grammar_state_free(t->grammar); /* from here on others may free what it is a state of */
+    t->grammar = NULL;
     if (t->p.on_end)
         t->p.on_end(t->p.user, nb_buf_view(&t->certain), &t->stats);
     free_task(t);

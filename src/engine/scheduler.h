@@ -76,7 +76,7 @@ typedef struct nb_task_stats {
 } nb_task_stats;
 
 /* Both are called within nb_scheduler_step (or _cancel, _free), and must not block or call the scheduler. Views are good until
- * they return. `on_end` is the last call; the task is gone after it. */
+ * they return. `on_end` is the last call: the task uses nothing of its parameters, its grammar or its model from there on. */
 typedef void nb_task_token_fn(void *user, const nb_token_event *event);
 typedef void nb_task_end_fn(void *user, nb_str last_text, const nb_task_stats *stats);
 
@@ -93,7 +93,7 @@ typedef struct nb_task_params { /* all is copied, the grammar cache excepted */
     size_t marker_count;
     bool ignore_end;
     int logprobs;              /* < 0: none; else with that many alternatives, at most 20 */
-    nb_grammar_cache *grammar; /* NULL: none; used by the scheduler's thread, outlives the task */
+    nb_grammar_cache *grammar; /* NULL: none; used by the scheduler's thread until on_end */
     bool shift;                /* a full context forgets half of what is after the first `keep` tokens and goes on */
     size_t keep;
     uint64_t user_key;          /* prompts of different users take turns; those of one wait for each other */

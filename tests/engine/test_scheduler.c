@@ -388,6 +388,67 @@ static void cancels(void **state)
 }
 
 /* A long prompt delays nobody: replies go on in every step, and a short prompt that comes later is answered first. */
+typedef struct constrained {
+    nb_grammar *grammar;
+    nb_grammar_cache *cache;
+    size_t tokens;
+} constrained;
+
+static void on_word(void *user, const nb_token_event *e)
+{
+    (void)e;
+    ((constrained *)user)->tokens++;
+}
+
+static void give_back(void *user, nb_str rest, const nb_task_stats *stats)
+{
+    constrained *c = user;
+    (void)rest, (void)stats;
+    nb_grammar_cache_free(c->cache);
+    nb_grammar_free(c->grammar);
+    c->cache = NULL;
+}
+
+/* What constrained a reply may go in its on_end, whether it ended or was cancelled. */
+static void grammar_goes(void **state)
+{
+    (void)state;
+    nb_error err = {0};
+    nb_model *m = open_model("llama-2-mha");
+    nb_scheduler *s = new_scheduler(m, (nb_scheduler_params){.replies = 2, .context = 256});
+    nb_grammar_vocab *vocab;
+    bool worked = true;
+    assert_int_equal(nb_grammar_vocab_new(m->tokenizer, &vocab, &err), NB_OK);
+    for (int cancelled = 0; cancelled < 2; cancelled++) {
+        constrained c = {0};
+        int32_t id = 5;
+        nb_reply_task *task;
+        assert_int_equal(nb_grammar_from_gbnf(NB_STR("root ::= [a-z ]*"), m->tokenizer, &c.grammar, &err), NB_OK);
+        assert_int_equal(nb_grammar_cache_new(c.grammar, vocab, &c.cache, &err), NB_OK);
+        nb_task_params p = {.prompt = &id,
+                            .prompt_count = 1,
+                            .sampling = nb_sampler_defaults(),
+                            .max_tokens = 4,
+                            .ignore_end = true,
+                            .logprobs = -1,
+                            .grammar = c.cache,
+                            .on_token = on_word,
+                            .on_end = give_back,
+                            .user = &c};
+        assert_int_equal(nb_scheduler_add(s, &p, &task, &err), NB_OK);
+        assert_int_equal(nb_scheduler_step(s, &worked, NULL), NB_OK);
+        if (cancelled)
+            nb_scheduler_cancel(s, task);
+        while (!cancelled && c.cache)
+            assert_int_equal(nb_scheduler_step(s, &worked, NULL), NB_OK);
+        assert_null(c.cache);
+        assert_true(c.tokens == (cancelled ? 1 : 4));
+    }
+    nb_grammar_vocab_free(vocab);
+    nb_scheduler_free(s);
+    nb_model_close(m);
+}
+
 static void long_prompts(void **state)
 {
     (void)state;
@@ -635,6 +696,7 @@ int main(void)
         cmocka_unit_test(few_pages),
         cmocka_unit_test(full_context),
         cmocka_unit_test(cancels),
+        cmocka_unit_test(grammar_goes),
         cmocka_unit_test(long_prompts),
         cmocka_unit_test(fair),
         cmocka_unit_test(logprobs),
