@@ -345,8 +345,6 @@ static void *loader_thread(void *service)
         else
             unload(s, m, m->state == NB_SERVED_FAILED ? "it failed" : "its time is over");
     }
-    while (s->models)
-        unload(s, s->models, "the server stops");
     pthread_mutex_unlock(&s->lock);
     return NULL;
 }
@@ -573,6 +571,10 @@ void nb_service_free(nb_service *s)
         pthread_join(s->engine, NULL);
     if (s->started[1])
         pthread_join(s->loader, NULL);
+    pthread_mutex_lock(&s->lock); /* no thread looks at a model any more */
+    while (s->models)
+        unload(s, s->models, "the server stops");
+    pthread_mutex_unlock(&s->lock);
     pthread_mutex_destroy(&s->lock);
     pthread_cond_destroy(&s->changed);
     pthread_cond_destroy(&s->wanted);
