@@ -176,6 +176,7 @@ void *nb_service_engine_thread(void *service)
         if (!step_models(s) && !s->commands && !s->over && !(s->ending && s->ticket_count))
             pthread_cond_wait(&s->wanted, &s->lock);
     }
+    take_commands(s); /* who left as it ended is still in line */
     pthread_mutex_unlock(&s->lock);
     return NULL;
 }

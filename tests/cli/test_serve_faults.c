@@ -61,7 +61,7 @@ static void wait_for(const char *words)
  * ended before it listened. */
 static int start(const char *const *arguments, rlim_t most)
 {
-    const char *argv[10] = {NB_TEST_BINARY, "serve", "--threads", "1"};
+    const char *argv[16] = {NB_TEST_BINARY, "serve", "--threads", "1"};
     for (int i = 0; arguments[i]; i++)
         argv[4 + i] = arguments[i];
     unlink(path_of(4, "log"));

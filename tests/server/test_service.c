@@ -451,6 +451,19 @@ static void ends(void **state)
     nb_library_close(l);
 }
 
+/* Who leaves just as the service ends is forgotten, not leaked. */
+static void leaves_last(void **state)
+{
+    (void)state;
+    nb_library *l = open_library();
+    for (uint64_t i = 0; i < 20; i++) {
+        nb_service *s = new_service(l, (nb_service_params){.replies = 1});
+        nb_service_cancel(s, i);
+        nb_service_free(s);
+    }
+    nb_library_close(l);
+}
+
 /* A grammar holds, and is compiled once for the same text. */
 static void grammars(void **state)
 {
@@ -514,9 +527,9 @@ static void embeds(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(many),         cmocka_unit_test(budget),
-                                       cmocka_unit_test(contexts),     cmocka_unit_test(ends),
-                                       cmocka_unit_test(grammars),     cmocka_unit_test(embeds),
-                                       cmocka_unit_test(loads_beside), cmocka_unit_test(prefixes)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(many),         cmocka_unit_test(budget),   cmocka_unit_test(contexts),
+        cmocka_unit_test(ends),         cmocka_unit_test(grammars), cmocka_unit_test(embeds),
+        cmocka_unit_test(loads_beside), cmocka_unit_test(prefixes), cmocka_unit_test(leaves_last)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
