@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/env.h"
 #include "cli/address.h"
 
 enum { LONGEST_LINE = 256 << 20, LOOK_MS = 100, CONNECT_MS = 2000 };
@@ -24,12 +25,6 @@ typedef struct exchange {
     nb_status status;
     nb_error *err;
 } exchange;
-
-static const char *env(const char *name)
-{
-    const char *value = getenv(name);
-    return value && *value ? value : NULL;
-}
 
 /* ---- answers ---- */
 
@@ -244,7 +239,7 @@ static void write_url(nb_client *a, nb_address *at)
 
 static bool add_headers(nb_client *a)
 {
-    const char *key = env("NIBBLE_API_KEY") ? env("NIBBLE_API_KEY") : env("OLLAMA_API_KEY");
+    const char *key = nb_env_text("NIBBLE_API_KEY") ? nb_env_text("NIBBLE_API_KEY") : nb_env_text("OLLAMA_API_KEY");
     nb_buf header = {0};
     nb_buf_printf(&header, "Authorization: Bearer %s", key ? key : "");
     a->headers = curl_slist_append(NULL, "Content-Type: application/json");
@@ -256,7 +251,7 @@ static bool add_headers(nb_client *a)
 
 nb_status nb_client_open(nb_client **out, nb_error *err)
 {
-    const char *given = env("OLLAMA_HOST");
+    const char *given = nb_env_text("OLLAMA_HOST");
     nb_address at = {.host = "127.0.0.1", .port = -1};
     *out = NULL;
     if (given && !nb_address_parse(given, &at))
@@ -265,7 +260,7 @@ nb_status nb_client_open(nb_client **out, nb_error *err)
     if (!a)
         return nb_fail_memory(err, "a connection", sizeof *a);
     a->named = given != NULL;
-    a->authorities = env("SSL_CERT_FILE");
+    a->authorities = nb_env_text("SSL_CERT_FILE");
     write_url(a, &at);
     a->easy = curl_easy_init();
     a->multi = curl_multi_init();

@@ -62,9 +62,11 @@ nb_status nb_write_page(const char *path, const nb_buf *page, nb_error *err);
 
 bool nb_stdout_is_terminal(void);
 bool nb_stderr_is_terminal(void);
+bool nb_live_wanted(void);           /* stderr is a terminal that can draw a line again */
 bool nb_color_wanted(bool terminal); /* false under NO_COLOR or TERM=dumb */
 void nb_terminal_dim(bool on);       /* what follows on stdout; ends with the process, too, when Ctrl-C ends it */
 int nb_terminal_width(void);         /* columns; 80 when unknown */
+enum { NB_BEHIND = 3 };              /* columns that a line drawn again leaves free, for the "^C" of a terminal */
 bool nb_stdout_closed(void);         /* the reader of our pipe is gone: long work may stop, quietly */
 
 /* Progress of long work, on stderr: a redrawn line (what, done/total, rate, time left) on a terminal, else a plain line at

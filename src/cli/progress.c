@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "cli/cli.h"
 
-enum { NAME_BYTES = 80, LINE_BYTES = 256, BEHIND = 3 }; /* BEHIND: columns that stay free, for the "^C" of a terminal */
+enum { NAME_BYTES = 80, LINE_BYTES = 256 };
 
 struct nb_progress {
     char what[NAME_BYTES];
@@ -19,12 +19,11 @@ nb_progress *nb_progress_start(const char *what, uint64_t total, const char *uni
     nb_progress *p = calloc(1, sizeof *p);
     if (!p)
         return NULL;
-    const char *term = getenv("TERM");
     snprintf(p->what, sizeof p->what, "%s", what);
     snprintf(p->unit, sizeof p->unit, "%s", unit);
     p->total = total;
     p->start = p->shown = nb_seconds();
-    p->live = nb_stderr_is_terminal() && !(term && strcmp(term, "dumb") == 0);
+    p->live = nb_live_wanted();
     return p;
 }
 
@@ -56,7 +55,7 @@ static void show(nb_progress *p, double at, bool ended)
     format_line(p, at - p->start, ended, line);
     p->shown = at;
     if (p->live)
-        fprintf(stderr, "\r%.*s\033[K%s", nb_terminal_width() - BEHIND, line, ended ? "\n" : "");
+        fprintf(stderr, "\r%.*s\033[K%s", nb_terminal_width() - NB_BEHIND, line, ended ? "\n" : "");
     else
         fprintf(stderr, "%s\n", line);
 }

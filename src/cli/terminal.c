@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/env.h"
 #include "cli/cli.h"
 
 /* ---- messages ---- */
@@ -78,11 +79,14 @@ nb_status nb_print_json(nb_buf *json, nb_error *err)
 bool nb_stdout_is_terminal(void) { return isatty(STDOUT_FILENO); }
 bool nb_stderr_is_terminal(void) { return isatty(STDERR_FILENO); }
 
-bool nb_color_wanted(bool terminal)
+static bool is_dumb(void)
 {
-    const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
-    return terminal && !(no_color && *no_color) && !(term && strcmp(term, "dumb") == 0);
+    const char *term = getenv("TERM");
+    return term && strcmp(term, "dumb") == 0;
 }
+
+bool nb_live_wanted(void) { return nb_stderr_is_terminal() && !is_dumb(); }
+bool nb_color_wanted(bool terminal) { return terminal && !nb_env_text("NO_COLOR") && !is_dumb(); }
 
 int nb_terminal_width(void)
 {

@@ -9,7 +9,6 @@
 #include "cli/table.h"
 
 enum { SAMPLES = 32, LEAST_BAR = 6, TAIL = 1 + 13 + 10 + 8 };
-enum { BEHIND = 3 }; /* columns that stay free, for the "^C" of a terminal */
 
 struct nb_transfer_bar {
     bool live, open; /* open: the line has no end yet */
@@ -26,9 +25,8 @@ struct nb_transfer_bar {
 nb_transfer_bar *nb_transfer_bar_start(void)
 {
     nb_transfer_bar *b = calloc(1, sizeof *b);
-    const char *term = getenv("TERM");
     if (b)
-        b->live = nb_stderr_is_terminal() && !(term && strcmp(term, "dumb") == 0);
+        b->live = nb_live_wanted();
     return b;
 }
 
@@ -132,7 +130,7 @@ static void draw(nb_transfer_bar *b)
 {
     nb_transfer_event e = {b->status, b->digest, b->total, b->done};
     nb_buf line = {0};
-    nb_transfer_bar_line(&e, rate_of(b), b->live ? nb_terminal_width() - BEHIND : 0, &line);
+    nb_transfer_bar_line(&e, rate_of(b), b->live ? nb_terminal_width() - NB_BEHIND : 0, &line);
     fflush(stdout);
     fprintf(stderr, b->live ? "\r%s\033[K" : "%s\n", line.data ? line.data : "");
     b->open = b->live;

@@ -10,6 +10,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "base/env.h"
 #include "base/file.h"
 #include "registry/download.h"
 #include "registry/fields.h"
@@ -28,23 +29,17 @@ typedef struct hub {
     bool single;
 } hub;
 
-static const char *env(const char *name)
-{
-    const char *value = getenv(name);
-    return value && *value ? value : NULL;
-}
-
 static nb_status find_folder(hub *h, nb_error *err)
 {
     nb_buf *b = &h->folder;
-    if (env("HF_HUB_CACHE"))
-        nb_buf_z(b, env("HF_HUB_CACHE"));
-    else if (env("HF_HOME"))
-        nb_buf_printf(b, "%s/hub", env("HF_HOME"));
-    else if (env("XDG_CACHE_HOME"))
-        nb_buf_printf(b, "%s/huggingface/hub", env("XDG_CACHE_HOME"));
-    else if (env("HOME"))
-        nb_buf_printf(b, "%s/.cache/huggingface/hub", env("HOME"));
+    if (nb_env_text("HF_HUB_CACHE"))
+        nb_buf_z(b, nb_env_text("HF_HUB_CACHE"));
+    else if (nb_env_text("HF_HOME"))
+        nb_buf_printf(b, "%s/hub", nb_env_text("HF_HOME"));
+    else if (nb_env_text("XDG_CACHE_HOME"))
+        nb_buf_printf(b, "%s/huggingface/hub", nb_env_text("XDG_CACHE_HOME"));
+    else if (nb_env_text("HOME"))
+        nb_buf_printf(b, "%s/.cache/huggingface/hub", nb_env_text("HOME"));
     else
         return nb_fail(err, NB_ERR_ARGUMENT, "there is no place for the hub's files; set HF_HOME to a folder");
     nb_buf_printf(b, "/models--%.*s--%.*s", NB_STR_ARG(h->spec.user), NB_STR_ARG(h->spec.repo));

@@ -1,10 +1,10 @@
 #include "registry/place.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <strings.h>
 #include <time.h>
 
+#include "base/env.h"
 #include "base/file.h"
 
 enum { TOKEN_FILE = 4 << 10 };
@@ -31,17 +31,11 @@ void nb_transfer_status(const char *verb, nb_str digest, char text[64])
     snprintf(text, 64, "%s %.*s", verb, (int)nb_min_size(hex.n, 12), hex.p);
 }
 
-static const char *env(const char *name)
-{
-    const char *value = getenv(name);
-    return value && *value ? value : NULL;
-}
-
 /* HF_TOKEN, else the file that the hub's own tools keep it in. */
 static void read_hub_token(nb_buf *out)
 {
-    const char *token = env("HF_TOKEN"), *file = env("HF_TOKEN_PATH"), *home = env("HF_HOME"),
-               *cache = env("XDG_CACHE_HOME");
+    const char *token = nb_env_text("HF_TOKEN"), *file = nb_env_text("HF_TOKEN_PATH"), *home = nb_env_text("HF_HOME"),
+               *cache = nb_env_text("XDG_CACHE_HOME");
     nb_buf path = {0};
     if (token)
         nb_buf_z(out, token);
@@ -51,8 +45,8 @@ static void read_hub_token(nb_buf *out)
         nb_buf_printf(&path, "%s/token", home);
     else if (cache)
         nb_buf_printf(&path, "%s/huggingface/token", cache);
-    else if (env("HOME"))
-        nb_buf_printf(&path, "%s/.cache/huggingface/token", env("HOME"));
+    else if (nb_env_text("HOME"))
+        nb_buf_printf(&path, "%s/.cache/huggingface/token", nb_env_text("HOME"));
     if (path.len && nb_file_read(path.data, TOKEN_FILE, out, NULL) != NB_OK)
         nb_buf_clear(out);
     while (out->len && (unsigned char)out->data[out->len - 1] <= ' ')
@@ -90,8 +84,8 @@ static nb_status open_web(nb_buf *base, bool hub, const nb_transfer_params *p, n
         read_hub_token(&token);
     if (strncasecmp(base->data ? base->data : "", "https://", 8) != 0 && !within_machine(base->data ? base->data : ""))
         nb_buf_clear(&token);
-    if (env("HOME"))
-        nb_buf_printf(&key, "%s/.ollama/id_ed25519", env("HOME"));
+    if (nb_env_text("HOME"))
+        nb_buf_printf(&key, "%s/.ollama/id_ed25519", nb_env_text("HOME"));
     nb_web_params w = {.base = base->data,
                        .token = token.len ? token.data : NULL,
                        .challenges = true,
@@ -116,13 +110,14 @@ nb_status nb_place_open(const nb_name *name, const nb_transfer_params *p, nb_web
     bool hub = strcasecmp(name->host, NB_HUB_HOST) == 0 || strcasecmp(name->host, "huggingface.co") == 0;
     bool plain = p->insecure || name->plain;
     nb_buf base = {0};
-    add_base(&base, p->registry ? p->registry : hub && env("HF_ENDPOINT") ? env("HF_ENDPOINT") : name->host, plain);
+    const char *endpoint = hub ? nb_env_text("HF_ENDPOINT") : NULL;
+    add_base(&base, p->registry ? p->registry : endpoint ? endpoint : name->host, plain);
     return open_web(&base, hub && !p->registry, p, out, err);
 }
 
 nb_status nb_place_open_hub(const nb_transfer_params *p, nb_web **out, nb_error *err)
 {
-    const char *endpoint = env("HF_ENDPOINT");
+    const char *endpoint = nb_env_text("HF_ENDPOINT");
     nb_buf base = {0};
     add_base(&base, p->registry ? p->registry : endpoint ? endpoint : "https://huggingface.co", p->insecure);
     return open_web(&base, true, p, out, err);

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/env.h"
 #include "registry/fields.h"
 #include "registry/token.h"
 
@@ -284,8 +285,8 @@ static nb_status check_url(const nb_web *w, const char *url, nb_error *err)
 /* The library asks for neither, as the tools of curl and OpenSSL do: whom a proxy or a registry of one's own is certified by. */
 static const char *authorities(void)
 {
-    const char *curl = getenv("CURL_CA_BUNDLE"), *openssl = getenv("SSL_CERT_FILE");
-    return curl && *curl ? curl : openssl && *openssl ? openssl : NULL;
+    const char *curl = nb_env_text("CURL_CA_BUNDLE");
+    return curl ? curl : nb_env_text("SSL_CERT_FILE");
 }
 
 nb_status nb_exchange_begin(nb_web *w, const char *url, const char *range, nb_exchange *x, nb_error *err)

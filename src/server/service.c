@@ -111,20 +111,26 @@ static double expires_in(const nb_served *m, double now)
 
 /* ---- loading ---- */
 
+/* The context of who asks for none, where memory holds it. */
+static size_t usual_context(const nb_service *s, const nb_served *m)
+{
+    size_t trained = nb_model_context(m->model);
+    return s->p.context ? s->p.context : s->p.most_context ? nb_min_size(trained, s->p.most_context) : trained;
+}
+
 /* The cache: one context at least; room for all replies at a usual length, as far as the memory goes. */
 static nb_status plan_cache(const nb_service *s, const nb_served *m, uint64_t room, nb_scheduler_params *p,
                             uint64_t *bytes, nb_error *err)
 {
     nb_memory one;
     size_t trained = nb_model_context(m->model), wanted = m->options.context ? m->options.context : s->p.context;
-    size_t usual = s->p.most_context ? nb_min_size(trained, s->p.most_context) : trained;
     *p = (nb_scheduler_params){.replies = s->p.replies,
                                .kv_type = s->p.kv_type,
                                .allow_long = wanted > trained && !s->p.trained_only,
                                .no_reuse = s->p.no_reuse};
     nb_scheduler_params single = *p;
     single.replies = 1;
-    for (p->context = wanted ? wanted : usual;; p->context /= 2) {
+    for (p->context = wanted ? wanted : usual_context(s, m);; p->context /= 2) {
         single.context = p->context;
         NB_TRY(nb_scheduler_memory(m->model, &single, &one, err));
         uint64_t fixed = one.weights_copied + one.weights_mapped + one.buffers + one.scratch + one.tables;
@@ -358,10 +364,7 @@ static bool fits_context(const nb_service *s, const nb_served *m, const nb_load_
         return true;
     if (o->context || m->state != NB_SERVED_READY)
         return false;
-    size_t usual = nb_model_context(m->model);
-    if (s->p.most_context)
-        usual = nb_min_size(usual, s->p.most_context);
-    return m->options.context >= (s->p.context ? s->p.context : usual);
+    return m->options.context >= usual_context(s, m);
 }
 
 static bool fits(const nb_service *s, const nb_served *m, const nb_entry *e, const nb_load_options *o)
