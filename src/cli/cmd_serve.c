@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 #ifdef __GLIBC__
@@ -156,6 +157,16 @@ static void give_memory_back(void)
 #endif
 }
 
+/* A connection takes two descriptors, and many systems give a program 1024 unless it asks for what it may have. */
+static void take_descriptors(void)
+{
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+        l.rlim_cur = l.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &l);
+    }
+}
+
 /* The address, as it was given; of a name, what it stands for. */
 static void say_listening(const nb_http_params *h, const nb_http *http)
 {
@@ -178,6 +189,7 @@ static nb_status serve(const nb_library_params *l, const nb_service_params *s, c
     nb_http *http = NULL;
     block_signals();
     give_memory_back();
+    take_descriptors();
     if (s->debug)
         log_settings();
     nb_status status = nb_library_open(l, &library, err);

@@ -1,4 +1,4 @@
-/* HTTP over libmicrohttpd, a thread a connection: a request's body is gathered or handed on, its route runs on that thread, and a stream is
+/* HTTP over libmicrohttpd: a request's body is gathered or handed on, its route runs on the connection's thread, and a stream is
  * pulled from the route as fast as the client reads. */
 #define _GNU_SOURCE
 #include "server/http.h"
@@ -14,7 +14,6 @@
 #include <strings.h>
 #include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -23,9 +22,11 @@
 #include "server/http_guard.h"
 #include "server/http_listen.h"
 #include "server/http_watch.h"
+#include "server/http_workers.h"
 #include "server/routes.h"
 
-enum { MAX_BODY = 64 << 20, CONNECTIONS = 1024, TIMEOUT = 120, HEADERS = 64 << 10, STACK = 1 << 20, MOST_SET = 8 };
+enum { MAX_BODY = 64 << 20, CONNECTIONS = 1024, TIMEOUT = 120, MOST_SET = 8 };
+enum { HEADERS = 32 << 10 };   /* what is larger is mapped anew for each connection: 60 us */
 enum { LAST_WORDS_MS = 2000 }; /* for replies that are complete and not yet sent */
 enum { HEAD_SECONDS = 30, BODY_SECONDS = 30, BODY_RATE = 8192 };
 enum { LINGER_MS = 250, LINGER_BYTES = 256 << 10, PASSED_OVER = 1 << 20 };
@@ -37,7 +38,7 @@ struct nb_http {
     nb_guard *guard;
     nb_watch *watch;
     nb_listening at;
-    struct MHD_Daemon *daemon[NB_LISTEN_MOST]; /* one an address */
+    nb_workers *workers[NB_LISTEN_MOST]; /* one an address */
     nb_buf certificate, key;
     atomic_uint active;
 };
@@ -628,36 +629,36 @@ static nb_status read_certificates(nb_http *h, nb_error *err)
     return nb_file_read(h->p.key, 1 << 20, &h->key, err);
 }
 
-static struct MHD_Daemon *start_daemon(nb_http *h, int fd)
+/* What a thread serves its connections with. */
+static struct MHD_Daemon *open_daemon(void *http)
 {
+    nb_http *h = http;
     bool tls = h->certificate.len > 0;
-    unsigned flags = MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL | MHD_USE_ITC |
-                     (tls ? MHD_USE_TLS : 0);
     struct MHD_OptionItem secure[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, h->certificate.data},
                                       {MHD_OPTION_HTTPS_MEM_KEY, 0, h->key.data},
                                       {MHD_OPTION_END, 0, NULL}};
-    unsigned connections = (unsigned)(h->p.max_connections ? h->p.max_connections : CONNECTIONS);
-    unsigned each = (unsigned)(h->p.max_per_address ? h->p.max_per_address
-                               : h->at.loopback     ? 0
-                                                    : (connections + 1) / 2);
-    return MHD_start_daemon(flags, 0, NULL, NULL, handle, h, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_NOTIFY_COMPLETED,
-                            completed, h, MHD_OPTION_NOTIFY_CONNECTION, connected, h, MHD_OPTION_CONNECTION_LIMIT,
-                            connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT, each, MHD_OPTION_CONNECTION_TIMEOUT,
-                            idle_seconds(h), MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADERS,
-                            MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK, MHD_OPTION_ARRAY, tls ? secure : secure + 2,
-                            MHD_OPTION_END);
+    return MHD_start_daemon(MHD_USE_NO_LISTEN_SOCKET | MHD_USE_EPOLL | (tls ? MHD_USE_TLS : 0), 0, NULL, NULL, handle,
+                            h, MHD_OPTION_NOTIFY_COMPLETED, completed, h, MHD_OPTION_NOTIFY_CONNECTION, connected, h,
+                            MHD_OPTION_CONNECTION_TIMEOUT, idle_seconds(h), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                            (size_t)HEADERS, MHD_OPTION_ARRAY, tls ? secure : secure + 2, MHD_OPTION_END);
 }
 
-static nb_status start_daemons(nb_http *h, nb_error *err)
+static nb_status start_workers(nb_http *h, nb_error *err)
 {
+    struct MHD_Daemon *first = open_daemon(h); /* tells what is wrong */
+    size_t most = h->p.max_connections ? h->p.max_connections : CONNECTIONS;
+    size_t each = h->p.max_per_address ? h->p.max_per_address : h->at.loopback ? 0 : (most + 1) / 2;
+    if (!first)
+        return h->certificate.len ? nb_fail(err, NB_ERR_ARGUMENT,
+                                            "%s, %s: this certificate and key do not work together (PEM is wanted)",
+                                            h->p.certificate, h->p.key)
+                                  : nb_fail(err, NB_ERR_IO, "the HTTP server did not start: %s", strerror(errno));
+    MHD_stop_daemon(first);
     for (size_t i = 0; i < h->at.count; i++) {
-        h->daemon[i] = start_daemon(h, h->at.fd[i]);
-        if (!h->daemon[i])
-            return h->certificate.len ? nb_fail(err, NB_ERR_ARGUMENT,
-                                                "%s, %s: this certificate and key do not work together (PEM is wanted)",
-                                                h->p.certificate, h->p.key)
-                                      : nb_fail(err, NB_ERR_IO, "the HTTP server did not start: %s", strerror(errno));
+        nb_workers_params p = {
+            .fd = h->at.fd[i], .most = most, .most_per_address = each, .open = open_daemon, .user = h};
         h->at.fd[i] = -1; /* it closes that now */
+        NB_TRY(nb_workers_new(&p, &h->workers[i], err));
     }
     return NB_OK;
 }
@@ -680,7 +681,7 @@ nb_status nb_http_start(nb_service *service, nb_library *library, const nb_http_
     if (status == NB_OK)
         status = nb_watch_new(&h->watch, err);
     if (status == NB_OK)
-        status = start_daemons(h, err);
+        status = start_workers(h, err);
     if (status != NB_OK) {
         nb_http_stop(h);
         return status;
@@ -695,13 +696,8 @@ const char *nb_http_address(const nb_http *h, size_t i) { return i < h->at.count
 
 void nb_http_quiesce(nb_http *h)
 {
-    for (size_t i = 0; i < h->at.count; i++) {
-        int fd = MHD_quiesce_daemon(h->daemon[i]);
-        if (fd < 0)
-            continue;
-        shutdown(fd, SHUT_RDWR); /* the listening thread may be polling it still */
-        close(fd);
-    }
+    for (size_t i = 0; i < h->at.count; i++)
+        nb_workers_quiesce(h->workers[i]);
 }
 
 void nb_http_stop(nb_http *h)
@@ -710,8 +706,12 @@ void nb_http_stop(nb_http *h)
         return;
     for (int i = 0; atomic_load(&h->active) && i < LAST_WORDS_MS / 5; i++)
         nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
-    for (size_t i = 0; i < NB_LISTEN_MOST && h->daemon[i]; i++)
-        MHD_stop_daemon(h->daemon[i]);
+    for (size_t i = 0; i < NB_LISTEN_MOST && h->workers[i]; i++)
+        nb_workers_stop(h->workers[i]);
+    if (h->watch)
+        nb_watch_cut(h->watch);
+    for (size_t i = 0; i < NB_LISTEN_MOST; i++)
+        nb_workers_free(h->workers[i]);
     nb_listen_close(&h->at);
     nb_watch_free(h->watch);
     nb_guard_free(h->guard);

@@ -1,4 +1,4 @@
-/* http.h - the HTTP side of the server over libmicrohttpd, one thread a connection: requests in, with their whole body or, where
+/* http.h - the HTTP side of the server over libmicrohttpd: requests in, with their whole body or, where
  * a route wants it so, piece by piece; one reply or a stream out. Limits on bodies, headers, time and connections; keys, Origin and Host are checked here, before any
  * route sees a request. */
 #ifndef NB_SERVER_HTTP_H

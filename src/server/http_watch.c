@@ -22,7 +22,7 @@ struct nb_watch {
     pthread_cond_t changed;
     pthread_t thread;
     nb_watched *first;
-    bool over;
+    bool over, sleeps; /* sleeps: until there is a connection */
 };
 
 /* The socket is only shut: its own thread sees that and closes it. */
@@ -43,7 +43,8 @@ static void *look(void *watch)
     pthread_mutex_lock(&w->lock);
     while (!w->over) {
         struct timespec t;
-        if (!w->first) {
+        w->sleeps = !w->first;
+        if (w->sleeps) {
             pthread_cond_wait(&w->changed, &w->lock);
             continue;
         }
@@ -102,9 +103,10 @@ nb_watched *nb_watch_add(nb_watch *w, int fd, double seconds)
     c->next = w->first;
     if (w->first)
         w->first->before = c;
-    else
-        pthread_cond_signal(&w->changed); /* it sleeps while there is none */
     w->first = c;
+    if (w->sleeps)
+        pthread_cond_signal(&w->changed);
+    w->sleeps = false;
     pthread_mutex_unlock(&w->lock);
     return c;
 }
@@ -120,6 +122,14 @@ void nb_watch_drop(nb_watched *c)
         c->next->before = c->before;
     pthread_mutex_unlock(&w->lock);
     free(c);
+}
+
+void nb_watch_cut(nb_watch *w)
+{
+    pthread_mutex_lock(&w->lock);
+    for (nb_watched *c = w->first; c; c = c->next)
+        shutdown(c->fd, SHUT_RDWR);
+    pthread_mutex_unlock(&w->lock);
 }
 
 void nb_watch_within(nb_watched *c, double seconds)

@@ -15,6 +15,7 @@ void nb_watch_free(nb_watch *w); /* when all connections were dropped; NULL is f
 /* NULL: out of memory. Drop it before fd is closed. */
 nb_watched *nb_watch_add(nb_watch *w, int fd, double seconds);
 void nb_watch_drop(nb_watched *c);
+void nb_watch_cut(nb_watch *w);                      /* shuts all connections that there are */
 void nb_watch_within(nb_watched *c, double seconds); /* from now on; 0: without limit */
 void nb_watch_extend(nb_watched *c, double seconds); /* the limit that runs */
 bool nb_watch_was_late(nb_watched *c);               /* it was cut off */

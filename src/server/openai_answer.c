@@ -359,7 +359,8 @@ static bool more(void *state, nb_buf *out)
         }
         put_chunk(a, i, out);
         a->turn = (i + 1) % a->count;
-        return true;
+        if (a->open)
+            return true;
     }
     if (a->q->include_usage)
         put_chunk(a, a->count, out);

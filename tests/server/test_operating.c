@@ -1,6 +1,7 @@
 /* Running a server: limits on what a client may take, a full queue, a stop, numbers for Prometheus, the log. */
 #include "support/server.h"
 
+#include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -273,6 +274,50 @@ static void connections(void **state)
     }
     assert_int_equal(r.status, 200);
     close(fd[1]);
+    ts_stop(&s);
+}
+
+static size_t threads_now(void)
+{
+    size_t n = 0;
+    DIR *d = opendir("/proc/self/task");
+    assert_non_null(d);
+    for (const struct dirent *e; (e = readdir(d));)
+        n += e->d_name[0] != '.';
+    closedir(d);
+    return n;
+}
+
+/* As many as there may be are served side by side; one more waits for its turn and is not lost. When they are gone, their threads
+ * go as well, but for a few that wait for the next. */
+static void crowd(void **state)
+{
+    enum { MOST = 40, STAY = 8 };
+    static hc_connection c[MOST + 1];
+    const char *ask = "HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    (void)state;
+    ts_server s = start((nb_http_params){.max_connections = MOST}, (nb_service_params){0});
+    size_t before = threads_now();
+    for (int i = 0; i <= MOST; i++) {
+        c[i].fd = hc_connect(s.port);
+        assert_true(hc_send(c[i].fd, ask, strlen(ask)));
+        assert_true(i == MOST || (hc_read_head(&c[i], true) && c[i].status == 200));
+    }
+    assert_true(threads_now() >= before + MOST - STAY);
+    for (int i = 0; i < MOST; i++) /* all are connected still, in whatever order they ask */
+        assert_true(hc_send(c[i].fd, ask, strlen(ask)) && hc_read_head(&c[i], true) && c[i].status == 200);
+    char byte;
+    assert_true(recv(c[MOST].fd, &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN);
+    hc_hang_up(&c[7]);
+    assert_true(hc_read_head(&c[MOST], true) && c[MOST].status == 200);
+    for (int i = 0; i <= MOST; i++)
+        hc_hang_up(&c[i]);
+    for (double end = nb_seconds() + 30; threads_now() > before + STAY && nb_seconds() < end;)
+        rest(0.01);
+    assert_true(threads_now() <= before + STAY);
+    hc_reply r = hc_get(s.port, "/health");
+    assert_int_equal(r.status, 200);
+    hc_free(&r);
     ts_stop(&s);
 }
 
@@ -720,12 +765,20 @@ static void log_passed_over(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(log_short_context), cmocka_unit_test(log_idle_options),
-                                       cmocka_unit_test(slow_heads),        cmocka_unit_test(slow_next_head),
-                                       cmocka_unit_test(slow_bodies),       cmocka_unit_test(endless_body),
-                                       cmocka_unit_test(idle_readers),      cmocka_unit_test(connections),
-                                       cmocka_unit_test(queue_full),        cmocka_unit_test(stops),
-                                       cmocka_unit_test(metrics),           cmocka_unit_test(log_lines),
-                                       cmocka_unit_test(log_prompts),       cmocka_unit_test(log_passed_over)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(log_short_context),
+                                       cmocka_unit_test(log_idle_options),
+                                       cmocka_unit_test(slow_heads),
+                                       cmocka_unit_test(slow_next_head),
+                                       cmocka_unit_test(slow_bodies),
+                                       cmocka_unit_test(endless_body),
+                                       cmocka_unit_test(idle_readers),
+                                       cmocka_unit_test(connections),
+                                       cmocka_unit_test(crowd),
+                                       cmocka_unit_test(queue_full),
+                                       cmocka_unit_test(stops),
+                                       cmocka_unit_test(metrics),
+                                       cmocka_unit_test(log_lines),
+                                       cmocka_unit_test(log_prompts),
+                                       cmocka_unit_test(log_passed_over)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
