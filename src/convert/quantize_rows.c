@@ -303,6 +303,8 @@ static nb_status run_plain(work *w, nb_team *team, nb_error *err)
     if (!w->memory)
         return nb_fail_memory(err, "the rows of all threads", bytes);
     nb_team_run(team, member_run, w);
+    if (!atomic_load(&w->stop)) /* the others may have been quick, and the first member had nothing to tell */
+        nb_rows_report(w, &w->parts[w->count - 1]);
     nb_pages_free(w->memory, bytes);
     return NB_OK;
 }
