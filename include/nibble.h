@@ -553,8 +553,8 @@ NB_API nb_status nb_attention_flash_backward(const nb_attention_params *p, const
                                              nb_attention_stats *stats, nb_team *team, nb_error *err);
 
 /* Keys and values of one sequence in pages of 64 positions: what a session keeps of a layer. type: "f32", "f16", "bf16", "q8_0"
- * (blocks of 32, dims are multiples of 32) or "q4_0" (the same, after a Hadamard rotation of each head that spreads outliers;
- * queries are rotated likewise and outputs back). Room for `capacity` positions is taken at once. */
+ * or "q4_0" (blocks of 32, dims are multiples of 32, after a Hadamard rotation of each head that spreads outliers; queries are
+ * rotated likewise and outputs back). Room for `capacity` positions is taken at once. */
 typedef struct nb_kv_cache nb_kv_cache;
 NB_API nb_status nb_kv_cache_new(const char *type, size_t kv_heads, size_t k_dim, size_t v_dim, size_t capacity, nb_kv_cache **cache,
                                  nb_error *err);

@@ -43,7 +43,7 @@ static void work_begin(work *w, const nb_attend_job *job)
     w->v_tile = scratch + at.v;
     w->codes = (int8_t *)(scratch + at.codes);
     w->scales = scratch + at.scales;
-    w->rotated = job->layout->type == NB_TYPE_Q4_0;
+    w->rotated = nb_kv_scaled(job->layout->type);
     w->scores = scratch + at.scores;
     float scale = spec->softcap > 0 ? spec->scale / spec->softcap : spec->scale * LANES_LOG2E;
     float cap = spec->softcap > 0 ? spec->softcap * LANES_LOG2E : 0.0f;
@@ -130,7 +130,7 @@ static void tile_open(work *w, int64_t tile, size_t begin, size_t end)
     w->v_from = source_of(job->layout->type, once, PAGE_Q8_V);
     w->k_scale = w->v_scale = NULL;
     w->v_stride = w->v_dim;
-    if (w->rotated) {
+    if (job->layout->type == NB_TYPE_Q4_0) {
         int8_t *values = w->codes + w->k_dim * NB_PAGE;
         open_nibbles(head.k, w->k_dim / NB_KV_BLOCK, NB_PAGE, w->codes);
         open_nibbles(head.v, w->v_dim / NB_KV_BLOCK * NB_PAGE, 1, values);
@@ -407,9 +407,8 @@ static void store_q8(const float *x, size_t n, int8_t *q, size_t q_step, uint16_
 }
 
 /* Codes 0..15 of x = (code - 8) d, d the value of largest magnitude / -8, as GGUF's Q4_0 has it. */
-static void store_q4(float *x, size_t n, uint8_t *q, size_t q_step, uint16_t *scale, size_t scale_step)
+static void store_q4(const float *x, size_t n, uint8_t *q, size_t q_step, uint16_t *scale, size_t scale_step)
 {
-    nb_kv_rotate(x, n);
     for (size_t g = 0; g < n / NB_KV_BLOCK; g++, x += NB_KV_BLOCK) {
         float top = 0, taint = 0; /* as above */
         for (size_t i = 0; i < NB_KV_BLOCK; i++) {
@@ -440,11 +439,19 @@ static void narrow(nb_type type, const float *x, size_t n, uint16_t *y)
         y[i] = type == NB_TYPE_F16 ? nb_f32_to_f16(x[i]) : nb_f32_to_bf16(x[i]);
 }
 
+/* A rotated copy. */
+static const float *turned(const float *x, size_t n, float *room)
+{
+    memcpy(room, x, n * sizeof *x);
+    nb_kv_rotate(room, n);
+    return room;
+}
+
 static void store_head(const nb_kv_layout *layout, const nb_kv_head *head, size_t slot, const float *k, const float *v)
 {
     size_t k_dim = (size_t)layout->k_dim, v_dim = (size_t)layout->v_dim;
     uint16_t half[1024];
-    float turned[1024];
+    float wide[1024];
     switch ((int)layout->type) {
     case NB_TYPE_F32:
         for (size_t d = 0; d < k_dim; d++)
@@ -452,15 +459,15 @@ static void store_head(const nb_kv_layout *layout, const nb_kv_head *head, size_
         memcpy((float *)head->v + slot * v_dim, v, v_dim * sizeof *v);
         break;
     case NB_TYPE_Q4_0:
-        memcpy(turned, k, k_dim * sizeof *k);
-        store_q4(turned, k_dim, (uint8_t *)head->k + slot, NB_PAGE, (uint16_t *)head->k_scale + slot, NB_PAGE);
-        memcpy(turned, v, v_dim * sizeof *v);
-        store_q4(turned, v_dim, (uint8_t *)head->v + slot * v_dim / 2, 1,
+        store_q4(turned(k, k_dim, wide), k_dim, (uint8_t *)head->k + slot, NB_PAGE, (uint16_t *)head->k_scale + slot,
+                 NB_PAGE);
+        store_q4(turned(v, v_dim, wide), v_dim, (uint8_t *)head->v + slot * v_dim / 2, 1,
                  (uint16_t *)head->v_scale + slot * (v_dim / NB_KV_BLOCK), 1);
         break;
     case NB_TYPE_Q8_0:
-        store_q8(k, k_dim, (int8_t *)head->k + slot, NB_PAGE, (uint16_t *)head->k_scale + slot, NB_PAGE);
-        store_q8(v, v_dim, (int8_t *)head->v + slot * v_dim, 1,
+        store_q8(turned(k, k_dim, wide), k_dim, (int8_t *)head->k + slot, NB_PAGE, (uint16_t *)head->k_scale + slot,
+                 NB_PAGE);
+        store_q8(turned(v, v_dim, wide), v_dim, (int8_t *)head->v + slot * v_dim, 1,
                  (uint16_t *)head->v_scale + slot * (v_dim / NB_KV_BLOCK), 1);
         break;
     default:

@@ -38,8 +38,8 @@ static inline nb_kv_head nb_kv_head_at(const nb_kv_layout *layout, const void *p
                         (uint16_t *)(v + nb_kv_value_bytes(layout->type, (size_t)layout->v_dim * NB_PAGE))};
 }
 
-/* Q4_0's rotation of a head (Hadamard, QuaRot: Ashkboos et al. 2024), its own inverse: each run of the largest power of two that
- * divides n, at least 32. Products of rotated vectors are those of the vectors; an outlier is spread over its run. */
+/* Q8_0's and Q4_0's rotation of a head (Hadamard, QuaRot: Ashkboos et al. 2024), its own inverse: each run of the largest power
+ * of two that divides n, at least 32. Products of rotated vectors are those of the vectors; an outlier is spread over its run. */
 void nb_kv_rotate(float *x, size_t n);
 
 #endif
