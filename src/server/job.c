@@ -257,8 +257,11 @@ nb_status nb_job_next(nb_job *j, nb_job_event *event, nb_error *err)
 
 /* ---- starting ---- */
 
-/* A schema of calls of the tools that may be called: {"name": ..., "arguments": ...}. */
-static nb_status call_schema(const nb_job_params *p, nb_buf *out, nb_error *err)
+/* Several calls may come where some call has to: not when one function is named. */
+static bool may_call_more(const nb_job_params *p) { return p->parallel_calls && p->tool_choice != NB_TOOL_NAMED; }
+
+/* A schema of calls of the tools that may be called: {"name": ..., "arguments": ...}, or also a list of these. */
+static nb_status call_schema(const nb_job_params *p, bool or_list, nb_buf *out, nb_error *err)
 {
     json_error_t problem;
     json_t *tools = json_loadb(p->tools.p, p->tools.n, 0, &problem), *tool, *any = json_array();
@@ -277,6 +280,9 @@ static nb_status call_schema(const nb_job_params *p, nb_buf *out, nb_error *err)
                            "required", "name", "arguments", "additionalProperties", 0));
     }
     bool found = json_array_size(any) > 0;
+    if (or_list)
+        json_array_append_new(any, json_pack("{s:s, s:{s:o}, s:i, s:i}", "type", "array", "items", "anyOf",
+                                             json_copy(any), "minItems", 1, "maxItems", NB_CALLS_MOST));
     json_t *schema = json_pack("{s:o}", "anyOf", any);
     char *text = json_dumps(schema, JSON_COMPACT | JSON_PRESERVE_ORDER);
     json_decref(schema);
@@ -302,13 +308,16 @@ static nb_status make_grammar(nb_job *j, const nb_job_params *p, nb_served_gramm
     nb_status status = NB_OK;
     *out = NULL;
     if (must_call(p)) {
-        status = call_schema(p, &schema, err);
+        bool more = may_call_more(p), tagged = more && (j->prompt.format.calls >> NB_CALL_TAG & 1);
+        status = call_schema(p, more && !tagged, &schema, err);
         if (status == NB_OK)
-            status = nb_service_grammar(j->served, false, nb_buf_view(&schema), out, err);
-        j->prompt.format = (nb_reply_format){.calls = 1ull << NB_CALL_BARE};
+            status = nb_service_grammar(j->served, tagged ? NB_GRAMMAR_TAGGED : NB_GRAMMAR_SCHEMA, nb_buf_view(&schema),
+                                        out, err);
+        j->prompt.format = (nb_reply_format){.calls = 1ull << (tagged ? NB_CALL_TAG : NB_CALL_BARE)};
         j->prompt.thinking_open = false;
     } else if (p->schema.n || p->grammar.n) {
-        status = nb_service_grammar(j->served, p->grammar.n > 0, p->grammar.n ? p->grammar : p->schema, out, err);
+        status = nb_service_grammar(j->served, p->grammar.n ? NB_GRAMMAR_GBNF : NB_GRAMMAR_SCHEMA,
+                                    p->grammar.n ? p->grammar : p->schema, out, err);
         j->prompt.thinking_open = false;
     }
     nb_buf_free(&schema);
@@ -377,7 +386,7 @@ nb_status nb_job_start(nb_service *s, const nb_job_params *p, nb_job **out, bool
     j->service = s;
     j->last = &j->first;
     j->events_last = &j->events;
-    j->parallel = p->parallel_calls && !must_call(p);
+    j->parallel = may_call_more(p);
     j->wants_tokens = p->task.logprobs >= 0;
     j->keep_alive_ns = p->keep_alive_ns;
     j->gone = p->gone;

@@ -78,10 +78,17 @@ size_t nb_service_list(nb_service *s, nb_served_info *out, size_t room);
 
 /* ---- requests ---- */
 
-/* A grammar of the model's replies: a JSON schema, or GBNF. Compiled once for the same text; what masks learn is kept with it.
+typedef enum nb_grammar_kind {
+    NB_GRAMMAR_SCHEMA,
+    NB_GRAMMAR_GBNF,
+    NB_GRAMMAR_TAGGED /* a schema of tool calls: at least one, each between <tool_call> and </tool_call> */
+} nb_grammar_kind;
+enum { NB_CALLS_MOST = 16 }; /* of NB_GRAMMAR_TAGGED */
+
+/* A grammar of the model's replies. Compiled once for the same text; what masks learn is kept with it.
  * Errors are those of nb_grammar_from_*. Release it when the request has been submitted. */
 typedef struct nb_served_grammar nb_served_grammar;
-nb_status nb_service_grammar(nb_served *m, bool is_gbnf, nb_str text, nb_served_grammar **out, nb_error *err);
+nb_status nb_service_grammar(nb_served *m, nb_grammar_kind kind, nb_str text, nb_served_grammar **out, nb_error *err);
 void nb_service_grammar_release(nb_served_grammar *g); /* NULL is fine */
 
 /* As nb_scheduler_add, on the engine thread; callbacks come from there. Waits until it is in line (a step at most).

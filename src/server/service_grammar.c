@@ -24,11 +24,11 @@ void nb_served_free_grammars(nb_served *m)
 }
 
 /* takes it out of the list when it is there */
-static nb_served_grammar *find(nb_served *m, bool is_gbnf, nb_str text)
+static nb_served_grammar *find(nb_served *m, nb_grammar_kind kind, nb_str text)
 {
     for (nb_served_grammar **at = &m->grammars; *at; at = &(*at)->next) {
         nb_served_grammar *g = *at;
-        if (g->is_gbnf == is_gbnf && nb_str_eq((nb_str){g->text, g->bytes}, text)) {
+        if (g->kind == kind && nb_str_eq((nb_str){g->text, g->bytes}, text)) {
             *at = g->next;
             return g;
         }
@@ -46,8 +46,10 @@ static nb_status compile(nb_served *m, nb_served_grammar *g, nb_str text, nb_err
     g->bytes = text.n;
     if (!m->vocab)
         NB_TRY(nb_grammar_vocab_new(tokenizer, &m->vocab, err));
-    NB_TRY(g->is_gbnf ? nb_grammar_from_gbnf(text, tokenizer, &g->grammar, err)
-                      : nb_grammar_from_schema(text, false, &g->grammar, err));
+    static const nb_grammar_frame calls = {{"<tool_call>\n", 12}, {"\n</tool_call>", 13}, {"\n", 1}, NB_CALLS_MOST};
+    NB_TRY(g->kind == NB_GRAMMAR_GBNF     ? nb_grammar_from_gbnf(text, tokenizer, &g->grammar, err)
+           : g->kind == NB_GRAMMAR_TAGGED ? nb_grammar_from_schema_in(text, &calls, &g->grammar, err)
+                                          : nb_grammar_from_schema(text, false, &g->grammar, err));
     return nb_grammar_cache_new(g->grammar, m->vocab, &g->cache, err);
 }
 
@@ -66,17 +68,17 @@ static void forget(nb_served *m)
     }
 }
 
-nb_status nb_service_grammar(nb_served *m, bool is_gbnf, nb_str text, nb_served_grammar **out, nb_error *err)
+nb_status nb_service_grammar(nb_served *m, nb_grammar_kind kind, nb_str text, nb_served_grammar **out, nb_error *err)
 {
     nb_status status = NB_OK;
     *out = NULL;
     pthread_mutex_lock(&m->lock);
-    nb_served_grammar *g = find(m, is_gbnf, text);
+    nb_served_grammar *g = find(m, kind, text);
     if (!g) {
         g = calloc(1, sizeof *g);
         status = g ? NB_OK : nb_fail_memory(err, "a grammar", sizeof *g);
         if (g) {
-            g->is_gbnf = is_gbnf;
+            g->kind = kind;
             status = compile(m, g, text, err);
         }
         if (status != NB_OK && g) {

@@ -17,7 +17,7 @@ typedef enum nb_served_state {
 
 struct nb_served_grammar {
     nb_served_grammar *next;
-    bool is_gbnf;
+    nb_grammar_kind kind;
     char *text;
     size_t bytes;
     atomic_size_t users; /* more only under the model's lock, or by who has one */

@@ -45,6 +45,13 @@ nb_status nb_grammar_from_gbnf(nb_str text, const nb_tokenizer *tokenizer, nb_gr
  * {} is any JSON value, {"type":"object"} any object. */
 nb_status nb_grammar_from_schema(nb_str json, bool compact, nb_grammar **out, nb_error *err);
 
+/* Documents of a schema, at least one and at most `most`, each between open and close. */
+typedef struct nb_grammar_frame {
+    nb_str open, close, between;
+    uint32_t most;
+} nb_grammar_frame;
+nb_status nb_grammar_from_schema_in(nb_str json, const nb_grammar_frame *frame, nb_grammar **out, nb_error *err);
+
 void nb_grammar_free(nb_grammar *g); /* after its caches; NULL is fine */
 
 /* ---- the words of a tokenizer, sorted for masks; the tokenizer may be freed after ---- */

@@ -441,7 +441,26 @@ static nb_status write_all(nb_schema *s, nb_all *all)
     return s->r.status;
 }
 
-static nb_status compile(nb_schema *s, nb_grammar **out)
+/* The rule of documents in a frame, one after the other; `one` is the document's. */
+static uint32_t frame_rule(nb_rules *r, uint32_t one, const nb_grammar_frame *f)
+{
+    uint32_t framed = nb_rules_add(r, NB_STR("")), further = nb_rules_add(r, NB_STR("")),
+             all = nb_rules_add(r, NB_STR(""));
+    nb_rule rule = nb_rules_at(r, framed);
+    uint32_t begin = nb_rules_text(r, rule.start, f->open), end = nb_rules_state(r);
+    nb_rules_call(r, begin, end, one, 1, 1);
+    nb_rules_empty(r, nb_rules_text(r, end, f->close), rule.end);
+    rule = nb_rules_at(r, further);
+    nb_rules_call(r, nb_rules_text(r, rule.start, f->between), rule.end, framed, 1, 1);
+    rule = nb_rules_at(r, all);
+    uint32_t first = nb_rules_state(r);
+    nb_rules_call(r, rule.start, first, framed, 1, 1);
+    nb_rules_call(r, first, rule.end, further, 0, f->most - 1);
+    return all;
+}
+
+/* frame NULL: one document alone */
+static nb_status compile(nb_schema *s, const nb_grammar_frame *frame, nb_grammar **out)
 {
     nb_all *root;
     s->has_inner_id = has_inner_id(s->root, 0);
@@ -452,7 +471,8 @@ static nb_status compile(nb_schema *s, nb_grammar **out)
             s->last = NULL;
         NB_TRY(write_all(s, all));
     }
-    return nb_rules_compile(&s->r, root->rule, "the schema", out, s->err);
+    return nb_rules_compile(&s->r, frame ? frame_rule(&s->r, root->rule, frame) : root->rule, "the schema", out,
+                            s->err);
 }
 
 /* Integers that do not fit 64 bits are read as floating point: good enough for bounds, and refused as values. */
@@ -467,7 +487,7 @@ static json_t *load(nb_schema *s, nb_str json, json_error_t *error)
     return root;
 }
 
-nb_status nb_grammar_from_schema(nb_str json, bool compact, nb_grammar **out, nb_error *err)
+static nb_status from_schema(nb_str json, bool compact, const nb_grammar_frame *frame, nb_grammar **out, nb_error *err)
 {
     json_error_t error;
     *out = NULL;
@@ -482,7 +502,7 @@ nb_status nb_grammar_from_schema(nb_str json, bool compact, nb_grammar **out, nb
     s->arena.limit = 512u << 20;
     json_t *root = load(s, json, &error);
     s->root = root;
-    nb_status status = root ? compile(s, out)
+    nb_status status = root ? compile(s, frame, out)
                             : nb_fail(&own, NB_ERR_ARGUMENT, "schema, line %d, column %d: %s", error.line, error.column,
                                       error.text);
     if (status != NB_OK && err)
@@ -492,4 +512,14 @@ nb_status nb_grammar_from_schema(nb_str json, bool compact, nb_grammar **out, nb
     nb_arena_free(&s->arena);
     free(s);
     return status;
+}
+
+nb_status nb_grammar_from_schema(nb_str json, bool compact, nb_grammar **out, nb_error *err)
+{
+    return from_schema(json, compact, NULL, out, err);
+}
+
+nb_status nb_grammar_from_schema_in(nb_str json, const nb_grammar_frame *frame, nb_grammar **out, nb_error *err)
+{
+    return from_schema(json, false, frame, out, err);
 }

@@ -109,15 +109,20 @@ def check_call(call):
 def tools():
     named = {"type": "function", "function": {"name": "weather"}}
     for choice in ("required", named):
-        reply = ask(model=TOOLS, tools=[FUNCTION], tool_choice=choice, max_tokens=200).choices[0]
+        fields = {"model": TOOLS, "tools": [FUNCTION], "tool_choice": choice, "max_tokens": 200, "parallel_tool_calls": False}
+        reply = ask(**fields).choices[0]
         expect(reply.finish_reason == "tool_calls" and len(reply.message.tool_calls) == 1, "tool_choice")
         check_call(reply.message.tool_calls[0])
-        chunks = list(ask(model=TOOLS, tools=[FUNCTION], tool_choice=choice, max_tokens=200, stream=True))
+        chunks = list(ask(**fields, stream=True))
         deltas = [d for c in chunks for d in c.choices[0].delta.tool_calls or []]
         arguments = "".join(d.function.arguments or "" for d in deltas)
         expect(deltas[0].function.name == "weather" and json.loads(arguments)["city"], "a call in a stream")
         expect(len(deltas) > 3, "arguments come while they are written")
         expect(chunks[-1].choices[0].finish_reason == "tool_calls", "its end")
+    several = ask(model=TOOLS, tools=[FUNCTION], tool_choice="required", max_tokens=1600).choices[0].message.tool_calls
+    expect(1 <= len(several) <= 16 and len({c.id for c in several}) == len(several), "several calls")
+    for call in several:
+        check_call(call)
     without = ask(model=TOOLS, tools=[FUNCTION], tool_choice="none")
     none = without.choices[0]
     expect(none.message.tool_calls is None and none.finish_reason != "tool_calls", "tool_choice none")
@@ -226,7 +231,8 @@ def responses():
 
 def responses_tools():
     for choice in ("required", {"type": "function", "name": "weather"}):
-        fields = {"model": TOOLS, "tools": [TOOL], "tool_choice": choice, "max_output_tokens": 200}
+        fields = {"model": TOOLS, "tools": [TOOL], "tool_choice": choice, "max_output_tokens": 200,
+                  "parallel_tool_calls": False}
         whole, streamed = respond(**fields), check_events(list(respond(stream=True, **fields)))
         for reply in (whole, streamed):
             call = reply.output[0]

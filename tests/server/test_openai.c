@@ -4,10 +4,11 @@
 
 #define CHAT "/v1/chat/completions"
 #define USER "\"messages\":[{\"role\":\"user\",\"content\":\"hello there\"}]"
-#define TOOLS                                                                                                          \
-    "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"weather\",\"parameters\":{\"type\":\"object\","        \
+#define WEATHER                                                                                                        \
+    "{\"type\":\"function\",\"function\":{\"name\":\"weather\",\"parameters\":{\"type\":\"object\","                   \
     "\"properties\":{\"city\":{\"enum\":[\"Paris\",\"Rome\"]}},\"required\":[\"city\"],"                               \
-    "\"additionalProperties\":false}}},{\"type\":\"function\",\"function\":{\"name\":\"clock\"}}]"
+    "\"additionalProperties\":false}}}"
+#define TOOLS "\"tools\":[" WEATHER ",{\"type\":\"function\",\"function\":{\"name\":\"clock\"}}]"
 
 /* The events of a stream as an array; it has to end with [DONE]. */
 static json_t *stream(const char *path, const char *body)
@@ -150,6 +151,33 @@ static json_t *streamed_call(const json_t *events, int index, int least)
     return whole;
 }
 
+/* Of many replies in which some call has to come, some have several and some have one, as each seed has it; with
+ * parallel_tool_calls false all have one. */
+static void several_calls(const char *model)
+{
+    size_t most[2] = {0}, least[2] = {100, 100};
+    char body[2000];
+    for (int seed = 0; seed < 24; seed++) {
+        bool alone = seed % 2;
+        snprintf(body, sizeof body,
+                 "{\"model\":\"%s\"," USER ",\"tools\":[" WEATHER
+                 "],\"seed\":%d,\"temperature\":1.5,\"max_tokens\":1600,"
+                 "\"tool_choice\":\"required\",\"parallel_tool_calls\":%s}",
+                 model, seed / 2, alone ? "false" : "true");
+        json_t *r = post(CHAT, 200, body);
+        const json_t *calls = at(r, "choices/0/message/tool_calls"), *call;
+        size_t i, n = json_array_size(calls);
+        assert_string_equal(text_at(r, "choices/0/finish_reason"), "tool_calls");
+        json_array_foreach(calls, i, call) check_call(call);
+        most[alone] = n > most[alone] ? n : most[alone];
+        least[alone] = n < least[alone] ? n : least[alone];
+        json_decref(r);
+    }
+    if (least[0] != 1 || most[0] < 2 || most[0] > NB_CALLS_MOST || least[1] != 1 || most[1] != 1)
+        fail_msg("%s: %zu to %zu calls, and %zu to %zu where one was asked for", model, least[0], most[0], least[1],
+                 most[1]);
+}
+
 static void tools(void **state)
 {
     static const char named[] = "{\"model\":\"tiny\"," USER "," TOOLS
@@ -172,7 +200,7 @@ static void tools(void **state)
     assert_string_equal(text_at(json_array_get(r, json_array_size(r) - 1), "choices/0/finish_reason"), "tool_calls");
     json_decref(call);
     json_decref(r);
-    /* "required" yields one of those that there are; with one tool it is that one */
+    /* "required" yields some of those that there are; with one tool it is that one, as often as wanted, or once */
     r = post(CHAT, 200,
              "{\"model\":\"tiny\"," USER
              ",\"seed\":5,\"max_tokens\":200,\"tool_choice\":\"required\",\"tools\":[{\"type\":"
@@ -180,6 +208,8 @@ static void tools(void **state)
              "\"city\":{\"enum\":[\"Rome\"]}},\"required\":[\"city\"],\"additionalProperties\":false}}}]}");
     check_call(at(r, "choices/0/message/tool_calls/0"));
     json_decref(r);
+    several_calls("tiny");   /* in tags, one after the other */
+    several_calls("lister"); /* or in a list */
     /* a call and its result go back in */
     r = post(CHAT, 200,
              "{\"model\":\"tiny\",\"max_tokens\":4,\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\","
@@ -715,7 +745,7 @@ static void models(void **state)
 {
     (void)state;
     json_t *list = get("/v1/models", 200), *one = get("/v1/models/tiny", 200), *none = get("/v1/models/none", 404);
-    assert_int_equal(json_array_size(at(list, "data")), 6);
+    assert_int_equal(json_array_size(at(list, "data")), 7);
     assert_string_equal(text_at(one, "object"), "model");
     assert_memory_equal(text_at(one, "id"), "tiny", 4);
     assert_true(int_at(one, "created") > 1000000000);

@@ -476,11 +476,11 @@ static void grammars(void **state)
     nb_library *l = open_library();
     nb_service *s = new_service(l, (nb_service_params){.replies = 2});
     nb_served *m = acquire(s, "qwen2");
-    assert_int_equal(nb_service_grammar(m, true, NB_STR("root ::= [ab]{5}"), &g, &err), NB_OK);
-    assert_int_equal(nb_service_grammar(m, true, NB_STR("root ::= [ab]{5}"), &again, &err), NB_OK);
+    assert_int_equal(nb_service_grammar(m, NB_GRAMMAR_GBNF, NB_STR("root ::= [ab]{5}"), &g, &err), NB_OK);
+    assert_int_equal(nb_service_grammar(m, NB_GRAMMAR_GBNF, NB_STR("root ::= [ab]{5}"), &again, &err), NB_OK);
     assert_ptr_equal(g, again);
     nb_service_grammar_release(again);
-    assert_int_equal(nb_service_grammar(m, true, NB_STR("root ::= ["), &again, &err), NB_ERR_ARGUMENT);
+    assert_int_equal(nb_service_grammar(m, NB_GRAMMAR_GBNF, NB_STR("root ::= ["), &again, &err), NB_ERR_ARGUMENT);
     init_reply(&r);
     if (submit(s, m, 3, 50, g, &r, &ticket, &busy, &err) != NB_OK)
         fail_msg("%s", err.message);

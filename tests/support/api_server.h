@@ -17,7 +17,7 @@
 #include "support/templates.h"
 
 static ts_server server;
-static char made[4][400]; /* models */
+static char made[5][400]; /* models */
 
 /* name.gguf as the tiny model with what `put` writes */
 static inline bool make_model(char path[400], const char *name, void (*put)(nb_gguf_writer *w, const void *user))
@@ -36,12 +36,18 @@ static inline int open_server(void **state)
     if (nb_folder_make(state) != 0 || !make_model(made[0], "tiny.gguf", put_tools_template) ||
         !make_model(made[1], "thinker.gguf", put_thinking_template) ||
         !make_model(made[2], "infill.gguf", put_infill_by_name) ||
-        !make_model(made[3], "infill-keys.gguf", put_infill_by_key))
+        !make_model(made[3], "infill-keys.gguf", put_infill_by_key) ||
+        !make_model(made[4], "lister.gguf", put_bare_tools_template))
         return -1;
-    const char *const files[] = {
-        made[0], made[1], made[2], made[3], NB_TEST_DATA "/archs/bert.gguf", NB_TEST_DATA "/hf/xlm-roberta-ranker"};
+    const char *const files[] = {made[0],
+                                 made[1],
+                                 made[2],
+                                 made[3],
+                                 made[4],
+                                 NB_TEST_DATA "/archs/bert.gguf",
+                                 NB_TEST_DATA "/hf/xlm-roberta-ranker"};
     nb_http_params p = {0};
-    ts_start(&server, files, 6, &p, NULL);
+    ts_start(&server, files, 7, &p, NULL);
     return 0;
 }
 

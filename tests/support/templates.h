@@ -20,6 +20,16 @@ static inline void put_tools_template(nb_gguf_writer *w, const void *user)
                            "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"));
 }
 
+/* One that shows tools, and no tags around calls. */
+static inline void put_bare_tools_template(nb_gguf_writer *w, const void *user)
+{
+    (void)user;
+    nb_gguf_put_str(w, "tokenizer.chat_template",
+                    NB_STR("{% if tools %}{{ tools | tojson }}\n{% endif %}{% for m in messages %}[{{ m.role }}]"
+                           "{{ m.content or '' }}{% for c in m.tool_calls or [] %}{{ c.function | tojson }}"
+                           "{% endfor %}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"));
+}
+
 /* Replies of this one begin inside their thinking. */
 static inline void put_thinking_template(nb_gguf_writer *w, const void *user)
 {

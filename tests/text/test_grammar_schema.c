@@ -229,6 +229,37 @@ static void layout(void **state)
     }
 }
 
+/* Documents in a frame: at least one, at most as many as there may be, and nothing beside them. */
+static void framed(void **state)
+{
+    static const nb_grammar_frame frame = {{"<c>", 3}, {"</c>", 4}, {", ", 2}, 3};
+    static const struct {
+        const char *text;
+        bool fits;
+    } cases[] = {{"<c>1</c>", true},
+                 {"<c>1</c>, <c>2</c>", true},
+                 {"<c>2</c>, <c>1</c>, <c>2</c>", true},
+                 {"<c>1</c>, <c>1</c>, <c>1</c>, <c>1</c>", false},
+                 {"", false},
+                 {"1", false},
+                 {"<c>3</c>", false},
+                 {"<c>1</c>, ", false},
+                 {"<c>1</c><c>1</c>", false},
+                 {"<c>1, 2</c>", false}};
+    nb_grammar *g;
+    nb_grammar_cache *c;
+    nb_error err;
+    (void)state;
+    assert_int_equal(nb_grammar_from_schema_in(NB_STR("{\"enum\":[1,2]}"), &frame, &g, &err), NB_OK);
+    assert_int_equal(nb_grammar_cache_new(g, NULL, &c, &err), NB_OK);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (accepts(c, nb_str_of(cases[i].text)) != cases[i].fits)
+            fail_msg("%s", cases[i].text);
+    nb_grammar_cache_free(c);
+    nb_grammar_free(g);
+    assert_int_equal(nb_grammar_from_schema_in(NB_STR("false"), &frame, &g, &err), NB_ERR_ARGUMENT);
+}
+
 /* ---- random schemas ---- */
 
 static uint64_t seed;
@@ -550,7 +581,7 @@ static void out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(known_documents), cmocka_unit_test(refuses),
-                                       cmocka_unit_test(layout), cmocka_unit_test(random_schemas),
-                                       cmocka_unit_test(out_of_memory)};
+                                       cmocka_unit_test(layout),          cmocka_unit_test(framed),
+                                       cmocka_unit_test(random_schemas),  cmocka_unit_test(out_of_memory)};
     return cmocka_run_group_tests(tests, make_vocab, free_vocab);
 }
