@@ -46,13 +46,17 @@ static void read_use(reader *r, const json_t *block, nb_past_call *call)
         call->arguments = nb_body_dump(r->b, input);
 }
 
+/* No template has a place for it, so a result that is an error says so in its text: "Error: " comes before it. */
 static void read_result(reader *r, const json_t *block)
 {
     nb_job_message *m = &r->out[r->count];
+    bool failed = false;
     m->role = NB_STR("tool");
     if (!nb_body_text(r->b, block, "tool_use_id", &m->tool_call_id))
         nb_body_fail(r->b, "a tool_result has no tool_use_id");
     m->content = nb_api_content(r->b, json_object_get(block, "content"), NULL, NULL);
+    if (nb_body_bool(r->b, block, "is_error", &failed) && failed)
+        m->content = m->content.n ? append(r->b, NB_STR("Error: "), m->content) : NB_STR("Error");
     m->tool_name = nb_api_tool_name(r->out, r->count, m->tool_call_id);
     r->count++;
 }

@@ -100,11 +100,21 @@ nb_library *nb_http_library(const nb_http_request *r) { return r->http->library;
 nb_str nb_http_body(const nb_http_request *r) { return nb_buf_view(&r->body); }
 nb_str nb_http_rest(const nb_http_request *r) { return nb_buf_view(&r->rest); }
 uint64_t nb_http_user(const nb_http_request *r) { return r->user; }
-nb_http_flavor nb_http_flavor_of(const nb_http_request *r) { return r->route ? r->route->flavor : NB_FLAVOR_OLLAMA; }
+/* Routes that are both OpenAI's and Anthropic's are told apart by the header that Anthropic's clients always send. */
+nb_http_flavor nb_http_flavor_of(const nb_http_request *r)
+{
+    nb_http_flavor flavor = r->route ? r->route->flavor : NB_FLAVOR_OLLAMA;
+    return flavor == NB_FLAVOR_OPENAI && nb_http_header(r, "anthropic-version") ? NB_FLAVOR_ANTHROPIC : flavor;
+}
 
 const char *nb_http_header(const nb_http_request *r, const char *name)
 {
     return MHD_lookup_connection_value(r->connection, MHD_HEADER_KIND, name);
+}
+
+const char *nb_http_argument(const nb_http_request *r, const char *name)
+{
+    return MHD_lookup_connection_value(r->connection, MHD_GET_ARGUMENT_KIND, name);
 }
 
 void nb_http_keep(nb_http_request *r, void *kept, void (*end)(void *kept))
@@ -365,6 +375,17 @@ static void check_headers(nb_http_request *r)
         refuse(r, 400, "the request says more than once how long its body is");
 }
 
+/* A body in a coding: libmicrohttpd would read one of an unknown transfer coding until the client hangs up. */
+static void check_codings(nb_http_request *r)
+{
+    const char *transfer = nb_http_header(r, "Transfer-Encoding"), *content = nb_http_header(r, "Content-Encoding");
+    if (transfer && strcasecmp(transfer, "chunked") != 0)
+        refuse(r, 501, "the transfer coding %.60s is not supported; send the body chunked or with its Content-Length",
+               transfer);
+    if (content && *content && strcasecmp(content, "identity") != 0)
+        refuse(r, 415, "the content coding %.60s is not supported; send the body as it is", content);
+}
+
 static void check(nb_http_request *r)
 {
     const nb_http *h = r->http;
@@ -519,6 +540,7 @@ static nb_http_request *new_request(nb_http *h, struct MHD_Connection *connectio
     check_headers(r); /* first: the first refusal is the answer */
     check(r);
     find_route(r, method, path);
+    check_codings(r);
     check_length(r);
     return r;
 }

@@ -64,6 +64,8 @@ nb_library *nb_http_library(const nb_http_request *r);
 nb_str nb_http_body(const nb_http_request *r);
 nb_str nb_http_rest(const nb_http_request *r);                          /* what the route's '*' stands for, decoded */
 const char *nb_http_header(const nb_http_request *r, const char *name); /* NULL: absent */
+const char *nb_http_argument(const nb_http_request *r,
+                             const char *name); /* behind the path's '?', decoded; NULL: absent */
 /* Something for the rest of the request, once; `end` frees it, whatever becomes of the request. */
 void nb_http_keep(nb_http_request *r, void *kept, void (*end)(void *kept));
 void *nb_http_kept(const nb_http_request *r);    /* NULL: nothing yet */

@@ -1,6 +1,7 @@
 /* /v1/completions, /v1/embeddings and /v1/models. */
 #include <stdlib.h>
 
+#include "server/anthropic.h"
 #include "server/embedding.h"
 #include "server/openai.h"
 #include "server/options_use.h"
@@ -207,6 +208,10 @@ void nb_route_openai_models(nb_http_request *r)
     nb_entry_list *list;
     nb_error err;
     nb_buf out = {0};
+    if (nb_http_flavor_of(r) == NB_FLAVOR_ANTHROPIC) {
+        nb_anthropic_models(r);
+        return;
+    }
     if (nb_library_list(nb_http_library(r), &list, &err) != NB_OK) {
         nb_http_fail(r, 0, &err);
         return;
@@ -234,7 +239,10 @@ void nb_route_openai_model(nb_http_request *r)
         return;
     }
     nb_json j = nb_json_begin(&out, false);
-    put_model(&j, e);
+    if (nb_http_flavor_of(r) == NB_FLAVOR_ANTHROPIC)
+        nb_anthropic_put_model(&j, e);
+    else
+        put_model(&j, e);
     nb_entry_release(e);
     nb_http_json(r, 200, &out);
 }

@@ -59,12 +59,14 @@ def stops():
 
 
 def tools():
-    for choice in ({"type": "any"}, {"type": "tool", "name": "weather", "disable_parallel_tool_use": True}):
+    for choice in ({"type": "any", "disable_parallel_tool_use": True}, {"type": "tool", "name": "weather"}):
         for reply in (ask(model=TOOLS, tools=[TOOL], tool_choice=choice, max_tokens=100),
                       streamed(model=TOOLS, tools=[TOOL], tool_choice=choice, max_tokens=100)):
             use = reply.content[0]
             expect(reply.stop_reason == "tool_use" and use.type == "tool_use" and use.name == "weather" and use.id, "a call")
             expect(use.input["city"] in ("Paris", "Rome"), f"input {use.input}")
+    several = ask(model=TOOLS, tools=[TOOL], tool_choice={"type": "any"}, max_tokens=1600).content
+    expect(1 <= len(several) <= 16 and all(c.type == "tool_use" and c.input["city"] for c in several), "several calls")
     none = ask(model=TOOLS, tools=[TOOL], tool_choice={"type": "none"})
     expect(none.stop_reason != "tool_use", "none")
     ask(model=TOOLS, tools=[TOOL], tool_choice={"type": "auto"})
@@ -72,6 +74,11 @@ def tools():
         {"role": "assistant", "content": [use.model_dump()]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": use.id, "content": "sunny"}]}])
     expect(more.usage.output_tokens > 0, "a tool's result")
+    shown = [client.messages.count_tokens(model=TOOLS, tools=[TOOL], messages=USER + [
+        {"role": "assistant", "content": [use.model_dump()]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": use.id, "content": "sunny", "is_error": failed}]}])
+        .input_tokens for failed in (False, True)]
+    expect(shown[1] > shown[0], "that a tool failed is shown")
 
 
 def thinking():
@@ -90,6 +97,20 @@ def counts():
     usage = ask().usage
     expect(count.input_tokens == usage.input_tokens + usage.cache_read_input_tokens, "count_tokens")
     expect(client.messages.count_tokens(model=TOOLS, messages=USER, tools=[TOOL], system="x").input_tokens > 5, "with tools")
+
+
+def models():
+    everything = client.models.list()
+    expect(len(everything.data) >= 3 and not everything.has_more, "the list")
+    expect(all(m.type == "model" and m.display_name and m.created_at.year > 2000 for m in everything.data), "its models")
+    paged = [m.id for m in client.models.list(limit=1)]
+    expect(paged == [m.id for m in everything.data], f"pages of one: {paged}")
+    back = client.models.list(limit=1, before_id=paged[-1])
+    expect(back.data[0].id == paged[-2] and [m.id for m in back] == paged[-2::-1], "backwards")
+    one = client.models.retrieve(paged[0])
+    expect(one == everything.data[0], "one of them")
+    expect(client.models.retrieve(MODEL).id.startswith(MODEL), "by its short name")
+    expect_failure(lambda: client.models.retrieve("no-such-model"), anthropic.NotFoundError, "no-such-model", 404)
 
 
 def failures():
@@ -118,4 +139,4 @@ def asynchronous():
     asyncio.run(go())
 
 
-run([texts, stops, tools, thinking, formats, counts, failures, asynchronous])
+run([texts, stops, tools, thinking, formats, counts, models, failures, asynchronous])

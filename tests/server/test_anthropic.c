@@ -131,7 +131,8 @@ static void stop_sequences(void **state)
 
 static void tools(void **state)
 {
-    static const char *const choices[] = {"{\"type\":\"any\"}", "{\"type\":\"tool\",\"name\":\"weather\"}"};
+    static const char *const choices[] = {"{\"type\":\"any\",\"disable_parallel_tool_use\":true}",
+                                          "{\"type\":\"tool\",\"name\":\"weather\"}"};
     char fields[2000];
     (void)state;
     for (int i = 0; i < 2; i++) {
@@ -162,6 +163,54 @@ static void tools(void **state)
     assert_int_equal(int_at(with, "input_tokens"), json_array_size(at(shown, "tokens")));
     json_decref(with);
     json_decref(shown);
+}
+
+/* Some call has to come, and others may follow it, each with an id of its own and what its schema asks for. This model likes to
+ * go on. */
+static void several_calls(void **state)
+{
+    (void)state;
+    json_t *r = ask("\"max_tokens\":1500,\"temperature\":0,\"tool_choice\":{\"type\":\"any\"}," TOOL "," USER);
+    const json_t *calls = at(r, "content"), *call;
+    size_t i, n = json_array_size(calls);
+    assert_true(n >= 2 && n <= NB_CALLS_MOST);
+    assert_string_equal(text_at(r, "stop_reason"), "tool_use");
+    json_array_foreach(calls, i, call)
+    {
+        assert_string_equal(text_at(call, "type"), "tool_use");
+        assert_string_equal(text_at(call, "name"), "weather");
+        assert_non_null(strstr("Paris Rome", text_at(call, "input/city")));
+    }
+    json_decref(r);
+}
+
+/* What says that a tool failed reaches the model: the prompt is the one whose result begins so. */
+static void failed_tools(void **state)
+{
+    static const struct {
+        const char *result, *shown;
+    } cases[] = {{"\"content\":\"no wind\",\"is_error\":true", "Error: no wind"},
+                 {"\"content\":[{\"type\":\"text\",\"text\":\"no wind\"}],\"is_error\":true", "Error: no wind"},
+                 {"\"is_error\":true", "Error"},
+                 {"\"content\":\"no wind\",\"is_error\":false", "no wind"}};
+    static const char request[] =
+        "{\"model\":\"tiny\",\"max_tokens\":1,\"temperature\":0,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{"
+        "\"role\":\"assistant\",\"content\":[{\"type\":\"tool_use\",\"id\":\"t1\",\"name\":\"weather\",\"input\":{}}]},"
+        "{\"role\":\"user\",\"content\":[{\"type\":\"tool_result\",\"tool_use_id\":\"t1\",%s}]}]}";
+    char body[2000], shown[200];
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(body, sizeof body, request, cases[i].result);
+        json_t *r = post("/v1/messages/count_tokens", 200, body);
+        snprintf(shown, sizeof shown, "\"content\":\"%s\"", cases[i].shown);
+        snprintf(body, sizeof body, request, shown);
+        json_t *same = post("/v1/messages/count_tokens", 200, body);
+        assert_int_equal(int_at(r, "input_tokens"), int_at(same, "input_tokens"));
+        json_decref(r);
+        json_decref(same);
+    }
+    snprintf(body, sizeof body, request, "\"is_error\":\"yes\"");
+    json_decref(post("/v1/messages/count_tokens", 400, body));
 }
 
 static void formats(void **state)
@@ -210,10 +259,90 @@ static void errors(void **state)
     }
 }
 
+/* ---- models ---- */
+
+static json_t *list(const char *arguments, int status)
+{
+    char path[400];
+    snprintf(path, sizeof path, "/v1/models%s", arguments);
+    hc_reply r = hc_ask(server.port, "GET", path, "anthropic-version: 2023-06-01\r\n", NULL);
+    json_t *root = json_loadb(r.body, r.bytes, 0, NULL);
+    if (r.status != status || !root)
+        fail_msg("%s: status %d, %s", path, r.status, r.body);
+    hc_free(&r);
+    return root;
+}
+
+static void models(void **state)
+{
+    enum { ALL = 7 };
+    char next[300] = "", path[300];
+    (void)state;
+    json_t *all = list("", 200);
+    const json_t *data = at(all, "data");
+    assert_int_equal(json_array_size(data), ALL);
+    assert_true(json_is_false(at(all, "has_more")));
+    assert_string_equal(text_at(all, "first_id"), text_at(all, "data/0/id"));
+    assert_string_equal(text_at(all, "last_id"), text_at(all, "data/6/id"));
+    for (size_t i = 0; i < ALL; i++) {
+        const json_t *m = json_array_get(data, i);
+        int year, month, day, hour, minute, second, end = 0;
+        assert_string_equal(text_at(m, "type"), "model");
+        assert_true(strlen(text_at(m, "display_name")) > 3);
+        assert_int_equal(sscanf(text_at(m, "created_at"), "%4d-%2d-%2dT%2d:%2d:%2dZ%n", &year, &month, &day, &hour,
+                                &minute, &second, &end),
+                         6);
+        assert_true(end == 20 && year > 2000);
+        snprintf(path, sizeof path, "/%s", text_at(m, "id"));
+        json_t *one = list(path, 200);
+        assert_true(json_equal(one, m));
+        json_decref(one);
+    }
+    for (size_t from = 0; from < ALL; from += 4) { /* pages forwards */
+        json_t *page = list(from ? next : "?limit=4", 200);
+        assert_int_equal(json_array_size(at(page, "data")), from ? 3 : 4);
+        assert_true(json_equal(at(page, "data/0"), json_array_get(data, from)));
+        assert_true(json_is_true(at(page, "has_more")) == (from == 0));
+        snprintf(next, sizeof next, "?limit=4&after_id=%s", text_at(page, "last_id"));
+        json_decref(page);
+    }
+    json_t *page = list(next, 200); /* behind the last */
+    assert_true(json_array_size(at(page, "data")) == 0 && json_is_null(at(page, "first_id")) &&
+                json_is_null(at(page, "last_id")) && json_is_false(at(page, "has_more")));
+    json_decref(page);
+    for (size_t before = 5; before == 5 || before == 1; before -= 4) { /* and backwards */
+        snprintf(path, sizeof path, "?limit=4&before_id=%s", text_at(json_array_get(data, before), "id"));
+        page = list(path, 200);
+        assert_int_equal(json_array_size(at(page, "data")), before == 5 ? 4 : 1);
+        assert_true(json_equal(at(page, "data/0"), json_array_get(data, before == 5)));
+        assert_true(json_is_true(at(page, "has_more")) == (before == 5));
+        json_decref(page);
+        if (before == 1)
+            break;
+    }
+    static const char *const bad[] = {"?limit=0", "?limit=1001",      "?limit=x",
+                                      "?limit=",  "?after_id=nobody", "?before_id=a&after_id=b"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        json_t *r = list(bad[i], 400);
+        assert_string_equal(text_at(r, "type"), "error");
+        assert_string_equal(text_at(r, "error/type"), "invalid_request_error");
+        json_decref(r);
+    }
+    json_t *none = list("/nobody", 404);
+    assert_string_equal(text_at(none, "type"), "error");
+    assert_string_equal(text_at(none, "error/type"), "not_found_error");
+    json_decref(none);
+    json_decref(all);
+    hc_reply r = hc_get(server.port, "/v1/models"); /* OpenAI's, without that header */
+    assert_true(r.status == 200 && strstr(r.body, "\"object\":\"list\""));
+    hc_free(&r);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(texts),          cmocka_unit_test(thinking),
-                                       cmocka_unit_test(stop_sequences), cmocka_unit_test(tools),
-                                       cmocka_unit_test(formats),        cmocka_unit_test(errors)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(texts),  cmocka_unit_test(thinking),      cmocka_unit_test(stop_sequences),
+        cmocka_unit_test(tools),  cmocka_unit_test(several_calls), cmocka_unit_test(failed_tools),
+        cmocka_unit_test(models), cmocka_unit_test(formats),       cmocka_unit_test(errors)};
     return cmocka_run_group_tests(tests, open_server, close_server);
 }

@@ -292,6 +292,32 @@ static void ambiguous(void **state)
     ts_stop(&s);
 }
 
+/* A body in a coding is refused at once, before it has come: also one of an unknown transfer coding, which has no end that could be
+ * waited for. */
+static void codings(void **state)
+{
+    static const struct {
+        const char *head, *words;
+        int status;
+    } cases[] = {{"Transfer-Encoding: gzip\r\n", "gzip", 501},
+                 {"Transfer-Encoding: gzip, chunked\r\n", "gzip, chunked", 501},
+                 {"Transfer-Encoding: identity\r\n", "identity", 501},
+                 {"Content-Encoding: gzip\r\nContent-Length: 500\r\n", "gzip", 415},
+                 {"Content-Encoding: zstd\r\nTransfer-Encoding: chunked\r\n", "zstd", 415}};
+    (void)state;
+    ts_server s = start((nb_http_params){0});
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double begin = nb_seconds();
+        expect_error(hc_ask(s.port, "POST", "/api/chat", cases[i].head, "\x1f\x8b"), cases[i].status, cases[i].words);
+        assert_true(nb_seconds() - begin < 10); /* not what bodies may take */
+    }
+    expect_error(hc_ask(s.port, "POST", "/api/chat", "Content-Encoding: identity\r\nContent-Length: 2\r\n", "{}"), 400,
+                 "model");
+    expect_error(hc_ask(s.port, "POST", "/api/chat", "Transfer-Encoding: Chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"), 400,
+                 "model");
+    ts_stop(&s);
+}
+
 /* ---- clients that are slow, or leave ---- */
 
 static void byte_by_byte(void **state)
@@ -605,11 +631,11 @@ static void secure(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hosts),         cmocka_unit_test(origins),      cmocka_unit_test(keys),
-        cmocka_unit_test(users),         cmocka_unit_test(routes),       cmocka_unit_test(bodies),
-        cmocka_unit_test(ambiguous),     cmocka_unit_test(byte_by_byte), cmocka_unit_test(silent),
-        cmocka_unit_test(hang_up),       cmocka_unit_test(stops),        cmocka_unit_test(refusals),
-        cmocka_unit_test(full),          cmocka_unit_test(secure),       cmocka_unit_test(localhost),
-        cmocka_unit_test(every_address), cmocka_unit_test(half_taken)};
+        cmocka_unit_test(hosts),     cmocka_unit_test(origins),       cmocka_unit_test(keys),
+        cmocka_unit_test(users),     cmocka_unit_test(routes),        cmocka_unit_test(bodies),
+        cmocka_unit_test(ambiguous), cmocka_unit_test(codings),       cmocka_unit_test(byte_by_byte),
+        cmocka_unit_test(silent),    cmocka_unit_test(hang_up),       cmocka_unit_test(stops),
+        cmocka_unit_test(refusals),  cmocka_unit_test(full),          cmocka_unit_test(secure),
+        cmocka_unit_test(localhost), cmocka_unit_test(every_address), cmocka_unit_test(half_taken)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
