@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 void nb_format_double(double value, char text[32])
 {
@@ -79,8 +80,25 @@ static size_t utf8_length(const unsigned char *s, size_t n)
     return 0;
 }
 
-static void quoted(nb_buf *b, nb_str s)
+static bool in_html(const char *s, size_t n)
 {
+    return n == 1 ? strchr("<>&\b\f", *s) != NULL
+                  : n == 3 && (memcmp(s, "\u2028", 3) == 0 || memcmp(s, "\u2029", 3) == 0);
+}
+
+static void escape_html(nb_buf *b, const char *s, size_t n)
+{
+    if (n == 3)
+        nb_buf_printf(b, "\\u202%c", s[2] == '\xA8' ? '8' : '9');
+    else if (*s == '\b' || *s == '\f')
+        nb_buf_z(b, *s == '\b' ? "\\b" : "\\f");
+    else
+        nb_buf_printf(b, "\\u%04x", *s);
+}
+
+static void quoted(const nb_json *j, nb_str s)
+{
+    nb_buf *b = j->out;
     nb_buf_char(b, '"');
     for (size_t i = 0; i < s.n;) {
         unsigned char c = (unsigned char)s.p[i];
@@ -88,6 +106,8 @@ static void quoted(nb_buf *b, nb_str s)
         if (n == 0) {
             nb_buf_z(b, "\xEF\xBF\xBD");
             n = 1;
+        } else if (j->html && c && in_html(s.p + i, n)) {
+            escape_html(b, s.p + i, n);
         } else if (c == '"' || c == '\\') {
             nb_buf_char(b, '\\');
             nb_buf_char(b, (char)c);
@@ -109,7 +129,7 @@ static void quoted(nb_buf *b, nb_str s)
 void nb_json_key_str(nb_json *j, nb_str key)
 {
     before_value(j);
-    quoted(j->out, key);
+    quoted(j, key);
     nb_buf_z(j->out, j->pretty ? ": " : ":");
     j->after_key = true;
 }
@@ -119,7 +139,7 @@ void nb_json_key(nb_json *j, const char *key) { nb_json_key_str(j, nb_str_of(key
 void nb_json_str(nb_json *j, nb_str value)
 {
     before_value(j);
-    quoted(j->out, value);
+    quoted(j, value);
 }
 
 void nb_json_z(nb_json *j, const char *value) { nb_json_str(j, nb_str_of(value)); }

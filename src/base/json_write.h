@@ -9,6 +9,7 @@
 typedef struct nb_json {
     nb_buf *out;
     bool pretty; /* newlines and two spaces of indent */
+    bool html;   /* <, >, &, U+2028 and U+2029 as escapes: Go's encoder does that, and digests of its output are names */
     int depth;
     bool first;     /* nothing written yet at this level */
     bool after_key; /* a value must follow */

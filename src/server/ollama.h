@@ -26,9 +26,6 @@ void nb_ollama_free(nb_ollama_request *q);
 /* Answers with the body's failure. */
 void nb_ollama_refuse(nb_http_request *r, nb_ollama_request *q);
 
-/* details{} of an entry. */
-void nb_ollama_details(nb_json *j, nb_entry *e);
-
 /* The answers of /api/tags and /api/show, for commands without a server as well. problem: told of models that cannot be read. */
 typedef void nb_ollama_problem_fn(void *user, const char *text);
 nb_status nb_ollama_tags(nb_library *library, nb_buf *out, nb_ollama_problem_fn *problem, void *user, nb_error *err);

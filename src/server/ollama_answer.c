@@ -22,7 +22,10 @@ void nb_time_text(int64_t ns, char text[40])
     struct tm t;
     gmtime_r(&seconds, &t);
     size_t n = strftime(text, 40, "%Y-%m-%dT%H:%M:%S", &t);
-    snprintf(text + n, 40 - n, ".%09lldZ", (long long)(ns % 1000000000));
+    n += (size_t)snprintf(text + n, 40 - n, ".%09lld", (long long)(ns % 1000000000));
+    while (text[n - 1] == '0') /* as Go writes it */
+        n--;
+    snprintf(text + n - (text[n - 1] == '.'), 3, "Z");
 }
 
 typedef struct answer {

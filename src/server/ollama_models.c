@@ -50,7 +50,8 @@ static const nb_details *details_of(nb_entry *e)
     return nb_entry_details(e, &d, NULL) == NB_OK ? d : &none;
 }
 
-void nb_ollama_details(nb_json *j, nb_entry *e)
+/* sizes: with those that only a list has */
+static void put_details(nb_json *j, nb_entry *e, bool sizes)
 {
     const nb_details *d = details_of(e);
     nb_json_key(j, "details");
@@ -65,6 +66,10 @@ void nb_ollama_details(nb_json *j, nb_entry *e)
     nb_json_close(j, ']');
     put_str(j, "parameter_size", d->parameter_size);
     put_str(j, "quantization_level", d->quantization_level);
+    if (sizes && d->context_length)
+        nb_json_put_uint(j, "context_length", d->context_length);
+    if (sizes && d->embedding_length)
+        nb_json_put_uint(j, "embedding_length", d->embedding_length);
     nb_json_close(j, '}');
 }
 
@@ -92,7 +97,7 @@ nb_status nb_ollama_tags(nb_library *library, nb_buf *out, nb_ollama_problem_fn 
         nb_json_put_z(&j, "modified_at", text);
         nb_json_put_uint(&j, "size", nb_entry_size(e));
         nb_json_put_z(&j, "digest", nb_entry_digest(e));
-        nb_ollama_details(&j, e);
+        put_details(&j, e, true);
         put_capabilities(&j, details_of(e)->capabilities);
         nb_json_close(&j, '}');
     }
@@ -135,7 +140,7 @@ void nb_route_ps(nb_http_request *r)
         put_entry(&j, info[i].entry);
         nb_json_put_uint(&j, "size", info[i].bytes);
         nb_json_put_z(&j, "digest", info[i].digest);
-        nb_ollama_details(&j, info[i].entry);
+        put_details(&j, info[i].entry, false);
         nb_json_put_z(&j, "expires_at", text);
         nb_json_put_uint(&j, "size_vram", 0);
         nb_json_put_uint(&j, "context_length", info[i].context);
@@ -197,15 +202,15 @@ nb_status nb_ollama_show(nb_entry *e, bool verbose, nb_buf *out, nb_error *err)
     nb_json j = nb_json_begin(out, false);
     nb_json_open(&j, '{');
     put_texts(&j, e, c, &text);
-    nb_ollama_details(&j, e);
+    put_details(&j, e, false);
     nb_json_key(&j, "model_info");
     nb_model_info_write(source, details_of(e)->parameters, verbose, &j);
-    if (verbose) {
-        nb_json_key(&j, "tensors");
-        nb_tensors_write(source, &j);
-    }
+    nb_json_key(&j, "tensors");
+    nb_tensors_write(source, &j);
     put_capabilities(&j, details_of(e)->capabilities);
     nb_json_put_z(&j, "modified_at", modified);
+    if (c->config.requires_.n)
+        put_str(&j, "requires", c->config.requires_);
     nb_json_close(&j, '}');
     out->failed |= text.failed;
     nb_source_free(source);

@@ -311,6 +311,7 @@ static nb_status add_messages(nb_creation *c, nb_error *err)
 {
     nb_buf text = {0};
     nb_json j = nb_json_begin(&text, false);
+    j.html = true;
     if (c->p->message_count == 0)
         return NB_OK;
     drop(c, NB_MEDIA("messages"));
@@ -324,6 +325,7 @@ static nb_status add_messages(nb_creation *c, nb_error *err)
         nb_json_close(&j, '}');
     }
     nb_json_close(&j, ']');
+    nb_buf_char(&text, '\n');
     nb_status status = text.failed ? nb_fail_memory(err, "messages", text.len)
                                    : add_text(c, NB_MEDIA("messages"), nb_buf_view(&text), err);
     nb_buf_free(&text);
@@ -441,30 +443,12 @@ static void put_remote(const nb_config *b, nb_json *j)
         nb_json_put_uint(j, "embedding_length", b->embedding_length);
 }
 
-static void put_platform(const nb_creation *c, nb_json *j)
-{
-#if defined(__aarch64__)
-    nb_json_put_z(j, "architecture", "arm64");
-#else
-    nb_json_put_z(j, "architecture", "amd64");
-#endif
-    nb_json_put_z(j, "os", "linux");
-    nb_json_key(j, "rootfs");
-    nb_json_open(j, '{');
-    nb_json_put_z(j, "type", "layers");
-    nb_json_key(j, "diff_ids");
-    nb_json_open(j, '[');
-    for (size_t i = 0; i < c->count; i++)
-        nb_json_str(j, c->layers[i].digest);
-    nb_json_close(j, ']');
-    nb_json_close(j, '}');
-}
-
 static nb_status write_config(nb_creation *c, nb_buf *out, nb_error *err)
 {
     static const nb_config none;
     const nb_config *b = c->contents ? &c->contents->config : &none;
     nb_json j = nb_json_begin(out, false);
+    j.html = true;
     nb_json_open(&j, '{');
     if (c->model)
         NB_TRY(put_facts(c, &j, err));
@@ -475,14 +459,16 @@ static nb_status write_config(nb_creation *c, nb_buf *out, nb_error *err)
     put_str(&j, "requires", c->requires_.n ? c->requires_ : b->requires_, false);
     if (!c->model)
         put_remote(b, &j);
-    put_platform(c, &j);
+    nb_json_put_z(&j, "architecture", "amd64"); /* on every machine: registries want one, models have none */
+    nb_json_put_z(&j, "os", "linux");
     nb_json_close(&j, '}');
+    nb_buf_char(out, '\n');
     return out->failed ? nb_fail_memory(err, "configuration", out->len) : NB_OK;
 }
 
 /* ---- all of it ---- */
 
-/* One order whatever it was made of: the same layers are the same model. */
+/* One order whatever it was made of, the one in which Ollama adds them: the same layers are the same model. */
 static int rank(const nb_layer *l)
 {
     static const char *const order[] = {NB_MEDIA("projector"), NB_MEDIA("adapter"), NB_MEDIA("draft"),

@@ -205,6 +205,7 @@ void nb_params_print(const nb_param *params, size_t count, nb_buf *out)
 void nb_params_write(const nb_param *params, size_t count, nb_buf *out)
 {
     nb_json j = nb_json_begin(out, false);
+    j.html = true;
     nb_json_open(&j, '{');
     for (size_t i = 0, n; i < count; i += n) {
         for (n = 1; i + n < count && nb_str_eq(params[i + n].key, params[i].key);)
@@ -221,6 +222,7 @@ void nb_params_write(const nb_param *params, size_t count, nb_buf *out)
         nb_json_close(&j, ']');
     }
     nb_json_close(&j, '}');
+    nb_buf_char(out, '\n');
 }
 
 /* ---- put together ---- */

@@ -169,6 +169,11 @@ static void test_json(void **state)
     nb_json_close(&j, ']');
     nb_json_close(&j, '}');
     assert_string_equal(b.data, "{\n  \"a\": [\n    1,\n    2\n  ]\n}");
+    nb_buf_clear(&b);
+    j = nb_json_begin(&b, false);
+    j.html = true; /* what Go's json.Marshal gives */
+    nb_json_str(&j, NB_STR("<a>&\b\f\xe2\x80\xa8\xe2\x80\xa9\xff\x7f\xe2\x80\xa7\0'"));
+    assert_string_equal(b.data, "\"\\u003ca\\u003e\\u0026\\b\\f\\u2028\\u2029\xef\xbf\xbd\x7f\xe2\x80\xa7\\u0000'\"");
     nb_buf_free(&b);
 }
 

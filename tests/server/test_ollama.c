@@ -477,6 +477,7 @@ static void lists(void **state)
         for (size_t k = 0; k < json_array_size(can); k++)
             found |= strcmp(json_string_value(json_array_get(can, k)), embeds ? "embedding" : "completion") == 0;
         assert_true(found);
+        assert_true(number_of(details, "context_length") > 0 && number_of(details, "embedding_length") > 0);
     }
     json_decref(root);
     hc_free(&r);
@@ -489,6 +490,8 @@ static void lists(void **state)
     assert_string_equal(text_of(json_object_get(brief, "model_info"), "general.architecture"), "qwen2");
     assert_true(strstr(text_of(brief, "modelfile"), "FROM ") && strstr(text_of(brief, "template"), "<|im_start|>"));
     assert_true(json_array_size(json_object_get(long_one, "tensors")) > 5);
+    assert_true(json_equal(json_object_get(long_one, "tensors"), json_object_get(brief, "tensors")));
+    assert_null(json_object_get(json_object_get(brief, "details"), "context_length"));
     json_decref(brief);
     json_decref(long_one);
     r = hc_get(server.port, "/api/version");

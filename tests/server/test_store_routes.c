@@ -219,6 +219,7 @@ static void creates(void **state)
     hc_hang_up(&c);
     ask(200, "GET", "/api/tags", NULL, "\"sent:latest\"");
     ask(200, "POST", "/api/show", "{\"model\":\"sent\"}", "\"template\":\"{{ .Prompt }}\"");
+    ask(200, "POST", "/api/show", "{\"model\":\"sent\"}", "\"requires\":\"0.14.0\"");
     ask(200, "POST", "/api/show", "{\"model\":\"sent\"}", "\"license\":\"MIT\\nand more\"");
     ask(200, "POST", "/api/show", "{\"model\":\"sent\"}", "temperature                    0.5");
     /* from another, which keeps what is not said */

@@ -108,6 +108,8 @@ static void parameters(void **state)
         if (nb_modelfile_parse(nb_buf_view(&text), &m, &err) != NB_OK)
             fail_msg("%s", err.message);
         nb_params_write(&m.lines[1].param, 1, &json);
+        assert_true(json.len > 1 && json.data[json.len - 1] == '\n');
+        json.data[json.len - 1] = 0;
         assert_string_equal(json.data, rows[i].json);
         nb_modelfile_free(&m);
         nb_buf_free(&text);
@@ -127,12 +129,12 @@ static void merges(void **state)
     assert_int_equal(nb_params_read("b", NB_STR("{\"stop\":[\"z\"],\"top_k\":2.5}"), &arena, &over, &m, NULL), NB_OK);
     assert_int_equal(nb_params_merge(base, n, over, m, &arena, &both, &k, NULL), NB_OK);
     nb_params_write(both, k, &json);
-    assert_string_equal(json.data, "{\"seed\":3,\"stop\":[\"z\"],\"top_k\":2.5}");
+    assert_string_equal(json.data, "{\"seed\":3,\"stop\":[\"z\"],\"top_k\":2.5}\n");
     nb_buf_free(&json);
     assert_int_equal(nb_params_read("b", NB_STR("{\"stop\":[]}"), &arena, &over, &m, NULL), NB_OK);
     assert_int_equal(nb_params_merge(base, n, over, m, &arena, &both, &k, NULL), NB_OK);
     nb_params_write(both, k, &json);
-    assert_string_equal(json.data, "{\"seed\":3,\"stop\":[],\"top_k\":1}");
+    assert_string_equal(json.data, "{\"seed\":3,\"stop\":[],\"top_k\":1}\n");
     nb_buf_free(&json);
     nb_arena_free(&arena);
 }
