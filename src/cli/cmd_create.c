@@ -1,8 +1,10 @@
 /* nibble create NAME [-f FILE]: a model of the store, made as a Modelfile says. Works on the store itself: a server that runs
  * sees the new model by itself. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
+#include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "cli/command.h"
@@ -49,32 +51,48 @@ typedef struct create_options {
 
 enum { MODELFILE_MOST = 16 << 20 };
 
-/* Without -f the file is called Modelfile; "-" is what is piped in. */
+/* "-", or what can only be read once, as <(a command) is: paths in it are from the current folder */
+static bool is_piped(const char *path)
+{
+    struct stat st;
+    return strcmp(path, "-") == 0 || strcmp(path, "/dev/stdin") == 0 ||
+           (stat(path, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)));
+}
+
+static nb_status read_piped(const char *path, nb_buf *text, nb_error *err)
+{
+    char part[4096];
+    bool is_stdin = strcmp(path, "-") == 0;
+    FILE *f = is_stdin ? stdin : fopen(path, "re");
+    if (!f)
+        return nb_fail(err, NB_ERR_IO, "cannot open: %s", strerror(errno));
+    for (size_t n; text->len <= MODELFILE_MOST && (n = fread(part, 1, sizeof part, f)) > 0;)
+        nb_buf_add(text, part, n);
+    nb_status status = ferror(f)      ? nb_fail(err, NB_ERR_IO, "cannot read: %s", strerror(errno))
+                       : text->failed ? nb_fail_memory(err, "Modelfile", text->len)
+                       : text->len > MODELFILE_MOST
+                           ? nb_fail(err, NB_ERR_LIMIT, "what is piped in is larger than any Modelfile")
+                           : NB_OK;
+    if (!is_stdin)
+        fclose(f);
+    return status == NB_OK ? NB_OK : nb_fail_prefix(err, status, "%s", path);
+}
+
+/* Without -f the file is called Modelfile. */
 static nb_status read_modelfile(const char *path, nb_modelfile *m, nb_error *err)
 {
     nb_buf text = {0};
-    nb_status status;
-    if (strcmp(path, "-") == 0) {
-        char part[4096];
-        for (size_t n; text.len <= MODELFILE_MOST && (n = fread(part, 1, sizeof part, stdin)) > 0;)
-            nb_buf_add(&text, part, n);
-        status = text.failed ? nb_fail_memory(err, "Modelfile", text.len)
-                 : text.len > MODELFILE_MOST
-                     ? nb_fail(err, NB_ERR_LIMIT, "what is piped in is larger than any Modelfile")
-                     : NB_OK;
-    } else {
-        status = nb_file_read(path, MODELFILE_MOST, &text, err);
-    }
+    nb_status status = is_piped(path) ? read_piped(path, &text, err) : nb_file_read(path, MODELFILE_MOST, &text, err);
     if (status == NB_OK && (status = nb_modelfile_parse(nb_buf_view(&text), m, err)) != NB_OK)
         status = nb_fail_prefix(err, status, "%s", path);
     nb_buf_free(&text);
     return status;
 }
 
-/* the folder a path lies in */
+/* the folder that paths in a Modelfile are from: its own */
 static char *folder_of(const char *path)
 {
-    const char *slash = strrchr(path, '/');
+    const char *slash = is_piped(path) ? NULL : strrchr(path, '/');
     return !slash ? strdup(".") : slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
 }
 
@@ -106,6 +124,7 @@ static nb_status create(const create_options *o, nb_create_params *p, nb_arena *
     nb_quantize_params quantize = nb_quantize_defaults();
     char *folder = folder_of(o->file);
     nb_status status = folder ? read_modelfile(o->file, &m, err) : nb_fail_memory(err, o->file, 1);
+    nb_interrupt_watch(); /* not before: who waits for a pipe is ended by the signal itself */
     if (status == NB_OK && (status = nb_create_read(&m, folder, arena, p, err)) != NB_OK)
         status = nb_fail_prefix(err, status, "%s", o->file);
     if (status == NB_OK && o->text_path)
@@ -142,7 +161,8 @@ int nb_cmd_create(int argc, char **argv)
     nb_arena arena = {0};
     nb_error err;
     const nb_option options[] = {
-        {"file", 'f', NB_OPTION_STRING, &o.file, "FILE", "the Modelfile (default: Modelfile; - reads it from a pipe)"},
+        {"file", 'f', NB_OPTION_STRING, &o.file, "FILE",
+         "the Modelfile (default: Modelfile; - or a FIFO reads it from a pipe)"},
         {"quantize", 'q', NB_OPTION_STRING, &o.quantize, "WISH",
          "a type such as Q4_K_M, a size such as 300M, bpw=4.5, or kld=0.05 (with --text)"},
         {"text", 0, NB_OPTION_STRING, &o.text_path, "FILE", "what a size or divergence is measured on"},
@@ -164,7 +184,6 @@ int nb_cmd_create(int argc, char **argv)
     else if (nb_name_parse(nb_str_of(argv[1]), &p.name, &err) != NB_OK)
         code = nb_report_error(&err);
     if (code < 0) {
-        nb_interrupt_watch();
         nb_status status = create(&o, &p, &arena, &err);
         nb_progress_end(s.progress, status == NB_OK);
         code = status == NB_OK ? NB_EXIT_OK : nb_report_error(&err);

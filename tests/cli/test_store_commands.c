@@ -58,6 +58,11 @@ static void creates(void **state)
     /* of a pipe; paths are from the Modelfile's folder */
     expect(run(0, "printf 'FROM mine\\nSYSTEM ho' | $N create me/yours:v2 -f -"),
            "using existing layer sha256:a3f98c747db195438d64722a60ed1fad8024f47371ab3fc6040c6bd77d24c702\n");
+    run(0, "export N && bash -c '$N create piped -f <(printf \"FROM mine\\nSYSTEM ho\")' && printf 'FROM mine' | $N "
+           "create stdin -f "
+           "/dev/stdin && printf 'FROM mine' > in && $N create in -f /dev/stdin < in && mkfifo pipe && { cp " SOURCE
+           " here.gguf; echo FROM ./here.gguf > pipe & $N create fifo -f pipe; }");
+    expect(run(1, "$N create x -f /dev/null"), "/dev/null: ");
     run(0, "mkdir sub && cp " SOURCE " sub/m.gguf && echo 'FROM ./m.gguf' > sub/M && $N create third --file sub/M");
     expect(run(0, "$N create small -f sub/M -q q8_0"), "quantizing BF16 model to Q8_0");
     expect(run(0, "$N create sized -f sub/M --quantize 300k"), "measuring types");
