@@ -137,6 +137,9 @@ struct nb_context {
     const nb_batch *batch; /* of the step in progress */
     nb_tap_fn *tap;        /* NULL: nobody looks */
     void *tap_user;
+    bool (*given_up)(void *user); /* NULL: never */
+    void *given_up_user;
+    atomic_bool halts[2]; /* what member 0 was told before a barrier, for all after it; in turns */
     void *memory;
     size_t bytes;
 };

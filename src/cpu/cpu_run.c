@@ -469,6 +469,16 @@ static void prepare(nb_context *x, int member, int members)
         }
 }
 
+/* A barrier; true: the step is given up, by all members at the same one. Nobody is two barriers behind, so that two places do. */
+static bool meet(nb_context *x, int member, size_t *turn)
+{
+    atomic_bool *halts = &x->halts[(*turn)++ % 2];
+    if (member == 0 && x->given_up)
+        atomic_store_explicit(halts, x->given_up(x->given_up_user), memory_order_relaxed);
+    nb_team_barrier(x->weights->team);
+    return x->given_up && atomic_load_explicit(halts, memory_order_relaxed);
+}
+
 void nb_cpu_run_member(void *context, int member, int members)
 {
     nb_context *x = context;
@@ -477,9 +487,12 @@ void nb_cpu_run_member(void *context, int member, int members)
         atomic_store_explicit(&x->claims[(size_t)member * NB_CLAIMS + i].taken, 0, memory_order_relaxed);
     prepare(x, member, members);
     nb_team_barrier(x->weights->team);
-    for (size_t i = 0, chains = 0; i < step_count(x);) {
-        if (program->steps[i].barrier)
-            nb_team_barrier(x->weights->team);
+    for (size_t i = 0, chains = 0, turn = 0; i < step_count(x);) {
+        if (program->steps[i].barrier && meet(x, member, &turn)) {
+            if (member == 0)
+                x->batch = NULL;
+            return;
+        }
         if (program->steps[i].split.kind != NB_SPLIT_COLUMNS) {
             run_step(x, &program->steps[i++], member, members);
             continue;
@@ -528,6 +541,8 @@ static nb_status cpu_run(nb_context *x, const nb_batch *batch, nb_error *err)
     choose_frequencies(x, batch);
     x->batch = batch;
     nb_team_run(x->weights->team, nb_cpu_run_member, x);
+    if (!x->batch)
+        return nb_fail(err, NB_ERR_CANCELLED, "the step was given up");
     x->batch = NULL;
     return NB_OK;
 }
@@ -552,6 +567,12 @@ static void cpu_tap(nb_context *x, nb_tap_fn *tap, void *user)
     x->tap_user = user;
 }
 
+static void cpu_watch(nb_context *x, bool (*given_up)(void *user), void *user)
+{
+    x->given_up = given_up;
+    x->given_up_user = user;
+}
+
 const nb_backend nb_backend_cpu = {
     .name = "cpu",
     .weights_memory = nb_cpu_weights_memory,
@@ -563,5 +584,6 @@ const nb_backend nb_backend_cpu = {
     .run = cpu_run,
     .copy_page = cpu_copy_page,
     .logits = cpu_logits,
+    .watch = cpu_watch,
     .tap = cpu_tap,
 };

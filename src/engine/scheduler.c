@@ -120,6 +120,7 @@ static nb_status fill(nb_scheduler *s, const nb_scheduler_params *params, nb_err
 {
     NB_TRY(plan(s->model, params, &s->cp, err));
     NB_TRY(s->model->backend->context_new(s->model->weights, &s->cp, &s->context, err));
+    s->model->backend->watch(s->context, params->given_up, params->given_up_user);
     NB_TRY(nb_page_pool_new(s->cp.pages, &s->pages, err));
     size_t seen = s->model->def->h.window > 0 ? (size_t)s->model->def->h.window - 1 : 0;
     s->reuse = !params->no_reuse;
@@ -342,6 +343,8 @@ nb_status nb_scheduler_step(nb_scheduler *s, bool *worked, nb_error *err)
     pthread_mutex_lock(&s->model->lock);
     nb_status status = s->model->backend->run(s->context, &s->batch, &error);
     pthread_mutex_unlock(&s->model->lock);
+    if (status == NB_ERR_CANCELLED)
+        return NB_OK;
     if (status != NB_OK) {
         fail_all(s, &error);
         if (err)
@@ -350,6 +353,8 @@ nb_status nb_scheduler_step(nb_scheduler *s, bool *worked, nb_error *err)
     }
     s->load.steps++;
     for (nb_reply_task *t = s->running.first; t; t = t->next) {
+        if (t->position < t->prompt && !t->again)
+            s->load.prompt_tokens += nb_min_size(t->chunk, t->prompt - t->position);
         t->position += t->chunk;
         nb_task_publish(s, t);
     }

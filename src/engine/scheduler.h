@@ -23,6 +23,9 @@ typedef struct nb_scheduler_params {
     const char *kv_type; /* as nb_session_params */
     bool no_reuse;       /* every prompt is computed whole */
     bool allow_long;
+    /* Asked many times in a step, on its thread: true gives the step up. What it would have computed is computed by the next. */
+    bool (*given_up)(void *user);
+    void *given_up_user;
 } nb_scheduler_params;
 
 nb_status nb_scheduler_new(nb_model *model, const nb_scheduler_params *params, nb_scheduler **out, nb_error *err);

@@ -294,8 +294,6 @@ static void put_span(nb_scheduler *s, nb_reply_task *t)
         s->rows[b->n_outputs] = t;
         s->outputs[b->n_outputs++] = (uint32_t)(b->n_tokens - 1);
     }
-    if (t->position < t->prompt && !t->again)
-        s->load.prompt_tokens += nb_min_size(t->chunk, t->prompt - t->position);
 }
 
 /* Pages for all; false: some had to go back into line, and the shares are to be given anew. */

@@ -83,6 +83,9 @@ typedef struct nb_backend {
     void (*copy_page)(nb_context *context, int group, uint32_t from, uint32_t to);
     /* Row i of the last step's logits (of a `hidden` context, hidden states), in host memory, valid until the next step. */
     const float *(*logits)(nb_context *context, size_t i);
+    /* From the next step on asks, on the thread that runs it and many times a step, whether to give it up: `run` then fails
+     * with NB_ERR_CANCELLED and its positions are as if it had not been. NULL: no more. */
+    void (*watch)(nb_context *context, bool (*given_up)(void *user), void *user);
     /* From the next step on shows the inputs of all matrices to tap; NULL: no more. A backend that cannot has NULL here. */
     void (*tap)(nb_context *context, nb_tap_fn *tap, void *user);
 } nb_backend;

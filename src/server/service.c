@@ -274,6 +274,8 @@ static nb_status load(nb_service *s, nb_served *m, nb_error *err)
     NB_TRY(nb_model_fill(m->model, err));
     if (!writes)
         return NB_OK;
+    p.given_up = nb_service_gives_up;
+    p.given_up_user = m;
     NB_TRY(nb_scheduler_new(m->model, &p, &m->scheduler, err));
     say_short_context(s, m);
     return warm(m, err);

@@ -113,6 +113,7 @@ static void take_commands(nb_service *s)
             c->status = add(s, c, &c->error);
         } else {
             cancel(s, c->ticket);
+            atomic_fetch_sub(&s->cancels, 1);
             free(c); /* nobody waits for it */
             c = NULL;
         }
@@ -127,6 +128,29 @@ static void take_commands(nb_service *s)
 }
 
 /* ---- steps ---- */
+
+static bool is_cancelled(const nb_service *s, uint64_t number)
+{
+    for (const nb_command *c = s->commands; c; c = c->next)
+        if (!c->params && c->ticket == number)
+            return true;
+    return false;
+}
+
+/* Within a step of the model: whether all its requests are to be cancelled. A step for others as well goes on. */
+bool nb_service_gives_up(void *served)
+{
+    const nb_served *m = served;
+    nb_service *s = m->service;
+    if (atomic_load_explicit(&s->cancels, memory_order_relaxed) == 0)
+        return false;
+    bool all = true;
+    pthread_mutex_lock(&s->lock);
+    for (const nb_ticket *t = s->tickets; t && all; t = t->next)
+        all = t->model != m || is_cancelled(s, t->number);
+    pthread_mutex_unlock(&s->lock);
+    return all;
+}
 
 /* One step of each model that has work. With the lock held, which it leaves meanwhile; a model with tasks has users, so it and
  * its place in the list stay. */
@@ -245,6 +269,7 @@ void nb_service_cancel(nb_service *s, uint64_t ticket)
         return;
     c->ticket = ticket;
     pthread_mutex_lock(&s->lock);
+    atomic_fetch_add(&s->cancels, 1);
     put_command(s, c);
     pthread_mutex_unlock(&s->lock);
 }

@@ -84,8 +84,9 @@ struct nb_service {
     bool started[2];
     nb_served *models;
     nb_command *commands, **last_command;
-    nb_ticket *tickets;  /* the engine thread's */
-    size_t ticket_count; /* under the lock */
+    nb_ticket *tickets;    /* the engine thread's */
+    atomic_size_t cancels; /* in line among the commands */
+    size_t ticket_count;   /* under the lock */
     uint64_t next_ticket;
     bool stopping, ending, over; /* no more requests; end those that there are; threads end */
     nb_service_load load;
@@ -95,6 +96,7 @@ struct nb_service {
 };
 
 void *nb_service_engine_thread(void *service);
+bool nb_service_gives_up(void *served); /* asked within a step (nb_scheduler_params) */
 void nb_served_free_grammars(nb_served *m);
 /* One user fewer; with the lock held. */
 void nb_served_leave(nb_served *m);

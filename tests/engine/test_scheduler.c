@@ -687,10 +687,61 @@ static void unfinished(void **state)
     nb_page_pool_delete(p);
 }
 
+typedef struct patience {
+    size_t asked, ends_at; /* times; that which is told to give up */
+    int given_up;
+} patience;
+
+static bool gives_up(void *user)
+{
+    patience *p = user;
+    if (++p->asked != p->ends_at)
+        return false;
+    p->given_up++;
+    return true;
+}
+
+/* A step that is given up, wherever in it, changes nothing: the next ones make the replies that there would have been. */
+static void gives_up_steps(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < (NB_TEST_SLOW ? 3 : sizeof models / sizeof *models); k++) {
+        nb_model *m = open_model(models[k]);
+        size_t context = nb_min_size(nb_model_context(m), 512), count;
+        patience p = {0};
+        for (size_t step = 1; step == 1 || p.given_up; step += step / 2 + 7) {
+            p = (patience){.ends_at = step};
+            nb_scheduler *s = new_scheduler(m, (nb_scheduler_params){.replies = 2,
+                                                                     .step_tokens = 96,
+                                                                     .context = context,
+                                                                     .given_up = gives_up,
+                                                                     .given_up_user = &p});
+            ask a = {0, nb_min_size(200, context - 30), 1, 6, 0.8F, 0}, b = {0, 40, 2, 9, 0, 0};
+            reply ra = {0}, rb = {0};
+            add(s, m, &a, &ra);
+            add(s, m, &b, &rb);
+            bool worked;
+            for (count = 0; !ra.over || !rb.over; count++) {
+                assert_int_equal(nb_scheduler_step(s, &worked, NULL), NB_OK);
+                assert_true(worked);
+            }
+            nb_scheduler_load load = nb_scheduler_look(s);
+            assert_int_equal(load.steps + (size_t)p.given_up, count);
+            assert_int_equal(load.prompt_tokens, a.prompt + b.prompt);
+            check(m, &a, &ra, context);
+            check(m, &b, &rb, context);
+            nb_scheduler_free(s);
+        }
+        assert_true(p.asked > 100); /* in the last, none was given up */
+        nb_model_close(m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pool),
+        cmocka_unit_test(gives_up_steps),
         cmocka_unit_test(like_alone),
         cmocka_unit_test(reuses),
         cmocka_unit_test(few_pages),
