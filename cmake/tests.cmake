@@ -1,7 +1,7 @@
 # tests/<module>/test_*.c, bench/bench_*.c and fuzz/fuzz_*.c: one program each.
 #
 # A test is linked with its module and what that may use. Labels: "models" (tests/real: needs the downloaded models),
-# "threads" (worth a run under ThreadSanitizer: its module or its source works with the thread team).
+# "threads" (worth a run under ThreadSanitizer: its module or its source works with threads, or asks a server over a model).
 # NB_TEST_SLOW is 1 in sanitizer and cross builds, else 0: a test of many shapes takes fewer of them there.
 # Cross builds have no cmocka to link: tests/support/plain/cmocka.h stands in for it.
 enable_testing()
@@ -32,7 +32,7 @@ function(nibble_test name source)
   endif()
   add_test(NAME ${stem} COMMAND ${stem})
   add_dependencies(tests ${stem})
-  file(STRINGS ${source} threaded REGEX "base/team\\.h|pthread\\.h" LIMIT_COUNT 1)
+  file(STRINGS ${source} threaded REGEX "base/team\\.h|pthread\\.h|support/api_server\\.h" LIMIT_COUNT 1)
   if(threaded OR name MATCHES "^(cpu|registry)$")
     set_property(TEST ${stem} APPEND PROPERTY LABELS threads)
   endif()

@@ -266,7 +266,7 @@ static json_t *list(const char *arguments, int status)
     char path[400];
     snprintf(path, sizeof path, "/v1/models%s", arguments);
     hc_reply r = hc_ask(server.port, "GET", path, "anthropic-version: 2023-06-01\r\n", NULL);
-    json_t *root = json_loadb(r.body, r.bytes, 0, NULL);
+    json_t *root = json_loadb(r.body, r.bytes, JSON_ALLOW_NUL, NULL);
     if (r.status != status || !root)
         fail_msg("%s: status %d, %s", path, r.status, r.body);
     hc_free(&r);

@@ -45,7 +45,7 @@ static int status_of(int port, const char *method, const char *path, const char 
 static void expect_error(hc_reply r, int status, const char *words)
 {
     char value[512];
-    json_t *root = json_loadb(r.body, r.bytes, 0, NULL);
+    json_t *root = json_loadb(r.body, r.bytes, JSON_ALLOW_NUL, NULL);
     const char *text = json_string_value(json_object_get(root, "error"));
     if (r.status != status || !text || !strstr(text, words))
         fail_msg("status %d, %s; %d and %s were expected", r.status, r.body, status, words);
@@ -334,7 +334,7 @@ static void byte_by_byte(void **state)
     assert_true(hc_read_head(&c, false));
     hc_reply r = hc_rest(&c), alone = hc_post(s.port, "/api/generate", SHORT);
     assert_true(r.status == 200 && r.whole && alone.status == 200);
-    json_t *root = json_loads(r.body, 0, NULL);
+    json_t *root = json_loads(r.body, JSON_ALLOW_NUL, NULL);
     assert_int_equal(json_integer_value(json_object_get(root, "eval_count")), 4);
     json_decref(root);
     hc_free(&r);
@@ -432,7 +432,7 @@ static void stops(void **state)
     assert_int_equal(hc_connect(port), -1);
     assert_int_equal(pthread_create(&thread, NULL, stop_service, s.service), 0);
     while (hc_line(&c, line, sizeof line)) {
-        json_t *root = json_loads(line, 0, NULL);
+        json_t *root = json_loads(line, JSON_ALLOW_NUL, NULL);
         assert_non_null(root);
         json_decref(root);
         memcpy(last, line, sizeof last);

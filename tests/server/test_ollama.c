@@ -92,7 +92,7 @@ static json_t *ask(const char *path, int status, const char *format, ...)
     write_body(format, args);
     va_end(args);
     hc_reply r = hc_post(server.port, path, asked);
-    json_t *root = json_loadb(r.body, r.bytes, 0, NULL);
+    json_t *root = json_loadb(r.body, r.bytes, JSON_ALLOW_NUL, NULL);
     if (r.status != status || !root || !r.whole)
         fail_msg("%s: %d: %s", asked, r.status, r.body);
     hc_free(&r);
@@ -155,7 +155,7 @@ static json_t *stream(const char *path, const char *body, char *text, size_t roo
     while (hc_line(&c, line, sizeof line)) {
         assert_true(!last || !yes(last, "done")); /* nothing behind the end */
         json_decref(last);
-        last = json_loads(line, 0, NULL);
+        last = json_loads(line, JSON_ALLOW_NUL, NULL);
         assert_non_null(last);
         check_time(last, "created_at");
         const json_t *message = json_object_get(last, "message");
@@ -377,7 +377,7 @@ static bool in_ps(const char *name)
 {
     bool found = false;
     hc_reply r = hc_get(server.port, "/api/ps");
-    json_t *root = json_loads(r.body, 0, NULL), *m;
+    json_t *root = json_loads(r.body, JSON_ALLOW_NUL, NULL), *m;
     size_t i;
     json_array_foreach(json_object_get(root, "models"), i, m)
     {
@@ -405,7 +405,7 @@ static void wait_unloaded(const char *name)
 static double stays(const char *name)
 {
     hc_reply r = hc_get(server.port, "/api/ps");
-    json_t *root = json_loads(r.body, 0, NULL), *m;
+    json_t *root = json_loads(r.body, JSON_ALLOW_NUL, NULL), *m;
     double seconds = -1;
     size_t i;
     json_array_foreach(json_object_get(root, "models"), i, m)
@@ -464,7 +464,7 @@ static void lists(void **state)
 {
     (void)state;
     hc_reply r = hc_get(server.port, "/api/tags");
-    json_t *root = json_loads(r.body, 0, NULL), *m;
+    json_t *root = json_loads(r.body, JSON_ALLOW_NUL, NULL), *m;
     size_t i;
     assert_int_equal(json_array_size(json_object_get(root, "models")), 5);
     json_array_foreach(json_object_get(root, "models"), i, m)
@@ -495,7 +495,7 @@ static void lists(void **state)
     json_decref(brief);
     json_decref(long_one);
     r = hc_get(server.port, "/api/version");
-    root = json_loads(r.body, 0, NULL);
+    root = json_loads(r.body, JSON_ALLOW_NUL, NULL);
     int major = -1, minor = -1;
     assert_int_equal(sscanf(text_of(root, "version"), "%d.%d.", &major, &minor), 2);
     json_decref(root);
@@ -571,7 +571,7 @@ static void calls_in_lines(void **state)
     json_t *call = NULL;
     assert_true(hc_open(&c, server.port, "POST", "/api/chat", NULL, dumped));
     while (hc_line(&c, asked, sizeof asked)) {
-        json_t *line = json_loads(asked, 0, NULL);
+        json_t *line = json_loads(asked, JSON_ALLOW_NUL, NULL);
         assert_non_null(line);
         const json_t *calls = json_object_get(json_object_get(line, "message"), "tool_calls");
         if (calls)
@@ -626,7 +626,7 @@ static void overflows(void **state)
              prompt);
     hc_reply h = hc_post(server.port, "/api/generate", asked);
     assert_int_equal(h.status, 200);
-    r = json_loads(h.body, 0, NULL);
+    r = json_loads(h.body, JSON_ALLOW_NUL, NULL);
     int64_t kept = number_of(r, "prompt_eval_count");
     assert_true(kept < 64);
     assert_int_equal(number_of(r, "truncated"), all - kept);
@@ -733,7 +733,7 @@ static void never_silent(void **state)
     snprintf(asked, sizeof asked, "{\"model\":\"bert\",\"input\":[\"%s%s%s\",\"word\"]}", words, words, words);
     hc_reply h = hc_post(server.port, "/api/embed", asked);
     assert_int_equal(h.status, 200);
-    r = json_loads(h.body, 0, NULL);
+    r = json_loads(h.body, JSON_ALLOW_NUL, NULL);
     assert_true(number_of(r, "truncated") > 0);
     assert_non_null(hc_header(h.head, "X-Nibble-Truncated", value));
     assert_int_equal(atoll(value), number_of(r, "truncated"));

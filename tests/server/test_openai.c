@@ -25,7 +25,7 @@ static json_t *stream(const char *path, const char *body)
             continue;
         assert_memory_equal(line, "data: ", 6);
         done = strcmp(line + 6, "[DONE]") == 0;
-        json_t *event = done ? NULL : json_loads(line + 6, 0, NULL);
+        json_t *event = done ? NULL : json_loads(line + 6, JSON_ALLOW_NUL, NULL);
         assert_true(done || event);
         if (event)
             json_array_append_new(events, event);
@@ -734,7 +734,7 @@ static void embeddings(void **state)
 static json_t *get(const char *path, int status)
 {
     hc_reply r = hc_get(server.port, path);
-    json_t *root = json_loadb(r.body, r.bytes, 0, NULL);
+    json_t *root = json_loadb(r.body, r.bytes, JSON_ALLOW_NUL, NULL);
     assert_int_equal(r.status, status);
     assert_non_null(root);
     hc_free(&r);

@@ -196,7 +196,7 @@ static void endless_body(void **state)
     assert_true(hc_read_head(&c, false));
     assert_int_equal(c.status, 413);
     hc_reply r = hc_rest(&c);
-    json_t *root = json_loadb(r.body, r.bytes, 0, NULL);
+    json_t *root = json_loadb(r.body, r.bytes, JSON_ALLOW_NUL, NULL);
     assert_non_null(strstr(json_string_value(json_object_get(json_object_get(root, "error"), "message")), "10000"));
     json_decref(root);
     hc_free(&r);
@@ -354,7 +354,7 @@ static void queue_full(void **state)
                                  "\"content\":\"a\"}]}"}};
     for (size_t i = 0; i < 4; i++) {
         hc_reply r = hc_post(s.port, asks[i].path, asks[i].body);
-        json_t *root = json_loadb(r.body, r.bytes, 0, NULL);
+        json_t *root = json_loadb(r.body, r.bytes, JSON_ALLOW_NUL, NULL);
         if (r.status != 503)
             fail_msg("%s: %d %s", asks[i].path, r.status, r.body);
         assert_true(hc_header(r.head, "Retry-After", value) && atoi(value) > 0);
@@ -645,7 +645,7 @@ static void log_lines(void **state)
         size_t requests = 0, served = 0;
         char *save = NULL;
         for (char *line = strtok_r(kept.lines.data, "\n", &save); line && json; line = strtok_r(NULL, "\n", &save)) {
-            json_t *o = json_loads(line, 0, NULL);
+            json_t *o = json_loads(line, JSON_ALLOW_NUL, NULL);
             assert_string_equal(text_at(o, "time", NULL), "now");
             check_request_line(o, &requests, &served);
             json_decref(o);

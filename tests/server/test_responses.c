@@ -155,7 +155,8 @@ static void streamed_calls(void **state)
 
 static void calls(void **state)
 {
-    static const char *const choices[] = {"\"required\",\"parallel_tool_calls\":false", "{\"type\":\"function\",\"name\":\"weather\"}"};
+    static const char *const choices[] = {"\"required\",\"parallel_tool_calls\":false",
+                                          "{\"type\":\"function\",\"name\":\"weather\"}"};
     char fields[2000];
     (void)state;
     for (size_t i = 0; i < 2; i++) {

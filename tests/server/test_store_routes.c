@@ -184,7 +184,7 @@ static void large_blobs(void **state)
 
 static void is_status(const char *line, const char *begins)
 {
-    json_t *o = json_loads(line, 0, NULL);
+    json_t *o = json_loads(line, JSON_ALLOW_NUL, NULL);
     const char *text = json_string_value(json_object_get(o, "status"));
     if (!text || strncmp(text, begins, strlen(begins)) != 0)
         fail_msg("%s is not %s", line, begins);

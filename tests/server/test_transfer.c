@@ -58,7 +58,7 @@ static json_t *read_lines(char *text, int *counted)
     *counted = 0;
     for (char *rest = NULL, *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
         json_decref(last);
-        last = json_loads(line, 0, NULL);
+        last = json_loads(line, JSON_ALLOW_NUL, NULL);
         assert_true(json_is_object(last));
         if (json_object_get(last, "digest")) {
             (*counted)++;
@@ -133,7 +133,7 @@ static void create_pulls_what_is_missing(void **state)
     for (const char *p = r.body; (p = strstr(p, "\"success\"")); p++)
         lines++;
     assert_int_equal(lines, 1);
-    json_t *last = json_loads(strrchr(r.body, '{'), 0, NULL);
+    json_t *last = json_loads(strrchr(r.body, '{'), JSON_ALLOW_NUL, NULL);
     assert_string_equal(json_string_value(json_object_get(last, "status")), "success");
     json_decref(last);
     hc_free(&r);

@@ -64,7 +64,7 @@ static inline int close_server(void **state)
 static inline json_t *post(const char *path, int status, const char *body)
 {
     hc_reply r = hc_post(server.port, path, body);
-    json_t *root = json_loadb(r.body, r.bytes, 0, NULL);
+    json_t *root = json_loadb(r.body, r.bytes, JSON_ALLOW_NUL, NULL);
     if (r.status != status || !root)
         fail_msg("%s: status %d, %s", body, r.status, r.body);
     hc_free(&r);
@@ -108,7 +108,7 @@ static inline json_t *post_events(const char *path, const char *body)
             snprintf(name, sizeof name, "%.90s", line + 7);
         } else if (line[0]) {
             assert_memory_equal(line, "data: ", 6);
-            json_t *event = json_loads(line + 6, 0, NULL);
+            json_t *event = json_loads(line + 6, JSON_ALLOW_NUL, NULL);
             assert_non_null(event);
             assert_string_equal(text_at(event, "type"), name);
             json_array_append_new(events, event);

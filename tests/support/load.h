@@ -99,7 +99,7 @@ static inline char *ld_text(const char *reply)
             last = true;
             continue;
         }
-        json_t *e = json_loads(json, 0, NULL);
+        json_t *e = json_loads(json, JSON_ALLOW_NUL, NULL);
         const char *more = e ? ld_event(e, &last) : NULL;
         good = more != NULL;
         if (good)
