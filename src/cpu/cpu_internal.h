@@ -70,7 +70,8 @@ struct nb_weights {
     nb_program program;
     nb_team *team;
     nb_cpu_weight *weight; /* [model->weight_count] */
-    void *memory;          /* packed matrices and float vectors */
+    float **shared_key;    /* [model's layers] of NB_OP_UNBIAS */
+    void *memory;          /* packed matrices, float vectors, shared keys */
     size_t bytes;
 };
 

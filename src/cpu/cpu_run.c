@@ -97,6 +97,14 @@ static void run_rope(const part *p)
             nb_vec_rope(row(p, op->in, i) + head, table->cos_sin + i * table->pairs * 2, rope->dim, rope->neox);
 }
 
+static void run_unbias(const part *p)
+{
+    const nb_op *op = p->step->op;
+    for (size_t i = p->begin; i < p->end; i++)
+        nb_vec_add_scaled(row(p, op->in, i), p->x->weights->shared_key[op->layer], -1, width(p, op->in),
+                          row(p, op->out, i));
+}
+
 static void run_kv_store(const part *p)
 {
     const nb_op *op = p->step->op;
@@ -278,6 +286,7 @@ static run_fn *const run_op[NB_OP_KINDS] = {
     [NB_OP_LAYERNORM] = run_layernorm,
     [NB_OP_MATMUL] = run_matmul,
     [NB_OP_ROPE] = run_rope,
+    [NB_OP_UNBIAS] = run_unbias,
     [NB_OP_KV_STORE] = run_kv_store,
     [NB_OP_ATTENTION] = run_attention,
     [NB_OP_GATED] = run_gated,

@@ -38,10 +38,7 @@ static size_t rows_of(const nb_gguf_tensor *t, const use *u)
 {
     return (size_t)(t->dims[1] * t->dims[2] * t->dims[3]) / matrices_of(t, u);
 }
-static size_t values_of(const nb_gguf_tensor *t)
-{
-    return (size_t)(t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3]);
-}
+static size_t values_of(const nb_gguf_tensor *t) { return (size_t)(t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3]); }
 
 static bool is_packed(const nb_gguf_tensor *t, const use *u, const nb_weights_params *params)
 {
@@ -64,10 +61,18 @@ static bool copy_bytes(const nb_model_def *m, size_t i, const use *u, const nb_w
     return true;
 }
 
-static nb_status count_memory(const nb_model_def *m, const use *uses, const nb_weights_params *params,
-                              nb_memory *memory, nb_error *err)
+/* of NB_OP_UNBIAS, 64-byte multiples */
+static size_t shared_key_bytes(const nb_plan *plan, const nb_op *op)
+{
+    return op->kind == NB_OP_UNBIAS ? nb_round_up(plan->buffers[op->in].width * sizeof(float), 64) : 0;
+}
+
+static nb_status count_memory(const nb_model_def *m, const nb_plan *plan, const use *uses,
+                              const nb_weights_params *params, nb_memory *memory, nb_error *err)
 {
     size_t copied = 0, mapped = 0;
+    for (size_t i = 0; i < plan->op_count; i++)
+        copied += shared_key_bytes(plan, &plan->ops[i]);
     for (size_t i = 0; i < m->weight_count; i++) {
         size_t bytes;
         if (!copy_bytes(m, i, &uses[i], params, &bytes) || !nb_add(copied, bytes, &copied))
@@ -87,7 +92,7 @@ nb_status nb_cpu_weights_memory(const nb_model_def *m, const nb_plan *plan, cons
     if (!uses)
         return nb_fail(err, NB_ERR_MEMORY, "out of memory");
     find_uses(plan, uses);
-    nb_status status = count_memory(m, uses, params, memory, err);
+    nb_status status = count_memory(m, plan, uses, params, memory, err);
     free(uses);
     return status;
 }
@@ -108,8 +113,8 @@ static void pack_share(const nb_weight *weight, const use *u, const nb_cpu_weigh
         size_t matrix = begin / tiles, first = begin % tiles, last = nb_min_size(tiles, first + (end - begin));
         const void *from = weight->each ? weight->each[matrix]->data
                                         : (const char *)t->data + t->bytes / matrices * matrix;
-        nb_pack((nb_type)t->type->id, from, rows, (size_t)t->dims[0],
-                (char *)(uintptr_t)w->data + w->stride * matrix, first, last);
+        nb_pack((nb_type)t->type->id, from, rows, (size_t)t->dims[0], (char *)(uintptr_t)w->data + w->stride * matrix,
+                first, last);
         begin += last - first;
     }
 }
@@ -152,7 +157,7 @@ static nb_status place_weights(nb_weights *w, const use *uses, nb_error *err)
 {
     const nb_model_def *m = w->model;
     nb_memory memory = {0};
-    NB_TRY(count_memory(m, uses, &w->params, &memory, err));
+    NB_TRY(count_memory(m, w->plan, uses, &w->params, &memory, err));
     w->bytes = memory.weights_copied;
     w->memory = w->bytes ? nb_pages_alloc(w->bytes) : NULL;
     if (w->bytes && !w->memory)
@@ -172,7 +177,24 @@ static nb_status place_weights(nb_weights *w, const use *uses, nb_error *err)
         if (bytes)
             next += bytes; /* there may be no memory at all */
     }
+    for (size_t i = 0; i < w->plan->op_count; i++) {
+        const nb_op *op = &w->plan->ops[i];
+        size_t bytes = shared_key_bytes(w->plan, op);
+        if (bytes) {
+            w->shared_key[op->layer] = (float *)(void *)next;
+            next += bytes;
+        }
+    }
     return NB_OK;
+}
+
+static void fill_shared_keys(nb_weights *w)
+{
+    for (size_t i = 0; i < w->plan->op_count; i++) {
+        const nb_op *op = &w->plan->ops[i];
+        if (op->kind == NB_OP_UNBIAS)
+            nb_model_shared_key(w->model, op->layer, w->weight[op->bias].data, w->shared_key[op->layer]);
+    }
 }
 
 /* the model file's pages of what was copied are not needed any more */
@@ -180,7 +202,9 @@ static void release_file_pages(const nb_weights *w, const use *uses)
 {
     for (size_t i = 0; i < w->model->weight_count - w->model->adapter_weights; i++) {
         const nb_weight *weight = &w->model->weights[i];
-        for (size_t e = 0; w->weight[i].packed && !uses[i].embedded && e < (weight->each ? (size_t)weight->tensor->dims[2] : 1); e++) {
+        for (size_t e = 0;
+             w->weight[i].packed && !uses[i].embedded && e < (weight->each ? (size_t)weight->tensor->dims[2] : 1);
+             e++) {
             const nb_gguf_tensor *t = weight->each ? weight->each[e] : weight->tensor;
             nb_map_dont_need(nb_gguf_map(w->model->gguf, t->shard), (size_t)t->offset, t->bytes);
         }
@@ -195,6 +219,7 @@ void nb_cpu_weights_free(nb_weights *w)
     nb_program_free(&w->program);
     nb_pages_free(w->memory, w->bytes);
     free(w->weight);
+    free(w->shared_key);
     free(w);
 }
 
@@ -205,6 +230,7 @@ static nb_status weights_fill(nb_weights *w, use *uses, nb_error *err)
     NB_TRY(nb_team_new(w->params.threads, w->params.pin, &w->team, err));
     NB_TRY(place_weights(w, uses, err));
     nb_team_run(w->team, pack_member, &(packing){w, uses});
+    fill_shared_keys(w);
     release_file_pages(w, uses);
     return NB_OK;
 }
@@ -215,10 +241,12 @@ nb_status nb_cpu_weights_new(const nb_model_def *m, const nb_plan *plan, const n
     *out = NULL;
     nb_weights *w = calloc(1, sizeof *w);
     use *uses = calloc(m->weight_count, sizeof *uses);
-    if (w)
+    if (w) {
         w->weight = calloc(m->weight_count, sizeof *w->weight);
+        w->shared_key = calloc((size_t)m->h.layers, sizeof *w->shared_key);
+    }
     nb_status status = NB_OK;
-    if (!w || !uses || !w->weight)
+    if (!w || !uses || !w->weight || !w->shared_key)
         status = nb_fail(err, NB_ERR_MEMORY, "out of memory");
     else {
         w->model = m;

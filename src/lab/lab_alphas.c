@@ -108,6 +108,8 @@ static nb_status fill(walk *w, int buffer, size_t end, float *x, nb_error *err)
             NB_TRY(norm(w, op, x, width, err));
         else if (op->kind == NB_OP_ROPE)
             NB_TRY(turn(w, op, x, width, err));
+        else if (op->kind == NB_OP_UNBIAS) /* alphas are the same with it and without */
+            continue;
         else
             return nb_fail(err, NB_ERR_UNSUPPORTED, "layer %d does more to its queries and keys than the lab follows",
                            w->layer);

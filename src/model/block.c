@@ -120,6 +120,19 @@ static void emit_queries(transformer *t, int layer, int in)
     nb_emit_matmul(t->p, t->m, layer, NB_ATTN_V, NB_ATTN_V_BIAS, in, t->v, false);
 }
 
+/* Keys are kept without what they all share, unless something beside them in the softmax would notice. */
+static void emit_unbias(transformer *t, int layer)
+{
+    const nb_hparams *h = &t->m->h;
+    const nb_rope *rope = nb_model_layer_is_local(t->m, layer) ? &h->rope_local : &h->rope;
+    if (!has(t, layer, NB_ATTN_K_BIAS) || has(t, layer, NB_ATTN_K_NORM) || has(t, layer, NB_ATTN_SINKS) || h->latent ||
+        h->attention_softcap > 0 || h->qkv_clamp > 0 || nb_rope_varies(rope))
+        return;
+    nb_op op = op_of(NB_OP_UNBIAS, layer, t->k, -1, t->k);
+    op.bias = nb_model_weight(t->m, layer, NB_ATTN_K_BIAS);
+    nb_emit_op(t->p, op);
+}
+
 /* t->all.heads = attention of `in` */
 static void emit_attention(transformer *t, int layer, int in)
 {
@@ -142,6 +155,7 @@ static void emit_attention(transformer *t, int layer, int in)
         emit_head_norms(t, layer);
     if (t->m->h.temperature != 0)
         emit_temperature(t, layer);
+    emit_unbias(t, layer);
     nb_emit_op(t->p, op_of(NB_OP_KV_STORE, layer, t->k, t->v, -1));
     nb_op attention = op_of(NB_OP_ATTENTION, layer, t->q, -1, t->all.heads);
     attention.weight = nb_model_weight(t->m, layer, NB_ATTN_SINKS);

@@ -479,3 +479,19 @@ nb_attention_spec nb_model_attention(const nb_model_def *m, int layer)
                                .causal = m->h.causal,
                                .bias = h->bias};
 }
+
+void nb_model_shared_key(const nb_model_def *m, int layer, const float *bias, float *shared)
+{
+    const nb_rope *rope = nb_model_layer_is_local(m, layer) ? &m->h.rope_local : &m->h.rope;
+    size_t k_dim = (size_t)m->h.k_dim, n = (size_t)m->h.kv_heads * k_dim, pairs = rope->dim / 2;
+    bool turns = nb_model_layer_rotates(m, layer);
+    float frequency[512], magnitude = 1; /* a head has at most 1024 values */
+    if (turns)
+        nb_rope_frequencies(rope, 1, frequency, &magnitude);
+    for (size_t i = 0; i < n; i++) {
+        size_t d = i % k_dim, pair = rope->neox ? d % nb_max_size(pairs, 1) : d / 2;
+        bool turned = turns && d < rope->dim;
+        double angle = turned ? (double)frequency[pair] * (double)m->h.context : 0;
+        shared[i] = !turned ? bias[i] : angle <= M_PI / 3 ? magnitude * bias[i] : 0;
+    }
+}

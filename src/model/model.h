@@ -337,6 +337,12 @@ bool nb_model_layer_is_local(const nb_model_def *m, int layer);
 bool nb_model_layer_rotates(const nb_model_def *m, int layer); /* queries and keys turn with their position */
 nb_attention_spec nb_model_attention(const nb_model_def *m, int layer);
 
+/* The part of the bias of a layer's keys that all keys share, [kv_heads][k_dim]: all of it where nothing turns; of pairs that turn,
+ * those that do so by at most a sixth of a circle within the trained context; 0 elsewhere. A softmax does not see what is taken from
+ * all keys alike (its scores all change by one number), but a cache of few bits does: biases of Qwen 2 are up to 200, and what
+ * varies is about 1. */
+void nb_model_shared_key(const nb_model_def *m, int layer, const float *bias, float *shared);
+
 /* Helpers of arch files: typed keys "ARCH.NAME"; a missing one keeps *out. */
 nb_status nb_arch_get_i64(const nb_gguf *g, const char *name, bool required, int64_t least, int64_t most, int64_t *out,
                           nb_error *err);

@@ -26,6 +26,7 @@ typedef enum nb_op_kind {
     NB_OP_TEMPERATURE, /* out = (1 + scale * ln(1 + floor(position / group))) * in */
     NB_OP_ROW_GATE,    /* out = in * sigmoid(in2), in2 one value a row */
     NB_OP_JOIN,        /* out = in, then in2 behind it */
+    NB_OP_UNBIAS,      /* out = in (keys) less nb_model_shared_key of bias */
     /* latent attention, head by head, weight a matrix for each (nb_op_latent): */
     NB_OP_LATENT_QUERY, /* out = [the part of in that turns, what the other does to latents] */
     NB_OP_LATENT_VALUE, /* out = values of the latent in */

@@ -517,6 +517,62 @@ static void test_broken_template(void **state)
 
 /* ---- sizes that are absurd ---- */
 
+static void put_nothing(nb_gguf_writer *w, const void *user)
+{
+    (void)w;
+    (void)user;
+}
+
+/* A copy of the tiny Qwen 2 whose keys have huge biases where they turn slowest, as those of Qwen 2.5. */
+static void write_biased(const char *path)
+{
+    enum { DIM = 16, PAIRS = DIM / 2 };
+    nb_error err;
+    nb_gguf *g;
+    char name[32];
+    if (gguf_edit_write(ARCHS "qwen2.gguf", path, put_nothing, NULL, &err) != NB_OK ||
+        nb_gguf_open(path, &g, &err) != NB_OK)
+        fail_msg("%s", err.message);
+    FILE *f = fopen(path, "r+");
+    assert_non_null(f);
+    for (int layer = 0; layer < 3; layer++) {
+        snprintf(name, sizeof name, "blk.%d.attn_k.bias", layer);
+        const nb_gguf_tensor *t = nb_gguf_find_tensor(g, nb_str_of(name));
+        assert_true(t && t->dims[0] == 2 * DIM && t->type->id == NB_TYPE_F32);
+        for (int d = 0; d < 2 * DIM; d++) {
+            float bias = d % PAIRS >= PAIRS - 2 ? (d % 3 ? 300.0f : -200.0f) : 0.5f;
+            assert_true(fseek(f, (long)t->offset + 4 * d, SEEK_SET) == 0 && fwrite(&bias, 4, 1, f) == 1);
+        }
+    }
+    assert_int_equal(fclose(f), 0);
+    nb_gguf_close(g);
+}
+
+/* What all keys share is not kept, so that a cache of few bits has them for what differs. */
+static void test_key_biases(void **state)
+{
+    (void)state;
+    enum { N = 130 };
+    char path[300];
+    nb_model_params p = nb_model_defaults();
+    int32_t ids[MOST];
+    edited_path(path);
+    write_biased(path);
+    nb_cpu_set_level(NB_CPU_AVX512);
+    nb_model *m = open_path(path, p);
+    size_t v = nb_model_vocabulary(m);
+    make_ids(ids, v, 3);
+    float *want = reference(m, ids, N, "f32"), *got = reference(m, ids, N, "bf16");
+    double nmse = nb_nmse(got, want, N * v);
+    printf("biases of 300, cache in bf16: NMSE %.1e\n", nmse);
+    assert_true(nmse > 0 && nmse <= 1e-3);
+    nb_cpu_set_level(nb_cpu_best());
+    nb_model_close(m);
+    free(want);
+    free(got);
+    unlink(path);
+}
+
 static void put_context(nb_gguf_writer *w, const void *user)
 {
     nb_gguf_put_u64(w, "llama.context_length", *(const uint64_t *)user);
@@ -578,6 +634,7 @@ int main(void)
         cmocka_unit_test(test_chunks),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_cache_types),
+        cmocka_unit_test(test_key_biases),
         cmocka_unit_test(test_odd_contexts),
         cmocka_unit_test(test_rewind),
         cmocka_unit_test(test_rewind_without_windows),
