@@ -64,7 +64,7 @@ void nb_anthropic_models(nb_http_request *r)
     nb_entry_list *list;
     nb_error err;
     nb_buf out = {0};
-    size_t from, to;
+    size_t from = 0, to = 0;
     nb_status status = nb_library_list(nb_http_library(r), &list, &err);
     if (status == NB_OK && choose(r, list, &from, &to, &err) != NB_OK) {
         nb_entry_list_release(list);
