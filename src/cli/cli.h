@@ -48,7 +48,8 @@ typedef struct nb_option {
 int nb_options_parse(const char *command, const nb_option *options, int *argc, char **argv);
 void nb_options_free(const nb_option *options); /* the lists of a table; after an exit code they are free already */
 
-/* stderr: "nibble: error: MESSAGE" ("error" is red only on a terminal without NO_COLOR; control characters become '?').
+/* stderr: "nibble: error: MESSAGE" ("error" is red only on a terminal without NO_COLOR; control characters become '?'; a
+ * terminal gets it broken at words).
  * Return the exit code. A usage error ends in a line that names the command's help (NULL: the list of commands). */
 int nb_report_error(const nb_error *err);
 int nb_report_usage(const char *command, const char *format, ...) NB_PRINTF(2, 3);

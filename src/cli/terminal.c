@@ -1,26 +1,62 @@
 #define _GNU_SOURCE
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/env.h"
 #include "cli/cli.h"
+#include "cli/text_width.h"
 
 /* ---- messages ---- */
 
 /* Messages quote files and arguments: what would steer the terminal is shown as '?'. */
-static void print_safely(const char *text)
+static void print_safely(nb_str text)
 {
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-        bool c1 = *p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0;
-        p += c1;
+    for (size_t i = 0; i < text.n; i++) {
+        const unsigned char *p = (const unsigned char *)text.p + i;
+        bool c1 = *p == 0xc2 && i + 1 < text.n && p[1] >= 0x80 && p[1] < 0xa0;
+        i += c1;
         fputc(c1 || (*p < 0x20 && *p != '\t') || *p == 0x7f ? '?' : *p, stderr);
     }
+}
+
+static size_t count_of(nb_str text, bool spaces)
+{
+    size_t n = 0;
+    while (n < text.n && (text.p[n] == ' ') == spaces)
+        n++;
+    return n;
+}
+
+/* One message, its first character at `column`: on a terminal broken at words; what goes on from an indented line is further in. */
+static void print_message(nb_str text, int column)
+{
+    size_t indent = count_of(text, true);
+    indent += indent ? 2 : 0;
+    int room = nb_stderr_is_terminal() ? nb_terminal_width() - 1 : INT_MAX;
+    for (bool first = true; text.n > 0; first = false) {
+        nb_str gap = {text.p, count_of(text, true)}, word = {text.p + gap.n, 0};
+        word.n = count_of((nb_str){word.p, text.n - gap.n}, false);
+        int width = nb_text_width(word);
+        if (!first && width > 0 && width + (int)gap.n > room - column) {
+            fprintf(stderr, "\n%*s", (int)indent, "");
+            column = (int)indent;
+        } else {
+            print_safely(gap);
+            column += (int)gap.n;
+        }
+        print_safely(word);
+        column += width;
+        text = (nb_str){word.p + word.n, text.n - gap.n - word.n};
+    }
+    fputc('\n', stderr);
 }
 
 static void print_error(const char *message)
@@ -28,8 +64,7 @@ static void print_error(const char *message)
     bool color = nb_color_wanted(nb_stderr_is_terminal());
     fflush(stdout); /* so that both streams keep their order on a terminal */
     fprintf(stderr, "nibble: %serror:%s ", color ? "\033[1;31m" : "", color ? "\033[0m" : "");
-    print_safely(message);
-    fputc('\n', stderr);
+    print_message(nb_str_of(message), (int)strlen("nibble: error: "));
 }
 
 int nb_report_error(const nb_error *err)
@@ -61,8 +96,7 @@ void nb_note(const char *format, ...)
     vsnprintf(message, sizeof message, format, args);
     va_end(args);
     fflush(stdout);
-    print_safely(message);
-    fputc('\n', stderr);
+    print_message(nb_str_of(message), 0);
 }
 
 nb_status nb_print_json(nb_buf *json, nb_error *err)

@@ -560,22 +560,60 @@ static void test_start_that_fails(void **state)
     assert_int_equal(tt_end(&t), 1);
 }
 
+/* All that is and was on the screen, in one line, spaces squeezed: words that a line broke show as two. */
+static const char *in_one_line(void)
+{
+    static char all[1 << 15];
+    size_t n = 0;
+    for (int y = -t.above_count; y < t.rows; y++) {
+        const char *row = y < 0 ? t.above[y + t.above_count] : tt_row(&t, y);
+        for (const char *p = row; *p && n < sizeof all - 2; p++)
+            if (*p != ' ' || (n > 0 && all[n - 1] != ' '))
+                all[n++] = *p;
+        if (n > 0 && all[n - 1] != ' ')
+            all[n++] = ' ';
+    }
+    all[n] = 0;
+    return all;
+}
+
+static void see_whole(const char *text)
+{
+    for (double end = tt_now() + 20; !strstr(in_one_line(), text); tt_read(&t, 20))
+        if (tt_now() > end) {
+            tt_dump(&t);
+            fail_msg("in no line: %s", text);
+        }
+}
+
+/* Notes and errors break at words; what a terminal 40 columns wide would cut in two is whole on the next line. */
+static void test_narrow(void **state)
+{
+    (void)state;
+    begin_at(40, 10, PLAIN, (const char *const[]){"-n", "4", NULL});
+    enter("/set frobnicate");
+    see_whole("Unknown command '/set frobnicate'. Type /? for help ");
+    enter("/? set");
+    see_whole(
+        "/set parameter NAME VALUE a parameter: temperature, num_ctx ... (/set parameter lists them) /set system ");
+    enter("/? shortcuts");
+    see_whole("Ctrl-K, Ctrl-U erase what is behind, before the cursor in the line ");
+    end_session();
+    begin_at(40, 10, "127.0.0.1:1/a/nothing", NULL);
+    see_whole("nibble: error: model '127.0.0.1:1/a/nothing' not found here, and it cannot be pulled: ");
+    assert_int_equal(tt_end(&t), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_replies),
-        cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_suspend),
-        cmocka_unit_test(test_full_context),
-        cmocka_unit_test(test_thinking),
-        cmocka_unit_test(test_help),
-        cmocka_unit_test(test_show),
-        cmocka_unit_test(test_set),
-        cmocka_unit_test(test_save_and_load),
-        cmocka_unit_test(test_history),
-        cmocka_unit_test(test_dumb),
-        cmocka_unit_test(test_no_screen),
-        cmocka_unit_test(test_start_that_fails),
+        cmocka_unit_test(test_narrow),       cmocka_unit_test(test_replies),
+        cmocka_unit_test(test_stop),         cmocka_unit_test(test_suspend),
+        cmocka_unit_test(test_full_context), cmocka_unit_test(test_thinking),
+        cmocka_unit_test(test_help),         cmocka_unit_test(test_show),
+        cmocka_unit_test(test_set),          cmocka_unit_test(test_save_and_load),
+        cmocka_unit_test(test_history),      cmocka_unit_test(test_dumb),
+        cmocka_unit_test(test_no_screen),    cmocka_unit_test(test_start_that_fails),
     };
     return cmocka_run_group_tests(tests, make_files, remove_files);
 }
