@@ -24,6 +24,8 @@
     "openat,open,creat,write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,"   \
     "mkdir,mkdirat,rmdir,ftruncate,ioctl,utimensat,symlink,symlinkat"
 
+#define SENDS "sendto,sendmsg"
+
 enum { POINTS = 400 };
 #ifdef NB_SANITIZED
 enum { STRIDE = 9 }; /* of the points: there, a start takes long */
@@ -83,7 +85,7 @@ static bool changes(const char *call, const char *rest)
 
 static size_t read_points(const char *log, point *out)
 {
-    static const char names[] = CALLS;
+    static const char names[] = SENDS "," CALLS;
     int counts[32] = {0};
     long main_thread = 0;
     size_t n = 0;
@@ -249,6 +251,73 @@ static void pulled(void **state)
     hostile_stop(&server);
 }
 
+static void write_modelfile(const char *system);
+
+/* ---- push ---- */
+
+/* Whatever a registry has: no manifest names a blob that it has not, and what it has is whole. */
+static void check_pushed(const hostile *server, const char *store, const char *manifest, bool must, const point *p)
+{
+    if (run("test -e %s/pushed-pushhere", server->folder) != 0) {
+        if (must)
+            fail_msg("killed at %s %d, then pushed: there is no manifest", p->call, p->number);
+    } else if (run("cmp -s %s/pushed-pushhere '%s' && for b in '%s'/blobs/*; do test -e %s/pushed-${b##*/} || exit 1; "
+                   "done",
+                   server->folder, manifest, store, server->folder) != 0) {
+        fail_msg("killed at %s %d: a manifest without all of its blobs", p->call, p->number);
+    }
+    if (run("for b in $(ls -d %s/pushed-sha256-* 2> /dev/null); do cmp -s $b '%s'/blobs/${b##*/pushed-} || exit 1; "
+            "done",
+            server->folder, store) != 0)
+        fail_msg("killed at %s %d: half a blob", p->call, p->number);
+}
+
+/* A push that is killed at every call that sends or changes a file: the store here stays as it was, and the next push makes the
+ * registry whole. When threads send is chance; where a call does not come again, the push ends. */
+static void pushed(void **state)
+{
+    static point points[POINTS];
+    static ws_store w;
+    (void)state;
+    hostile server;
+    char name[100], store[300], log[300], manifest[500], command[1500], words[200];
+    size_t killed = 0;
+    setenv("no_proxy", "*", 1);
+    assert_true(hostile_start(&server));
+    snprintf(store, sizeof store, "%s/store", folder);
+    snprintf(log, sizeof log, "%s/log", folder);
+    snprintf(name, sizeof name, "%s/t/pushhere", server.at);
+    snprintf(manifest, sizeof manifest, "%s/manifests/127.0.0.1:%d/t/pushhere/latest", store, server.a);
+    snprintf(words, sizeof words, "push --insecure %s", name);
+    write_modelfile("pushed");
+    assert_int_equal(run("cd '%s' && OLLAMA_MODELS='%s' '%s' create %s -f Modelfile 2> /dev/null", folder, store,
+                         NB_TEST_BINARY, name),
+                     0);
+    snprintf(command, sizeof command, "OLLAMA_MODELS='%s' strace -f -qq -o '%s' -e trace=" SENDS "," CALLS, store, log);
+    assert_int_equal(run("%s '%s' %s > /dev/null 2>&1", command, NB_TEST_BINARY, words), 0);
+    size_t count = read_points(log, points), tried = 0;
+    for (size_t i = 0; i < count; i += STRIDE, tried++) {
+        assert_int_equal(run("rm -f %s/pushed-*", server.folder), 0);
+        int code = run("%s -e inject=%s:signal=KILL:when=%d '%s' %s > /dev/null 2>&1", command, points[i].call,
+                       points[i].number, NB_TEST_BINARY, words);
+        if (code != 128 + SIGKILL && code != 0)
+            fail_msg("at %s %d: exit code %d", points[i].call, points[i].number, code);
+        killed += code != 0;
+        hostile_sleep(50); /* what was sent arrives */
+        check_pushed(&server, store, manifest, false, &points[i]);
+        if (run("OLLAMA_MODELS='%s' '%s' %s > '%s' 2>&1", store, NB_TEST_BINARY, words, log) != 0) {
+            run("cat '%s' >&2", log);
+            fail_msg("killed at %s %d: then it cannot be pushed", points[i].call, points[i].number);
+        }
+        check_pushed(&server, store, manifest, true, &points[i]);
+        if (!ws_whole(&w, store) || w.models != 1 || !ws_clean(&w))
+            fail_msg("killed at %s %d: %s", points[i].call, points[i].number, w.why);
+    }
+    print_message("          killed at %zu of %zu points\n", killed, tried);
+    assert_true(count > 5 && killed * 4 >= tried * 3);
+    hostile_stop(&server);
+}
+
 static void write_modelfile(const char *system)
 {
     char path[300];
@@ -287,6 +356,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(new_store, make, clean),
                                        cmocka_unit_test_setup_teardown(over_another, make, clean),
-                                       cmocka_unit_test_setup_teardown(pulled, make, clean)};
+                                       cmocka_unit_test_setup_teardown(pulled, make, clean),
+                                       cmocka_unit_test_setup_teardown(pushed, make, clean)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

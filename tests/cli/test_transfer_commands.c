@@ -103,6 +103,45 @@ static void draws_a_bar_a_blob(void **state)
     }
 }
 
+static bool a_row_matches(const terminal *t, const char *expression)
+{
+    for (int y = 0; y < t->rows; y++)
+        if (matches(tt_row(t, y), expression))
+            return true;
+    return false;
+}
+
+/* The same of what goes out: 25 MB at 8 MB/s. */
+static void draws_what_is_pushed(void **state)
+{
+    static terminal t;
+    char name[100];
+    (void)state;
+    run(0, "rm -rf store && $N pull %s/t/slow && $N cp %s/t/slow %s/t/pushslow", server.at, server.at, server.at);
+    for (int columns = 100; columns >= 40; columns -= 60) {
+        const char *bar = columns == 100 ? "^pushing [0-9a-f]{12}: +[0-9]{1,2}% ▕█*[▏▎▍▌▋▊▉]? *▏ "
+                                           " *[0-9.]+ [KM]B/ 25 MB +[0-9.]+ [KM]B/s +[0-9]+s$"
+                                         : "^pushing [0-9a-f]{3,}: +[0-9]{1,2}%  +[0-9.]+ [KM]B/s +[0-9]+s$";
+        run(0, "rm -f pushed-*");
+        snprintf(name, sizeof name, "%s/t/pushslow", server.at);
+        char *argv[] = {(char[]){NB_TEST_BINARY}, "push", name, NULL};
+        char *environment[] = {"PATH=/usr/bin:/bin", "TERM=xterm", "HOME=/nonexistent", "no_proxy=*", store_env, NULL};
+        tt_start(&t, columns, 24, NULL, NULL, argv, environment);
+        bool drawn = false;
+        for (double give_up = tt_now() + 60; !drawn && tt_now() < give_up; tt_read(&t, 20))
+            drawn = a_row_matches(&t, bar);
+        if (!drawn)
+            tt_dump(&t);
+        assert_true(drawn);
+        assert_int_equal(tt_end(&t), 0);
+        assert_true(a_row_matches(&t, columns == 100 ? "^pushing [0-9a-f]{12}: 100% ▕█{36}▏  25 MB$"
+                                                     : "^pushing [0-9a-f]{12}: 100%  25 MB$"));
+        assert_true(a_row_matches(&t, "^pushing manifest$") && a_row_matches(&t, "^success$"));
+        run(0, "cmp pushed-pushslow store/manifests/127.0.0.1*/t/pushslow/latest && for b in store/blobs/*; do cmp $b "
+               "pushed-${b##*/} || exit 1; done");
+    }
+}
+
 static void says_it_in_lines_elsewhere(void **state)
 {
     (void)state;
@@ -123,7 +162,7 @@ static void treats_the_hubs_models_as_others(void **state)
     (void)state;
     run(0, "rm -rf store");
     assert_matches(run(0, "$N pull hf://u/real/tiny-BF16.gguf"), "^listed as hf.co/u/real:BF16$");
-    assert_matches(run(0, "$N list"), "^hf.co/u/real:BF16    [0-9a-f]{12}    483 KB    .* ago    $");
+    assert_matches(run(0, "$N list"), "^hf.co/u/real:BF16    [0-9a-f]{12}    482 KB    .* ago    $");
     assert_matches(run(0, "$N show hf.co/u/real:BF16"), "^    architecture +llama +$");
     assert_matches(run(0, "$N show hf.co/u/real:BF16 --modelfile"), "^FROM .*/blobs/sha256-[0-9a-f]{64}$");
     run(0, "$N run hf.co/u/real:BF16 hello --temp 0 -n 3 > one && test -s one");
@@ -144,6 +183,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(draws_a_bar_a_blob),
+        cmocka_unit_test(draws_what_is_pushed),
         cmocka_unit_test(says_it_in_lines_elsewhere),
         cmocka_unit_test(treats_the_hubs_models_as_others),
     };

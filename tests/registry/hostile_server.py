@@ -378,7 +378,12 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.read(int(self.headers["Content-Length"]))
             return self.answer(307, Location=self.base("B") + f"/v2/t/pushaway/part/{at}",
                                Docker_Upload_Location=self.base("A") + "/v2/t/pushaway/blobs/uploads/1")
-        self.uploads[name] += self.read_body()
+        if name == "pushslow":
+            for left in range(int(self.headers["Content-Length"]), 0, -262144):
+                self.uploads[name] += self.rfile.read(min(left, 262144))
+                time.sleep(0.03)
+        else:
+            self.uploads[name] += self.read_body()
         if name == "pushlost" and count("pushlost") == 1:
             self.uploads.pop(name)
             return self.answer(503, b"lost")
@@ -386,6 +391,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_PUT(self):
         body = self.read_body()
+        if len(body) < int(self.headers.get("Content-Length") or 0):  # who sent it is gone
+            self.close_connection = True
+            return None
         url = urlparse(self.path)
         parts = url.path.split("/")
         if "part" in parts:
