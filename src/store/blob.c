@@ -263,6 +263,8 @@ static nb_status link_file(nb_store *s, const reading *r, nb_buf *path, nb_hash 
     }
     if (stat(path->data, &st) != 0 || changed(&st, &r->st))
         return nb_fail(err, NB_ERR_IO, "%s: changed while it was read; try again when it is whole", r->path);
+    if (fsync(r->fd) != 0) /* whoever wrote it may not have */
+        return nb_store_fail(err, r->path, "sync");
     return read_all(r, -1, NULL, hash, err);
 }
 

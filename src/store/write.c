@@ -124,7 +124,9 @@ static nb_status make_folders(const char *path, size_t from, bool whole, nb_erro
         else if (errno != EEXIST)
             status = nb_store_fail(err, copy, "make this folder");
     }
-    if (status == NB_OK && whole && mkdir(copy, 0777) != 0 && errno != EEXIST)
+    if (status == NB_OK && whole && mkdir(copy, 0777) == 0)
+        status = nb_store_sync_folder(copy, err);
+    else if (status == NB_OK && whole && errno != EEXIST)
         status = nb_store_fail(err, copy, "make this folder");
     int why = errno;
     free(copy);
@@ -558,13 +560,18 @@ static nb_status check_blob(nb_store *s, const nb_layer *l, nb_error *err)
                    NB_STR_ARG(l->digest), (unsigned long long)size, (unsigned long long)l->size);
 }
 
+/* All are there, and stay when the power goes: who put one there may not have come to syncing its name. */
 static nb_status check_blobs(nb_store *s, const nb_manifest *m, nb_error *err)
 {
+    nb_buf path = {0};
     if (m->config.digest.n)
         NB_TRY(check_blob(s, &m->config, err));
     for (size_t i = 0; i < m->count; i++)
         NB_TRY(check_blob(s, &m->layers[i], err));
-    return NB_OK;
+    nb_buf_printf(&path, "%s/blobs/", s->root);
+    nb_status status = path.failed ? nb_fail_memory(err, s->root, path.len) : nb_store_sync_folder(path.data, err);
+    nb_buf_free(&path);
+    return status;
 }
 
 /* A folder that is made may be gone before the file is in it: deletions remove empty ones. */

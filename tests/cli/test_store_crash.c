@@ -318,6 +318,52 @@ static void pushed(void **state)
     hostile_stop(&server);
 }
 
+/* ---- power loss ---- */
+
+/* Whatever of it reaches the disk: what a manifest names is there before the manifest is (power_loss.py). */
+static void in_order(const char *hub, const char *endpoint, const char *words)
+{
+    char log[300];
+    snprintf(log, sizeof log, "%s/log", folder);
+    assert_int_equal(run("cd '%s' && HF_HOME='%s' HF_ENDPOINT='%s' OLLAMA_MODELS='%s/models/store' strace -f -qq -y -o "
+                         "'%s' -e trace=" CALLS " '%s' %s > /dev/null 2>&1",
+                         folder, hub, endpoint, folder, log, NB_TEST_BINARY, words),
+                     0);
+    if (run("python3 '" NB_TEST_DATA "/../cli/power_loss.py' '%s' '%s' '%s/models/store' >&2", log, folder, folder) !=
+        0)
+        fail_msg("'%s' is not safe from a loss of power", words);
+}
+
+static void power_is_lost(void **state)
+{
+    (void)state;
+    hostile server;
+    char words[200], hub[300], old[400];
+    setenv("no_proxy", "*", 1);
+    assert_true(hostile_start(&server));
+    snprintf(hub, sizeof hub, "%s/hub", folder);
+    write_modelfile("first");
+    in_order(hub, server.at, "create a/first:v1 -f Modelfile");
+    in_order(hub, server.at, "cp a/first:v1 host.example/b/second:v2");
+    write_modelfile("changed");
+    in_order(hub, server.at, "create a/first:v1 -f Modelfile");
+    assert_int_equal(run("cp '" SOURCE "' '%s/m.gguf' && echo 'FROM ./m.gguf' > '%s/Linked'", folder, folder), 0);
+    in_order(hub, server.at, "rm a/first:v1 host.example/b/second:v2");
+    in_order(hub, server.at, "create linked -f Linked --link");
+    in_order(hub, server.at, "create small -f Linked -q q8_0");
+    snprintf(words, sizeof words, "pull %s/t/real", server.at);
+    in_order(hub, server.at, words);
+    in_order(hub, server.at, "pull hf://u/real/tiny-BF16.gguf");
+    /* the judge judges: the same without its syncs */
+    snprintf(old, sizeof old, "sed -i '/sync/d' '%s/log'", folder);
+    assert_int_equal(run("%s", old), 0);
+    assert_int_not_equal(run("python3 '" NB_TEST_DATA "/../cli/power_loss.py' '%s/log' '%s' '%s/models/store' 2> "
+                             "/dev/null",
+                             folder, folder, folder),
+                         0);
+    hostile_stop(&server);
+}
+
 static void write_modelfile(const char *system)
 {
     char path[300];
@@ -357,6 +403,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(new_store, make, clean),
                                        cmocka_unit_test_setup_teardown(over_another, make, clean),
                                        cmocka_unit_test_setup_teardown(pulled, make, clean),
-                                       cmocka_unit_test_setup_teardown(pushed, make, clean)};
+                                       cmocka_unit_test_setup_teardown(pushed, make, clean),
+                                       cmocka_unit_test_setup_teardown(power_is_lost, make, clean)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
