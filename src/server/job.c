@@ -2,12 +2,12 @@
  * thinking and calls. */
 #include "server/job.h"
 
-#include <jansson.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "base/clock.h"
+#include "server/job_calls.h"
 #include "server/job_prompt.h"
 #include "server/service_internal.h"
 
@@ -257,59 +257,14 @@ nb_status nb_job_next(nb_job *j, nb_job_event *event, nb_error *err)
 
 /* ---- starting ---- */
 
-/* Several calls may come where some call has to: not when one function is named. */
-static bool may_call_more(const nb_job_params *p) { return p->parallel_calls && p->tool_choice != NB_TOOL_NAMED; }
-
-/* A schema of calls of the tools that may be called: {"name": ..., "arguments": ...}, or also a list of these. */
-static nb_status call_schema(const nb_job_params *p, bool or_list, nb_buf *out, nb_error *err)
-{
-    json_error_t problem;
-    json_t *tools = json_loadb(p->tools.p, p->tools.n, 0, &problem), *tool, *any = json_array();
-    size_t i;
-    json_array_foreach(tools, i, tool)
-    {
-        json_t *function = json_object_get(tool, "function"), *name = json_object_get(function, "name");
-        json_t *arguments = json_object_get(function, "parameters");
-        nb_str text = {json_string_value(name), json_string_length(name)};
-        if (!text.p || (p->tool_choice == NB_TOOL_NAMED && !nb_str_eq(text, p->tool_name)))
-            continue;
-        json_array_append_new(
-            any, json_pack("{s:s, s:{s:{s:O}, s:o}, s:[s,s], s:b}", "type", "object", "properties", "name", "const",
-                           name, "arguments",
-                           json_is_object(arguments) ? json_incref(arguments) : json_pack("{s:s}", "type", "object"),
-                           "required", "name", "arguments", "additionalProperties", 0));
-    }
-    bool found = json_array_size(any) > 0;
-    if (or_list)
-        json_array_append_new(any, json_pack("{s:s, s:{s:o}, s:i, s:i}", "type", "array", "items", "anyOf",
-                                             json_copy(any), "minItems", 1, "maxItems", NB_CALLS_MOST));
-    json_t *schema = json_pack("{s:o}", "anyOf", any);
-    char *text = json_dumps(schema, JSON_COMPACT | JSON_PRESERVE_ORDER);
-    json_decref(schema);
-    json_decref(tools);
-    nb_buf_z(out, text ? text : "");
-    free(text);
-    if (!found)
-        return nb_fail(err, NB_ERR_ARGUMENT,
-                       p->tool_choice == NB_TOOL_NAMED ? "tool_choice names '%.*s', which is not among the tools"
-                                                       : "tool_choice asks for a call, and there are no tools%.*s",
-                       NB_STR_ARG(p->tool_name));
-    return out->failed ? nb_fail_memory(err, "a schema", 0) : NB_OK;
-}
-
-static bool must_call(const nb_job_params *p)
-{
-    return p->tool_choice == NB_TOOL_REQUIRED || p->tool_choice == NB_TOOL_NAMED;
-}
-
 static nb_status make_grammar(nb_job *j, const nb_job_params *p, nb_served_grammar **out, nb_error *err)
 {
     nb_buf schema = {0};
     nb_status status = NB_OK;
     *out = NULL;
-    if (must_call(p)) {
-        bool more = may_call_more(p), tagged = more && (j->prompt.format.calls >> NB_CALL_TAG & 1);
-        status = call_schema(p, more && !tagged, &schema, err);
+    if (nb_job_must_call(p)) {
+        bool more = nb_job_may_call_more(p), tagged = more && (j->prompt.format.calls >> NB_CALL_TAG & 1);
+        status = nb_job_call_schema(p, more && !tagged, &schema, err);
         if (status == NB_OK)
             status = nb_service_grammar(j->served, tagged ? NB_GRAMMAR_TAGGED : NB_GRAMMAR_SCHEMA, nb_buf_view(&schema),
                                         out, err);
@@ -327,7 +282,7 @@ static nb_status make_grammar(nb_job *j, const nb_job_params *p, nb_served_gramm
 static nb_status make_parser(nb_job *j, const nb_job_params *p, nb_error *err)
 {
     bool held = p->schema.n || (p->grammar.n && !p->tools.n); /* with tools, a grammar may well describe calls */
-    bool plain = !j->prompt.chats || (held && !must_call(p));
+    bool plain = !j->prompt.chats || (held && !nb_job_must_call(p));
     if (p->tools
             .n) /* models that forget their tags (Qwen2.5-Coder): the names are looked at, so other JSON stays content */
         j->prompt.format.calls |= 1ull << NB_CALL_BARE | 1ull << NB_CALL_FENCE;
@@ -386,7 +341,7 @@ nb_status nb_job_start(nb_service *s, const nb_job_params *p, nb_job **out, bool
     j->service = s;
     j->last = &j->first;
     j->events_last = &j->events;
-    j->parallel = may_call_more(p);
+    j->parallel = nb_job_may_call_more(p);
     j->wants_tokens = p->task.logprobs >= 0;
     j->keep_alive_ns = p->keep_alive_ns;
     j->gone = p->gone;

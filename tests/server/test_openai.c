@@ -178,6 +178,49 @@ static void several_calls(const char *model)
                  most[1]);
 }
 
+/* Schemas of tools that refer to parts of themselves, as clients make them of types: each means its own parts, also beside another
+ * tool's of the same name; what only looks like a reference stays. */
+static void referring_tools(void **state)
+{
+    static const char *const choices[] = {"\"required\"", "\"required\",\"parallel_tool_calls\":false",
+                                          "{\"type\":\"function\",\"function\":{\"name\":\"second\"}}"};
+    static const char request[] =
+        "{\"model\":\"%s\"," USER
+        ",\"seed\":%d,\"max_tokens\":250,\"tool_choice\":%s,\"tools\":[{\"type\":\"function\",\"function\":{\"name\":"
+        "\"first\",\"parameters\":{\"$id\":\"https://example.com/"
+        "first\",\"type\":\"object\",\"properties\":{\"default\":{"
+        "\"$ref\":\"#/$defs/"
+        "City\"}},\"required\":[\"default\"],\"additionalProperties\":false,\"$defs\":{\"City\":{\"enum\":["
+        "\"Rome\"]}}}}},{\"type\":\"function\",\"function\":{\"name\":\"second\",\"parameters\":{\"type\":\"object\","
+        "\"properties\":{\"at\":{\"$ref\":\"#/definitions/"
+        "City\"},\"in\":{\"anyOf\":[{\"type\":\"null\"},{\"$ref\":\"#\"}]},"
+        "\"as\":{\"const\":{\"$ref\":\"#/x\"}}},\"required\":[\"at\",\"in\",\"as\"],\"additionalProperties\":false,"
+        "\"definitions\":{\"City\":{\"enum\":[\"Paris\"]}}}}}]}";
+    char body[2000];
+    int calls[2] = {0};
+    (void)state;
+    for (int k = 0; k < 12; k++) {
+        snprintf(body, sizeof body, request, k % 2 ? "tiny" : "lister", k, choices[k % 3]);
+        json_t *r = post(CHAT, 200, body), *call;
+        size_t i;
+        json_array_foreach(at(r, "choices/0/message/tool_calls"), i, call)
+        {
+            json_t *v = json_loads(text_at(call, "function/arguments"), 0, NULL);
+            bool second = strcmp(text_at(call, "function/name"), "second") == 0;
+            assert_non_null(v);
+            assert_string_equal(text_at(v, second ? "at" : "default"), second ? "Paris" : "Rome");
+            for (const json_t *in = v; second && json_is_object(in); in = at(in, "in")) {
+                assert_string_equal(text_at(in, "at"), "Paris");
+                assert_string_equal(text_at(in, "as/$ref"), "#/x");
+            }
+            calls[second]++;
+            json_decref(v);
+        }
+        json_decref(r);
+    }
+    assert_true(calls[0] > 0 && calls[1] > 0);
+}
+
 static void tools(void **state)
 {
     static const char named[] = "{\"model\":\"tiny\"," USER "," TOOLS
@@ -806,6 +849,7 @@ int main(void)
     const struct CMUnitTest tests[] = {cmocka_unit_test(streams_what_comes_at_once),
                                        cmocka_unit_test(choices),
                                        cmocka_unit_test(tools),
+                                       cmocka_unit_test(referring_tools),
                                        cmocka_unit_test(streamed_calls),
                                        cmocka_unit_test(bare_calls),
                                        cmocka_unit_test(infill),
