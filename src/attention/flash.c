@@ -230,7 +230,8 @@ nb_status nb_flash_plan_new(const nb_attention_params *p, bool backward, nb_flas
     *plan = (nb_flash_plan){.p = p, .tiles = (p->keys + NB_PAGE - 1) / NB_PAGE};
     plan->k_pad = nb_attend_v_pad((int)p->k_dim);
     plan->v_pad = nb_attend_v_pad((int)p->v_dim);
-    bool taken = order(plan) && (plan->k_tiles = take_tiles(plan, p->k_dim)) &&
+    plan->pairs = p->type == NB_FLOAT_BF16 && nb_cpu_current() == NB_CPU_BF16 && !backward;
+    bool taken = order(plan) && (plan->k_tiles = take_tiles(plan, nb_flash_depth(plan))) &&
                  (plan->v_tiles = take_tiles(plan, plan->v_pad)) &&
                  (!backward ||
                   ((plan->k_rows = take_tiles(plan, plan->k_pad)) && (plan->v_columns = take_tiles(plan, p->v_dim))));
@@ -248,7 +249,7 @@ void nb_flash_plan_free(nb_flash_plan *plan)
     free(plan->class_begin);
     free(plan->rows);
     size_t keys = plan->p->batch * plan->p->kv_heads * plan->tiles * NB_PAGE;
-    nb_flash_floats_free(plan->k_tiles, keys * plan->p->k_dim);
+    nb_flash_floats_free(plan->k_tiles, keys * nb_flash_depth(plan));
     nb_flash_floats_free(plan->v_tiles, keys * plan->v_pad);
     nb_flash_floats_free(plan->k_rows, keys * plan->k_pad);
     nb_flash_floats_free(plan->v_columns, keys * plan->p->v_dim);

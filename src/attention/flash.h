@@ -28,7 +28,8 @@ typedef struct nb_flash_plan {
     nb_flash_row *rows;        /* [row_batches][queries] by place */
     size_t row_batches;        /* batch, or 1 where all are alike */
     size_t k_pad, v_pad;       /* dims in whole vectors */
-    float *k_tiles, *v_tiles;  /* [batch][kv_heads][tiles] of [k_dim][NB_PAGE]; of [NB_PAGE][v_pad] */
+    bool pairs;                /* bfloat16 queries and keys stay what they are, two dims a float's place */
+    float *k_tiles, *v_tiles;  /* [batch][kv_heads][tiles] of [depth][NB_PAGE]; of [NB_PAGE][v_pad] */
     float *k_rows, *v_columns; /* backward: of [NB_PAGE][k_pad]; of [v_dim][NB_PAGE] */
     size_t bytes;              /* taken so far */
 } nb_flash_plan;
@@ -44,6 +45,11 @@ static inline size_t nb_flash_key(const nb_flash_plan *plan, size_t place)
 static inline const nb_flash_row *nb_flash_row_of(const nb_flash_plan *plan, size_t batch, size_t place)
 {
     return plan->rows + (plan->row_batches > 1 ? batch * plan->p->queries : 0) + place;
+}
+/* Rows of a tile of keys, and places of a query in scratch. */
+static inline size_t nb_flash_depth(const nb_flash_plan *plan)
+{
+    return plan->pairs ? (plan->p->k_dim + 1) / 2 : plan->p->k_dim;
 }
 static inline size_t nb_flash_tile(const nb_flash_plan *plan, size_t batch, size_t kv_head, size_t tile)
 {

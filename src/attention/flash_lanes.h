@@ -1,20 +1,67 @@
 /* flash_lanes.h - attention over plain arrays for one instruction-set level, which defines FLASH_TABLE: flash, forward and
  * backward, and standard. Which keys of a tile a row sees is 64 bits. */
 #include "attention/flash.h"
+#include "attention/pairs.h"
 #include "attention/tile_lanes.h"
 
 typedef struct flash {
     const nb_flash_job *job;
     const nb_flash_plan *plan;
     const nb_attention_params *p;
-    size_t rows, k_dim, v_dim, state_floats;
+    size_t rows, k_dim, v_dim, depth, state_floats;
+    float scale; /* what makes products scores, in units of log2 or of the soft cap */
     float *q, *scores, *states;
     soft soft;
     bool bent; /* scores are more than products */
 } flash;
 
+#define PACK_STRIDE 528 /* floats of a row of 512 dims; not a power of two, for the cache's sake */
+
 static size_t row_place(const flash *f, size_t row) { return f->job->query + row / f->job->heads; }
 static size_t row_head(const flash *f, size_t row) { return f->job->head + row % f->job->heads; }
+
+/* ---- matrices turned: y[c][r] = x[r][c] ---- */
+
+/* Of LANES by LANES: each step moves the high bit of a place in a row to the low end of the row's number, and back. */
+LANES_INLINE void turn_square(const float *x, size_t x_stride, float *y, size_t y_stride)
+{
+    lanes v[LANES], next[LANES];
+    LANES_UNROLL
+    for (size_t i = 0; i < LANES; i++)
+        v[i] = lanes_load(x + i * x_stride);
+    LANES_UNROLL
+    for (size_t step = 1; step < LANES; step *= 2) {
+        LANES_UNROLL
+        for (size_t i = 0; i < LANES / 2; i++) {
+            next[2 * i] = lanes_zip_low(v[i], v[i + LANES / 2]);
+            next[2 * i + 1] = lanes_zip_high(v[i], v[i + LANES / 2]);
+        }
+        LANES_UNROLL
+        for (size_t i = 0; i < LANES; i++)
+            v[i] = next[i];
+    }
+    LANES_UNROLL
+    for (size_t i = 0; i < LANES; i++)
+        lanes_store(y + i * y_stride, v[i]);
+}
+
+static void turn_few(const float *x, size_t x_stride, size_t rows, size_t columns, float *y, size_t y_stride)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < columns; c++)
+            y[c * y_stride + r] = x[r * x_stride + c];
+}
+
+static void turn(const float *x, size_t x_stride, size_t rows, size_t columns, float *y, size_t y_stride)
+{
+    size_t whole = columns / LANES * LANES;
+    for (; rows >= LANES; rows -= LANES, x += LANES * x_stride, y += LANES) {
+        for (size_t c = 0; c < whole; c += LANES)
+            turn_square(x + c, x_stride, y + c * y_stride, y_stride);
+        turn_few(x + whole, x_stride, LANES, columns - whole, y + whole * y_stride, y_stride);
+    }
+    turn_few(x, x_stride, rows, columns, y, y_stride);
+}
 
 static void flash_load(nb_float type, const void *x, size_t at, size_t n, float scale, float *to)
 {
@@ -29,6 +76,13 @@ static void flash_load(nb_float type, const void *x, size_t at, size_t n, float 
         to[d] = nb_float_at(x, type, at + d) * scale;
 }
 
+/* n values of bfloat16 in pairs; the last is zero when n is odd */
+static void copy_pairs(const uint16_t *x, size_t n, float *to)
+{
+    memset(to + n / 2, 0, n % 2 * sizeof *to);
+    memcpy(to, x, n * sizeof *x);
+}
+
 static void flash_begin(flash *f, const nb_flash_job *job)
 {
     const nb_attention_params *p = job->plan->p;
@@ -36,6 +90,8 @@ static void flash_begin(flash *f, const nb_flash_job *job)
     *f = (flash){.job = job, .plan = job->plan, .p = p};
     f->rows = job->queries * job->heads;
     f->k_dim = p->k_dim;
+    f->depth = nb_flash_depth(job->plan);
+    f->scale = p->softcap > 0 ? p->scale / p->softcap : p->scale * LANES_LOG2E;
     f->v_dim = p->v_dim;
     f->state_floats = nb_attend_state_floats((int)p->v_dim);
     f->q = job->scratch + at.q;
@@ -48,11 +104,13 @@ static void flash_begin(flash *f, const nb_flash_job *job)
 static void flash_queries(const flash *f)
 {
     const nb_attention_params *p = f->p;
-    float scale = p->softcap > 0 ? p->scale / p->softcap : p->scale * LANES_LOG2E;
-    for (size_t r = 0; r < f->rows; r++)
-        flash_load(p->type, f->job->q,
-                   nb_rule_at(&p->q, f->job->batch, row_head(f, r), nb_flash_query(f->plan, row_place(f, r))), f->k_dim,
-                   scale, f->q + r * f->k_dim);
+    for (size_t r = 0; r < f->rows; r++) {
+        size_t at = nb_rule_at(&p->q, f->job->batch, row_head(f, r), nb_flash_query(f->plan, row_place(f, r)));
+        if (f->plan->pairs)
+            copy_pairs((const uint16_t *)f->job->q + at, f->k_dim, f->q + r * f->depth);
+        else
+            flash_load(p->type, f->job->q, at, f->k_dim, f->scale, f->q + r * f->depth);
+    }
 }
 
 /* ---- which keys of a tile a row sees ---- */
@@ -179,21 +237,45 @@ static void multiply_chains(size_t rows, product m)
     }
 }
 
+/* The same of pairs, times scale. One chain: 256 additions at most */
+static void multiply_pairs(size_t rows, const product *m, float scale)
+{
+#if LANES == 16
+    nb_pairs pairs = {.a = (const uint32_t *)(const void *)m->a,
+                      .a_stride = m->a_stride,
+                      .b = m->b,
+                      .b_stride = m->b_stride,
+                      .n = m->n,
+                      .scale = scale,
+                      .c = m->c,
+                      .c_stride = m->c_stride,
+                      .columns = m->columns};
+    nb_pairs_dot(rows, &pairs);
+#else /* only a plan of the level above asks for them */
+    (void)rows;
+    (void)m;
+    (void)scale;
+#endif
+}
+
 /* s[r][*] = scores of rows [row, row + rows) for the vectors of the tile that hold seen keys */
 static void score_block(const flash *f, size_t row, size_t rows, size_t tile, uint64_t any, float *s, size_t s_stride)
 {
     size_t kv = nb_rule_kv_head(f->p, f->job->head);
     size_t low = (size_t)__builtin_ctzll(any) / LANES * LANES;
     size_t high = nb_round_up(64 - (size_t)__builtin_clzll(any), LANES);
-    product m = {.a = f->q + row * f->k_dim,
-                 .a_stride = f->k_dim,
-                 .b = f->plan->k_tiles + nb_flash_tile(f->plan, f->job->batch, kv, tile) * f->k_dim * NB_PAGE + low,
+    product m = {.a = f->q + row * f->depth,
+                 .a_stride = f->depth,
+                 .b = f->plan->k_tiles + nb_flash_tile(f->plan, f->job->batch, kv, tile) * f->depth * NB_PAGE + low,
                  .b_stride = NB_PAGE,
-                 .n = f->k_dim,
+                 .n = f->depth,
                  .c = s + low,
                  .c_stride = s_stride,
                  .columns = high - low};
-    multiply_chains(rows, m);
+    if (f->plan->pairs)
+        multiply_pairs(rows, &m, f->scale);
+    else
+        multiply_chains(rows, m);
     for (size_t r = 0; r < rows && f->bent; r++)
         bend_row(f, row + r, tile, s + r * s_stride);
 }
@@ -550,14 +632,6 @@ static void flash_backward_q(nb_flash_job *job)
     }
 }
 
-/* x [rows][NB_PAGE] to y [NB_PAGE][rows of NB_PAGE] */
-static void turn(const float *x, size_t rows, float *y)
-{
-    for (size_t r = 0; r < rows; r++)
-        for (size_t n = 0; n < NB_PAGE; n++)
-            y[n * NB_PAGE + r] = x[r * NB_PAGE + n];
-}
-
 static void flash_backward_kv(nb_flash_job *job)
 {
     backward b;
@@ -581,8 +655,8 @@ static void flash_backward_kv(nb_flash_job *job)
             if (!backward_tile(&b, job->tile))
                 continue;
             job->visited++;
-            turn(b.p, b.f.rows, b.pt);
-            turn(b.ds, b.f.rows, b.dst);
+            turn(b.p, NB_PAGE, b.f.rows, NB_PAGE, b.pt, NB_PAGE);
+            turn(b.ds, NB_PAGE, b.f.rows, NB_PAGE, b.dst, NB_PAGE);
             add_product(b.pt, NB_PAGE, b.f.rows, b.dout, vp, b.sum_v);
             add_product(b.dst, NB_PAGE, b.f.rows, b.plain_q, kp, b.sum_k);
         }
@@ -598,33 +672,47 @@ static void flash_backward_kv(nb_flash_job *job)
 
 /* ---- tiles ---- */
 
-/* Keys past the last, and those that are padding, are zeros: what lies there may be anything. */
+/* Key `place` of the tiles as a row of floats or pairs, its value as floats. Keys past the last, and those that are padding, are
+ * zeros: what lies there may be anything. */
+static void pack_row(const nb_flash_job *job, size_t place, float *k_row, float *v_row)
+{
+    const nb_flash_plan *plan = job->plan;
+    const nb_attention_params *p = plan->p;
+    size_t key = place < p->keys ? nb_flash_key(plan, place) : p->keys, depth = nb_flash_depth(plan);
+    if (key >= nb_rule_keys(p, job->batch)) {
+        memset(k_row, 0, depth * sizeof *k_row);
+        memset(v_row, 0, plan->v_pad * sizeof *v_row);
+        return;
+    }
+    size_t k_at = nb_rule_at(&p->k, job->batch, job->head, key);
+    if (plan->pairs)
+        copy_pairs((const uint16_t *)job->k + k_at, p->k_dim, k_row);
+    else
+        flash_load(p->type, job->k, k_at, p->k_dim, 1.0f, k_row);
+    flash_load(p->type, job->v, nb_rule_at(&p->v, job->batch, job->head, key), p->v_dim, 1.0f, v_row);
+    memset(v_row + p->v_dim, 0, (plan->v_pad - p->v_dim) * sizeof *v_row);
+}
+
 static void flash_pack(const nb_flash_job *job)
 {
     const nb_flash_plan *plan = job->plan;
     const nb_attention_params *p = plan->p;
     size_t at = nb_flash_tile(plan, job->batch, job->head, job->tile), kp = plan->k_pad, vp = plan->v_pad;
-    float *k_tile = plan->k_tiles + at * p->k_dim * NB_PAGE, *v_tile = plan->v_tiles + at * NB_PAGE * vp;
-    float k_row[512], *v_row = v_tile;
-    for (size_t n = 0; n < NB_PAGE; n++, v_row += vp) {
-        size_t place = job->tile * NB_PAGE + n, key = place < p->keys ? nb_flash_key(plan, place) : p->keys;
-        bool there = key < nb_rule_keys(p, job->batch);
-        memset(v_row, 0, vp * sizeof *v_row);
-        memset(k_row, 0, p->k_dim * sizeof *k_row);
-        if (there) {
-            flash_load(p->type, job->k, nb_rule_at(&p->k, job->batch, job->head, key), p->k_dim, 1.0f, k_row);
-            flash_load(p->type, job->v, nb_rule_at(&p->v, job->batch, job->head, key), p->v_dim, 1.0f, v_row);
-        }
-        for (size_t d = 0; d < p->k_dim; d++)
-            k_tile[d * NB_PAGE + n] = k_row[d];
-        if (plan->k_rows) {
-            float *row = plan->k_rows + (at * NB_PAGE + n) * kp;
+    size_t depth = nb_flash_depth(plan);
+    float *k_tile = plan->k_tiles + at * depth * NB_PAGE, *v_tile = plan->v_tiles + at * NB_PAGE * vp;
+    float rows[LANES * PACK_STRIDE];
+    for (size_t n = 0; n < NB_PAGE; n += LANES) {
+        for (size_t i = 0; i < LANES; i++)
+            pack_row(job, job->tile * NB_PAGE + n + i, rows + i * PACK_STRIDE, v_tile + (n + i) * vp);
+        turn(rows, PACK_STRIDE, LANES, depth, k_tile + n, NB_PAGE);
+        for (size_t i = 0; i < LANES && plan->k_rows; i++) {
+            float *row = plan->k_rows + (at * NB_PAGE + n + i) * kp;
             memset(row, 0, kp * sizeof *row);
-            memcpy(row, k_row, p->k_dim * sizeof *row);
-            for (size_t d = 0; d < p->v_dim; d++)
-                plan->v_columns[(at * p->v_dim + d) * NB_PAGE + n] = v_row[d];
+            memcpy(row, rows + i * PACK_STRIDE, p->k_dim * sizeof *row);
         }
     }
+    if (plan->v_columns)
+        turn(v_tile, vp, NB_PAGE, p->v_dim, plan->v_columns + at * p->v_dim * NB_PAGE, NB_PAGE);
 }
 
 const nb_flash_table FLASH_TABLE = {.pack = flash_pack,
