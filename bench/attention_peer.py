@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 
 torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else torch.get_num_threads())
-torch.set_grad_enabled(False)
 
 
 def best(f):
@@ -34,4 +33,12 @@ for name, dtype in (("f32", torch.float32), ("bf16", torch.bfloat16)):
             for causal in (False, True):
                 key = f"{name} {dim} {length} {'causal' if causal else 'dense'}"
                 res[key] = best(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=causal))
+for dim in (64, 128):
+    for length in (512, 2048):
+        q, k, v = (torch.randn(1, 8, length, dim, requires_grad=True) for _ in range(3))
+        for causal in (False, True):
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+            dout = torch.randn_like(out)
+            key = f"f32 backward {dim} {length} {'causal' if causal else 'dense'}"
+            res[key] = best(lambda: torch.autograd.grad(out, (q, k, v), dout, retain_graph=True))
 print(json.dumps(res))

@@ -2,7 +2,8 @@
  * attention_peer.py, started first.
  *   bench_flash [threads] [peer command]     e.g. bench_flash 2 "python3 bench/attention_peer.py 2"
  * Forward: operations a second (2 a multiply-add; causal: half of them) and their share of the float32 or, for BF16, bfloat16
- * peak. Decode: the cache's bytes against the rate of reading, or, with 8 query heads a kv head, operations. */
+ * peak. Backward: the same, 5 products of the forward's size, of which it makes two. Decode: the cache's bytes against the rate of reading, or, with 8 query heads a kv head, operations. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,9 +97,56 @@ static void bench_forward(nb_float type, size_t dim, size_t length, bool causal)
     arrays_free(&a);
 }
 
+/* dq, dk and dv of a forward pass that is done */
+static void bench_backward(size_t dim, size_t length, bool causal)
+{
+    arrays a = arrays_new(NB_FLOAT_F32, dim, length);
+    a.p.causal = causal;
+    float *lse = malloc(a.p.heads * length * sizeof *lse), *grads[4];
+    for (int i = 0; i < 4; i++)
+        grads[i] = numbers(a.values, NB_FLOAT_F32);
+    nb_attention_flash(&a.p, a.q, a.k, a.v, a.out, lse, NULL, team, NULL);
+    double best = 1e30, ops = 10.0 * (double)(a.values * length) * (causal ? 0.5 : 1);
+    for (double spent = 0, runs = 0; runs < 2 || (spent < 0.5 && runs < 30); runs++) {
+        double begin = nb_seconds(), t;
+        nb_attention_flash_backward(&a.p, a.q, a.k, a.v, a.out, lse, grads[0], grads[1], grads[2], grads[3], NULL, team,
+                                    NULL);
+        t = nb_seconds() - begin;
+        best = t < best ? t : best;
+        spent += t;
+    }
+    char key[64];
+    snprintf(key, sizeof key, "f32 backward %zu %zu %s", dim, length, causal ? "causal" : "dense");
+    double theirs = peer_seconds(key), peak = nb_ceiling_f32(team, nb_cpu_current());
+    printf("%-30s %10.2f ms %8.1f GF/s  %5.1f %% of %.0f", key, best * 1e3, ops / best / 1e9, 100 * ops / best / peak,
+           peak / 1e9);
+    theirs > 0 ? printf("  PyTorch %10.2f ms  %.2fx\n", theirs * 1e3, theirs / best) : printf("\n");
+    fflush(stdout);
+    for (int i = 0; i < 4; i++)
+        nb_pages_free(grads[i], a.values * sizeof(float));
+    free(lse);
+    arrays_free(&a);
+}
+
+/* The exponent of times that grow as a power of the length: the slope of a straight line through their logarithms. */
+static double exponent_of(const double *lengths, const double *times, int n)
+{
+    double x = 0, y = 0, xx = 0, xy = 0;
+    for (int i = 0; i < n; i++) {
+        double a = log2(lengths[i]), b = log2(times[i]);
+        x += a;
+        y += b;
+        xx += a * a;
+        xy += a * b;
+    }
+    return (n * xy - x * y) / (n * xx - x * x);
+}
+
 /* Time and memory against the length: standard, flash, and a window, whose time must be a straight line. */
 static void bench_lengths(void)
 {
+    double lengths[6], dense[6], windows[6];
+    int n = 0;
     printf("\nlength      standard        memory         flash        memory    window 256     tiles\n");
     for (size_t length = 512; length <= 16384; length *= 2) {
         arrays a = arrays_new(NB_FLOAT_F32, 64, length);
@@ -112,7 +160,12 @@ static void bench_lengths(void)
                (unsigned long long)w.tiles_visited);
         fflush(stdout);
         arrays_free(&a);
+        lengths[n] = (double)length;
+        dense[n] = flash;
+        windows[n++] = window;
     }
+    printf("time grows as length^%.2f dense, length^%.2f in a window (lengths from 1024 on, beyond the window)\n",
+           exponent_of(lengths + 1, dense + 1, n - 1), exponent_of(lengths + 1, windows + 1, n - 1));
 }
 
 #define CACHE_BYTES ((size_t)256 << 20)
@@ -171,6 +224,10 @@ int main(int argc, char **argv)
             for (size_t length = 512; length <= 16384; length *= length == 2048 ? 8 : 4)
                 for (int causal = 0; causal < 2; causal++)
                     bench_forward(type ? NB_FLOAT_BF16 : NB_FLOAT_F32, dims[d], length, causal);
+    for (int d = 0; d < 2; d++)
+        for (size_t length = 512; length <= 2048; length *= 4)
+            for (int causal = 0; causal < 2; causal++)
+                bench_backward(dims[d], length, causal);
     bench_lengths();
     printf("\n");
     for (int t = 0; t < 4; t++)

@@ -331,6 +331,8 @@ static void run_jobs(void *context, int member, int members)
     atomic_fetch_add(&c->visited, visited);
 }
 
+static size_t members_of(nb_team *team) { return team ? (size_t)nb_team_size(team) : 1; }
+
 static void run_call(call *c, nb_team *team)
 {
     atomic_store(&c->next, 0);
@@ -366,7 +368,7 @@ void nb_flash_pack(const nb_flash_plan *plan, const void *k, const void *v, nb_t
 
 static nb_status call_begin(call *c, const nb_attention_params *p, bool backward, nb_team *team, nb_error *err)
 {
-    size_t members = team ? (size_t)nb_team_size(team) : 1;
+    size_t members = members_of(team);
     nb_flash_areas at = nb_flash_areas_of(p);
     NB_TRY(nb_flash_plan_new(p, backward, &c->plan, err));
     c->job.plan = &c->plan;
@@ -381,7 +383,7 @@ static nb_status call_begin(call *c, const nb_attention_params *p, bool backward
 
 static void call_end(call *c, nb_team *team)
 {
-    nb_flash_floats_free(c->scratch, (team ? (size_t)nb_team_size(team) : 1) * c->scratch_floats);
+    nb_flash_floats_free(c->scratch, members_of(team) * c->scratch_floats);
     nb_flash_plan_free(&c->plan);
 }
 
@@ -406,7 +408,7 @@ nb_status nb_attention_flash(const nb_attention_params *p, const void *q, const 
     NB_TRY(nb_rule_check(p, err));
     NB_TRY(call_begin(&c, p, false, team, err));
     nb_flash_pack(&c.plan, k, v, team);
-    cut(&c, nb_flash_max_rows(p), team ? (size_t)nb_team_size(team) : 1);
+    cut(&c, nb_flash_max_rows(p), members_of(team));
     run_call(&c, team);
     if (stats)
         count_forward(&c, stats);
@@ -438,7 +440,16 @@ static bool sums_of(const nb_attention_params *p, const float *out, const float 
     return far;
 }
 
-static void count_backward(const call *c, nb_attention_stats *stats)
+/* Whether weights are made once, a kv head a job, or twice (dq by queries, dk and dv by keys), jobs being short. The bits are
+ * the same. */
+static bool by_heads(const call *c, size_t members)
+{
+    const nb_attention_params *p = c->plan.p;
+    size_t heads = p->batch * p->kv_heads;
+    return p->k_dim == c->plan.k_pad && !c->plan.query_at && (heads % members == 0 || heads >= 4 * members);
+}
+
+static void count_backward(const call *c, nb_attention_stats *stats, size_t passes)
 {
     const nb_attention_params *p = c->plan.p;
     uint64_t a_tile = (uint64_t)NB_PAGE * (p->k_dim + p->v_dim) * sizeof(float);
@@ -446,7 +457,7 @@ static void count_backward(const call *c, nb_attention_stats *stats)
                     (p->queries - c->plan.plain_queries + NB_PAGE - 1) / NB_PAGE;
     stats->tile_rows = stats->tile_keys = NB_PAGE;
     stats->tiles_visited = c->visited;
-    stats->tiles_skipped = 2 * (uint64_t)p->batch * p->heads * blocks * c->plan.tiles - c->visited;
+    stats->tiles_skipped = passes * (uint64_t)p->batch * p->heads * blocks * c->plan.tiles - c->visited;
     stats->bytes_moved = c->visited * 2 * a_tile;
     stats->scratch_bytes = c->plan.bytes;
 }
@@ -459,6 +470,13 @@ static void run_backward(call *c, const float *dout, float *dq, float *dk, float
     c->job.dq = dq;
     c->job.dk = dk;
     c->job.dv = dv;
+    if (by_heads(c, members_of(team))) {
+        c->by_tile = true;
+        c->jobs = p->kv_heads * p->batch;
+        c->run = table->backward_head;
+        run_call(c, team);
+        return;
+    }
     c->part_heads = 1;
     c->parts = p->heads / p->kv_heads;
     c->block = NB_PAGE;
@@ -488,13 +506,13 @@ nb_status nb_attention_flash_backward(const nb_attention_params *p, const void *
     c.job.sums = sums;
     nb_flash_pack(&c.plan, k, v, team);
     if (sums_of(p, out, lse, dout, sums)) {
-        cut(&c, nb_flash_max_rows(p), team ? (size_t)nb_team_size(team) : 1);
+        cut(&c, nb_flash_max_rows(p), members_of(team));
         run_call(&c, team);
     }
     atomic_store(&c.visited, 0);
     run_backward(&c, dout, dq, dk, dv, team);
     if (stats)
-        count_backward(&c, stats);
+        count_backward(&c, stats, by_heads(&c, members_of(team)) ? 1 : 2);
     free(sums);
     call_end(&c, team);
     return NB_OK;

@@ -93,6 +93,7 @@ typedef struct nb_flash_job {
     const float *dout;
     nb_flash_sum *sums; /* [batch][heads][queries]; forward without `out` sets top and scale */
     float *dq, *dk, *dv;
+    bool merged; /* backward_kv adds to dq, too */
 } nb_flash_job;
 
 typedef struct nb_flash_table {
@@ -101,6 +102,9 @@ typedef struct nb_flash_table {
     void (*standard)(nb_flash_job *job);
     void (*backward_q)(nb_flash_job *job);  /* dq of the job's rows: at most NB_PAGE, one head */
     void (*backward_kv)(nb_flash_job *job); /* dk and dv of the job's tile */
+    /* Both for all of the job's kv head: five products instead of seven. For whole vectors of k_dim, and queries in their own
+     * order. */
+    void (*backward_head)(nb_flash_job *job);
 } nb_flash_table;
 
 extern const nb_flash_table nb_flash_table_ref;

@@ -591,8 +591,8 @@ static bool backward_tile(const backward *b, size_t tile)
     return visited;
 }
 
-/* c [n][columns] += a [n][m] b [m][columns] for any n */
-static void add_product(const float *a, size_t n, size_t m, const float *b, size_t columns, float *c)
+/* c [n][columns] += a [n][m] b [m][columns] for any n; rows of c lie c_stride apart */
+static void add_product(const float *a, size_t n, size_t m, const float *b, size_t columns, float *c, size_t c_stride)
 {
     for (size_t row = 0; row < n; row += BLOCK_ROWS) {
         product all = {.a = a + row * NB_PAGE,
@@ -600,8 +600,8 @@ static void add_product(const float *a, size_t n, size_t m, const float *b, size
                        .b = b,
                        .b_stride = columns,
                        .n = m,
-                       .c = c + row * columns,
-                       .c_stride = columns,
+                       .c = c + row * c_stride,
+                       .c_stride = c_stride,
                        .columns = columns,
                        .add = true};
         multiply(FLOATS, nb_min_size(n - row, BLOCK_ROWS), &all);
@@ -623,7 +623,7 @@ static void flash_backward_q(nb_flash_job *job)
             continue;
         job->visited++;
         add_product(b.ds, f->rows, NB_PAGE,
-                    f->plan->k_rows + nb_flash_tile(f->plan, job->batch, kv, tile) * NB_PAGE * pad, pad, b.sum_k);
+                    f->plan->k_rows + nb_flash_tile(f->plan, job->batch, kv, tile) * NB_PAGE * pad, pad, b.sum_k, pad);
     }
     for (size_t r = 0; r < f->rows; r++) {
         float *dq = job->dq + nb_rule_at(&p->q, job->batch, row_head(f, r), nb_flash_query(f->plan, row_place(f, r)));
@@ -657,8 +657,12 @@ static void flash_backward_kv(nb_flash_job *job)
             job->visited++;
             turn(b.p, NB_PAGE, b.f.rows, NB_PAGE, b.pt, NB_PAGE);
             turn(b.ds, NB_PAGE, b.f.rows, NB_PAGE, b.dst, NB_PAGE);
-            add_product(b.pt, NB_PAGE, b.f.rows, b.dout, vp, b.sum_v);
-            add_product(b.dst, NB_PAGE, b.f.rows, b.plain_q, kp, b.sum_k);
+            add_product(b.pt, NB_PAGE, b.f.rows, b.dout, vp, b.sum_v, vp);
+            add_product(b.dst, NB_PAGE, b.f.rows, b.plain_q, kp, b.sum_k, kp);
+            if (job->merged)
+                add_product(b.ds, b.f.rows, NB_PAGE,
+                            plan->k_rows + nb_flash_tile(plan, job->batch, kv, job->tile) * NB_PAGE * kp, kp,
+                            job->dq + nb_rule_at(&p->q, job->batch, part.head, part.query), p->q.row);
         }
     }
     for (size_t n = 0; n < nb_min_size(NB_PAGE, p->keys - job->tile * NB_PAGE); n++) {
@@ -667,6 +671,24 @@ static void flash_backward_kv(nb_flash_job *job)
         for (size_t d = 0; d < p->k_dim; d++)
             dk[d] = b.sum_k[n * kp + d] * p->scale;
         memcpy(job->dv + nb_rule_at(&p->v, job->batch, kv, key), b.sum_v + n * vp, p->v_dim * sizeof(float));
+    }
+}
+
+/* All tiles of a kv head one after another: dq gathers where the caller wants it, in the order of flash_backward_q. */
+static void flash_backward_head(nb_flash_job *job)
+{
+    const nb_attention_params *p = job->plan->p;
+    size_t group = p->heads / p->kv_heads, head = nb_rule_kv_head(p, job->head) * group;
+    job->merged = true;
+    for (size_t r = 0; r < group * p->queries; r++)
+        memset(job->dq + nb_rule_at(&p->q, job->batch, head + r / p->queries, r % p->queries), 0,
+               p->k_dim * sizeof(float));
+    for (job->tile = 0; job->tile < job->plan->tiles; job->tile++)
+        flash_backward_kv(job);
+    for (size_t r = 0; r < group * p->queries; r++) {
+        float *dq = job->dq + nb_rule_at(&p->q, job->batch, head + r / p->queries, r % p->queries);
+        for (size_t d = 0; d < p->k_dim; d++)
+            dq[d] *= p->scale;
     }
 }
 
@@ -719,4 +741,5 @@ const nb_flash_table FLASH_TABLE = {.pack = flash_pack,
                                     .forward = flash_forward,
                                     .standard = flash_standard,
                                     .backward_q = flash_backward_q,
-                                    .backward_kv = flash_backward_kv};
+                                    .backward_kv = flash_backward_kv,
+                                    .backward_head = flash_backward_head};

@@ -125,6 +125,47 @@ static void test_team(void **state)
     io_free(&y);
 }
 
+/* Nor backward, where 1 and 2 members make weights once and 3 twice; 41 dims are never made once. */
+static void test_team_backward(void **state)
+{
+    (void)state;
+    static const size_t dims[] = {48, 41};
+    for (int d = 0; d < 2; d++) {
+        nb_attention_params p = nb_attention_defaults(8, 4, dims[d], 150, 200);
+        p.causal = true;
+        p.offset = 50;
+        io x = io_new(&p);
+        size_t n = p.q.batch, m = p.k.batch;
+        float *lse = calloc(8 * 150, sizeof *lse), *dout = inputs(4, n, NB_FLOAT_F32), *got[3];
+        double *want = calloc(n + 2 * m, sizeof *want), *out = calloc(n, sizeof *out);
+        assert_int_equal(nb_attention_flash(&p, x.q, x.k, x.v, x.out, lse, NULL, NULL, NULL), NB_OK);
+        assert_int_equal(nb_attention_exact(&p, x.q, x.k, x.v, out, NULL, NULL), NB_OK);
+        assert_int_equal(nb_attention_exact_backward(&p, x.q, x.k, x.v, dout, want, want + n, want + n + m, NULL),
+                         NB_OK);
+        for (int members = 1; members <= 3; members++) {
+            nb_team *team;
+            nb_attention_stats s;
+            assert_int_equal(nb_team_new(members, false, &team, NULL), NB_OK);
+            float *g = got[members - 1] = calloc(n + 2 * m, sizeof *g);
+            assert_int_equal(
+                nb_attention_flash_backward(&p, x.q, x.k, x.v, x.out, lse, dout, g, g + n, g + n + m, &s, team, NULL),
+                NB_OK);
+            assert_int_equal(s.tiles_visited + s.tiles_skipped, 8 * 3 * 4 * (members == 3 || dims[d] == 41 ? 2 : 1));
+            assert_memory_equal(g, got[0], (n + 2 * m) * sizeof *g);
+            nb_team_free(team);
+        }
+        for (size_t i = 0; i < n + 2 * m; i++)
+            assert_true(fabs(want[i] - (double)got[0][i]) <= 1e-5);
+        for (int i = 0; i < 3; i++)
+            free(got[i]);
+        free(lse);
+        free(dout);
+        free(want);
+        free(out);
+        io_free(&x);
+    }
+}
+
 static void refused(nb_attention_params p, const char *word)
 {
     nb_error err;
@@ -159,6 +200,7 @@ static void test_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_errors), cmocka_unit_test(test_tiles),
-                                       cmocka_unit_test(test_team), cmocka_unit_test(test_refused)};
+                                       cmocka_unit_test(test_team), cmocka_unit_test(test_team_backward),
+                                       cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
