@@ -1,6 +1,7 @@
 /* Attention over plain arrays and over a cache, against PyTorch and the machine, in one run: PyTorch's figures come from
  * attention_peer.py, started first.
  *   bench_flash [threads] [peer command]     e.g. bench_flash 2 "python3 bench/attention_peer.py 2"
+ *   bench_flash [threads] decode             decode alone
  * Forward: operations a second (2 a multiply-add; causal: half of them) and their share of the float32 or, for BF16, bfloat16
  * peak. Backward: the same, 5 products of the forward's size, of which it makes two. Decode: the cache's bytes against the rate of reading, or, with 8 query heads a kv head, operations. */
 #include <math.h>
@@ -208,17 +209,9 @@ static void bench_decode(const char *type, size_t group)
     free(out);
 }
 
-int main(int argc, char **argv)
+static void bench_arrays(void)
 {
-    nb_error err;
-    if (nb_team_new(argc > 1 ? atoi(argv[1]) : 0, true, &team, &err) != NB_OK) {
-        fprintf(stderr, "bench_flash: %s\n", err.message);
-        return 1;
-    }
-    if (argc > 2)
-        ask_peer(argv[2]);
-    static const size_t dims[] = {64, 128, 256}, groups[] = {1, 4, 8};
-    static const char *const types[] = {"f16", "bf16", "q8_0", "q4_0"};
+    static const size_t dims[] = {64, 128, 256};
     for (int type = 0; type < 2; type++)
         for (int d = 0; d < 3; d++)
             for (size_t length = 512; length <= 16384; length *= length == 2048 ? 8 : 4)
@@ -230,8 +223,24 @@ int main(int argc, char **argv)
                 bench_backward(dims[d], length, causal);
     bench_lengths();
     printf("\n");
+}
+
+int main(int argc, char **argv)
+{
+    nb_error err;
+    if (nb_team_new(argc > 1 ? atoi(argv[1]) : 0, true, &team, &err) != NB_OK) {
+        fprintf(stderr, "bench_flash: %s\n", err.message);
+        return 1;
+    }
+    bool only_decode = argc > 2 && strcmp(argv[2], "decode") == 0;
+    if (argc > 2 && !only_decode)
+        ask_peer(argv[2]);
+    if (!only_decode)
+        bench_arrays();
+    static const size_t groups[] = {1, 2, 4, 8};
+    static const char *const types[] = {"f16", "bf16", "q8_0", "q4_0"};
     for (int t = 0; t < 4; t++)
-        for (int g = 0; g < 3; g++)
+        for (int g = 0; g < 4; g++)
             bench_decode(types[t], groups[g]);
     nb_team_free(team);
     return 0;

@@ -56,9 +56,8 @@ static inline size_t nb_attend_max_rows(const nb_attention_spec *spec)
 typedef struct nb_attend_areas {
     size_t q;            /* [rows][k_dim], scaled */
     size_t k, v;         /* a tile as floats: [k_dim][NB_PAGE], [NB_PAGE][v_pad] */
-    size_t codes;        /* of a Q4_0 tile as those of Q8_0, keys' then values' */
-    size_t scales;       /* of a Q8_0 tile as floats, keys' then values' */
     size_t scores;       /* [rows of a block][NB_PAGE] */
+    size_t weights;      /* of Q8_0 and Q4_0, with the values' scales: [v_dim / 32][rows of a block][NB_PAGE] */
     size_t total, chunk; /* [rows] states */
     size_t end;
 } nb_attend_areas;
@@ -69,10 +68,9 @@ static inline nb_attend_areas nb_attend_areas_of(const nb_attention_spec *spec)
     nb_attend_areas a = {.q = 0};
     a.k = nb_round_up(rows * k_dim, 16);
     a.v = a.k + k_dim * NB_PAGE;
-    a.codes = a.v + nb_attend_v_pad(spec->v_dim) * NB_PAGE;
-    a.scales = a.codes + ((size_t)spec->k_dim + (size_t)spec->v_dim) * NB_PAGE / sizeof(float);
-    a.scores = a.scales + ((size_t)spec->k_dim + (size_t)spec->v_dim) / NB_KV_BLOCK * NB_PAGE;
-    a.total = a.scores + (size_t)8 * NB_PAGE;
+    a.scores = a.v + nb_attend_v_pad(spec->v_dim) * NB_PAGE;
+    a.weights = a.scores + (size_t)8 * NB_PAGE;
+    a.total = a.weights + (size_t)spec->v_dim / NB_KV_BLOCK * 8 * NB_PAGE;
     a.chunk = a.total + rows * nb_attend_state_floats(spec->v_dim);
     a.end = a.chunk + rows * nb_attend_state_floats(spec->v_dim);
     return a;

@@ -4,22 +4,23 @@
  * Scores: s[key] = fma(q[d], k[d][key], s) over d in order, q scaled beforehand, a lane a key. Output: o[d] =
  * fma(p[key], v[key][d], o[d]) over the seen keys in order, a lane a d. Both are the same small matrix product, whose
  * blocking (rows, vectors) changes speed and never a bit. Stored values become floats exactly, so taking them from
- * the page and taking them from a converted tile are equal too. */
-#include "attention/tile_lanes.h"
+ * the page and taking them from a converted tile are equal too. Q8_0 and Q4_0 have products of their own (code_lanes.h),
+ * always from the page. */
+#include "attention/code_lanes.h"
 
 /* ---- one job ---- */
 
 typedef struct work {
     const nb_attend_job *job;
     size_t rows, k_dim, v_dim, v_pad, v_columns, state_floats;
-    float *q, *k_tile, *v_tile, *scales, *scores;
-    int8_t *codes;
-    bool rotated; /* keys and values are, so queries must be, and outputs back */
+    float *q, *k_tile, *v_tile, *scores, *weights;
+    bool coded; /* keys and values are codes of rotated heads: queries must be rotated, and outputs back */
+    coding coding;
     soft soft;
     bool biased; /* scores gain by the distance to their key: after early_cap, the softmax's place being too late */
     float early_cap;
     const void *k, *v; /* of the current tile: floats, or the page's own and their scales */
-    const float *k_scale, *v_scale;
+    const uint16_t *k_scale, *v_scale;
     source k_from, v_from;
     size_t v_stride;
     ptrdiff_t ahead;                                            /* from this tile's page to the next one's */
@@ -41,10 +42,10 @@ static void work_begin(work *w, const nb_attend_job *job)
     w->q = scratch + at.q;
     w->k_tile = scratch + at.k;
     w->v_tile = scratch + at.v;
-    w->codes = (int8_t *)(scratch + at.codes);
-    w->scales = scratch + at.scales;
-    w->rotated = nb_kv_scaled(job->layout->type);
     w->scores = scratch + at.scores;
+    w->weights = scratch + at.weights;
+    w->coded = nb_kv_scaled(job->layout->type);
+    w->coding = job->layout->type == NB_TYPE_Q4_0 ? CODES_4 : CODES_8;
     float scale = spec->softcap > 0 ? spec->scale / spec->softcap : spec->scale * LANES_LOG2E;
     float cap = spec->softcap > 0 ? spec->softcap * LANES_LOG2E : 0.0f;
     w->biased = spec->bias.slopes || spec->bias.near;
@@ -59,7 +60,7 @@ static void work_begin(work *w, const nb_attend_job *job)
             lanes_store(to + d, lanes_load(from + d) * scale);
         for (; d < w->k_dim; d++)
             to[d] = from[d] * scale;
-        if (w->rotated)
+        if (w->coded)
             nb_kv_rotate(to, w->k_dim);
         nb_attend_seen(spec, job->span, job->span->position + (int64_t)query, &w->begin[r], &w->end[r]);
     }
@@ -80,41 +81,24 @@ static void convert(source from, const void *src, size_t n, float *dst)
     }
 }
 
-/* m->b, [n][columns], as floats in rows of to_stride */
-static void convert_rows(source from, const product *m, size_t columns, float *to, size_t to_stride)
+/* [rows][columns] as floats in rows of to_stride */
+static void convert_rows(source from, const void *b, size_t rows, size_t columns, float *to, size_t to_stride)
 {
-    for (size_t i = 0; i < m->n; i++, to += to_stride) {
-        if (m->scale)
-            for (size_t d = 0; d < columns; d += LANES)
-                lanes_store(to + d, load_b(from, m, i, d));
-        else
-            convert(from, (const char *)m->b + i * m->b_stride * source_bytes(from), columns, to);
-    }
+    for (size_t i = 0; i < rows; i++, to += to_stride)
+        convert(from, (const char *)b + i * columns * source_bytes(from), columns, to);
 }
 
-static source source_of(nb_type type, bool once, source q8)
+static source source_of(nb_type type, bool once)
 {
     switch ((int)type) {
-    case NB_TYPE_F32: return once ? PAGE_F32 : FLOATS;
     case NB_TYPE_F16: return PAGE_F16;
     case NB_TYPE_BF16: return PAGE_BF16;
-    default: return q8;
+    default: return once ? PAGE_F32 : FLOATS;
     }
 }
 
-/* Codes of Q4_0 as Q8_0 has them, in scratch: bytes `step` apart belong to neighbours in a block, of which there are `blocks`. */
-static void open_nibbles(const uint8_t *codes, size_t blocks, size_t step, int8_t *to)
-{
-    size_t half = NB_KV_BLOCK / 2 * step;
-    for (size_t b = 0; b < blocks; b++, codes += half, to += 2 * half)
-        for (size_t i = 0; i < half; i++) {
-            to[i] = (int8_t)((codes[i] & 15) - 8);
-            to[half + i] = (int8_t)((codes[i] >> 4) - 8);
-        }
-}
-
-/* Makes w->k and w->v the tile's: the page's own values where they are multiplied once or are floats already, else
- * floats in scratch. Values of keys outside [begin, end) may never have been written and are not read. */
+/* Makes w->k and w->v the tile's: the page's own values where they are multiplied once or are floats or codes, else floats in
+ * scratch. Values of keys outside [begin, end) may never have been written and are not read. */
 static void tile_open(work *w, int64_t tile, size_t begin, size_t end)
 {
     const nb_attend_job *job = w->job;
@@ -126,35 +110,20 @@ static void tile_open(work *w, int64_t tile, size_t begin, size_t end)
     bool once = w->rows <= BLOCK_ROWS_MAX;
     w->k = head.k;
     w->v = head.v;
-    w->k_from = source_of(job->layout->type, once, PAGE_Q8_K);
-    w->v_from = source_of(job->layout->type, once, PAGE_Q8_V);
-    w->k_scale = w->v_scale = NULL;
+    w->k_scale = head.k_scale;
+    w->v_scale = head.v_scale;
+    if (w->coded)
+        return;
+    w->k_from = w->v_from = source_of(job->layout->type, once);
     w->v_stride = w->v_dim;
-    if (job->layout->type == NB_TYPE_Q4_0) {
-        int8_t *values = w->codes + w->k_dim * NB_PAGE;
-        open_nibbles(head.k, w->k_dim / NB_KV_BLOCK, NB_PAGE, w->codes);
-        open_nibbles(head.v, w->v_dim / NB_KV_BLOCK * NB_PAGE, 1, values);
-        w->k = w->codes;
-        w->v = values;
-        w->ahead = 0;
-    }
-    if (nb_kv_scaled(job->layout->type)) {
-        convert(PAGE_F16, head.k_scale, w->k_dim / NB_KV_BLOCK * NB_PAGE, w->scales);
-        w->k_scale = w->scales;
-        w->v_scale = w->scales + w->k_dim / NB_KV_BLOCK * NB_PAGE;
-        convert(PAGE_F16, head.v_scale, w->v_dim / NB_KV_BLOCK * NB_PAGE, (float *)w->v_scale);
-    }
     if (!once && w->k_from != FLOATS) {
-        product m = {.b = w->k, .b_stride = NB_PAGE, .n = w->k_dim, .scale = w->k_scale};
-        convert_rows(w->k_from, &m, NB_PAGE, w->k_tile, NB_PAGE);
+        convert_rows(w->k_from, w->k, w->k_dim, NB_PAGE, w->k_tile, NB_PAGE);
         w->k = w->k_tile;
         w->k_from = FLOATS;
     }
     if (w->v_dim % LANES != 0 || (!once && w->v_from != FLOATS)) {
         const char *from = (const char *)w->v + begin * w->v_dim * source_bytes(w->v_from);
-        product m = {.b = from, .b_stride = w->v_dim, .n = end - begin};
-        m.scale = w->v_scale ? w->v_scale + begin * (w->v_dim / NB_KV_BLOCK) : NULL;
-        convert_rows(w->v_from, &m, w->v_dim, w->v_tile + begin * w->v_pad, w->v_pad);
+        convert_rows(w->v_from, from, end - begin, w->v_dim, w->v_tile + begin * w->v_pad, w->v_pad);
         w->v = w->v_tile;
         w->v_from = FLOATS;
         w->v_stride = w->v_pad;
@@ -219,17 +188,75 @@ static __attribute__((noinline)) void bend_block(const work *w, size_t row, size
         add_bias(w, row + r, tile, low, high, w->scores + r * NB_PAGE);
 }
 
+/* ---- the products of a block of rows with the open tile ---- */
+
+/* Scores of rows [row, row + rows) for keys [low, high), whole vectors, or, of codes, for all keys */
+static void score_keys(const work *w, size_t row, size_t rows, size_t low, size_t high)
+{
+    const float *q = w->q + row * w->k_dim;
+    if (w->coded) {
+        coded m = {.a = q,
+                   .a_stride = w->k_dim,
+                   .b = w->k,
+                   .n = w->k_dim,
+                   .scale = w->k_scale,
+                   .ahead = w->ahead,
+                   .c = w->scores,
+                   .c_stride = NB_PAGE};
+        score_codes(w->coding, rows, &m);
+        return;
+    }
+    product m = {.a = q,
+                 .a_stride = w->k_dim,
+                 .b = (const char *)w->k + low * source_bytes(w->k_from),
+                 .b_stride = NB_PAGE,
+                 .n = w->k_dim,
+                 .ahead = w->ahead,
+                 .c = w->scores + low,
+                 .c_stride = NB_PAGE,
+                 .columns = high - low};
+    multiply(w->k_from, rows, &m);
+}
+
+/* weights[block][r][key] = p[r][key] times the value's scale. What lies beside [begin, end) comes to nothing. */
+static void scale_weights(const work *w, size_t rows, const float *p, size_t begin, size_t end)
+{
+    float *to = w->weights;
+    for (size_t block = 0; block < w->v_dim / NB_KV_BLOCK; block++, to += WEIGHTS_STRIDE)
+        for (size_t key = begin / LANES * LANES; key < end; key += LANES) {
+            lanes scale = lanes_load_f16(w->v_scale + block * NB_PAGE + key);
+            if (key % 32 == 0)
+                ask_for(w->v_scale + block * NB_PAGE + key, w->ahead);
+            for (size_t r = 0; r < rows; r++)
+                lanes_store(to + r * NB_PAGE + key, lanes_load(p + r * NB_PAGE + key) * scale);
+        }
+}
+
 /* o[r] += p[r][begin..end) v for `rows` rows at once */
 static void add_values(const work *w, size_t rows, const float *p, size_t begin, size_t end, float *state)
 {
     if (begin >= end)
         return;
+    if (w->coded) {
+        size_t bytes = nb_kv_value_bytes(w->job->layout->type, w->v_dim);
+        scale_weights(w, rows, p, begin, end);
+        coded m = {.a = w->weights + begin,
+                   .a_stride = NB_PAGE,
+                   .b = (const uint8_t *)w->v + begin * bytes,
+                   .b_stride = bytes,
+                   .n = end - begin,
+                   .ahead = w->ahead,
+                   .c = state,
+                   .c_stride = w->state_floats,
+                   .columns = w->v_dim};
+        add_codes(w->coding, rows, &m);
+        return;
+    }
     product m = {.a = p + begin,
                  .a_stride = NB_PAGE,
                  .b = (const char *)w->v + begin * w->v_stride * source_bytes(w->v_from),
                  .b_stride = w->v_stride,
                  .n = end - begin,
-                 .scale = w->v_scale ? w->v_scale + begin * (w->v_dim / NB_KV_BLOCK) : NULL,
                  .ahead = w->ahead,
                  .c = state,
                  .c_stride = w->state_floats,
@@ -256,17 +283,7 @@ static void attend_block(const work *w, size_t row, size_t rows, int64_t tile, f
     }
     if (low >= high)
         return;
-    product m = {.a = w->q + row * w->k_dim,
-                 .a_stride = w->k_dim,
-                 .b = (const char *)w->k + low * source_bytes(w->k_from),
-                 .b_stride = NB_PAGE,
-                 .n = w->k_dim,
-                 .scale = w->k_scale ? w->k_scale + low : NULL,
-                 .ahead = w->ahead,
-                 .c = w->scores + low,
-                 .c_stride = NB_PAGE,
-                 .columns = high - low};
-    multiply(w->k_from, rows, &m);
+    score_keys(w, row, rows, low, high);
     float *state = states + row * w->state_floats;
     if (w->biased)
         bend_block(w, row, rows, tile, low, high);
@@ -306,7 +323,7 @@ static void attend_chunk(work *w, int64_t chunk, float *states)
         if (begin >= end)
             continue;
         tile_open(w, tile, (size_t)begin, (size_t)end);
-        size_t block = w->rows <= BLOCK_ROWS_MAX ? w->rows : BLOCK_ROWS;
+        size_t block = w->rows <= BLOCK_ROWS_MAX ? w->rows : w->coded ? BLOCK_ROWS_MAX : BLOCK_ROWS;
         for (size_t row = 0; row < w->rows; row += block)
             attend_block(w, row, nb_min_size(w->rows - row, block), tile, states);
     }
@@ -350,7 +367,7 @@ static void state_write(const work *w, size_t row, float *state)
         lanes_store(out + d, lanes_load(state + d) * scale);
     if (d < w->v_dim)
         lanes_store_n(out + d, lanes_load(state + d) * scale, w->v_dim - d);
-    if (w->rotated)
+    if (w->coded)
         nb_kv_rotate(out, w->v_dim);
 }
 
@@ -462,13 +479,13 @@ static void store_head(const nb_kv_layout *layout, const nb_kv_head *head, size_
         store_q4(turned(k, k_dim, wide), k_dim, (uint8_t *)head->k + slot, NB_PAGE, (uint16_t *)head->k_scale + slot,
                  NB_PAGE);
         store_q4(turned(v, v_dim, wide), v_dim, (uint8_t *)head->v + slot * v_dim / 2, 1,
-                 (uint16_t *)head->v_scale + slot * (v_dim / NB_KV_BLOCK), 1);
+                 (uint16_t *)head->v_scale + slot, NB_PAGE);
         break;
     case NB_TYPE_Q8_0:
         store_q8(turned(k, k_dim, wide), k_dim, (int8_t *)head->k + slot, NB_PAGE, (uint16_t *)head->k_scale + slot,
                  NB_PAGE);
-        store_q8(turned(v, v_dim, wide), v_dim, (int8_t *)head->v + slot * v_dim, 1,
-                 (uint16_t *)head->v_scale + slot * (v_dim / NB_KV_BLOCK), 1);
+        store_q8(turned(v, v_dim, wide), v_dim, (int8_t *)head->v + slot * v_dim, 1, (uint16_t *)head->v_scale + slot,
+                 NB_PAGE);
         break;
     default:
         narrow(layout->type, k, k_dim, half);

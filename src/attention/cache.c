@@ -1,6 +1,7 @@
 /* A cache of one sequence's keys and values for callers of the library, and attention of its last positions. */
 #include <stdlib.h>
 
+#include "attention/flash.h"
 #include "attention/kv.h"
 #include "attention/rule.h"
 
@@ -162,13 +163,13 @@ nb_status nb_attention_decode(const nb_kv_cache *cache, const nb_attention_param
                                  .q_stride = p->q.row,
                                  .out_stride = p->out.row};
     size_t bytes = nb_attention_scratch(&d.spec, &d.layout, 1, p->queries, p->keys, members);
-    d.scratch = nb_pages_alloc(bytes);
+    d.scratch = nb_flash_floats(bytes / sizeof(float));
     if (!d.scratch)
         return nb_fail_memory(err, "scratch of attention", bytes);
     if (team)
         nb_team_run(team, run_member, &d);
     else
         run_member(&d, 0, 1);
-    nb_pages_free(d.scratch, bytes);
+    nb_flash_floats_free(d.scratch, bytes / sizeof(float));
     return NB_OK;
 }

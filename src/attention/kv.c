@@ -71,19 +71,19 @@ void nb_kv_load(const nb_kv_layout *layout, const void *page, int slot, int kv_h
 {
     nb_kv_head h = nb_kv_head_at(layout, page, kv_head);
     bool scaled = nb_kv_scaled(layout->type);
-    size_t s = (size_t)slot, blocks = (size_t)layout->v_dim / NB_KV_BLOCK;
+    size_t s = (size_t)slot;
     if (layout->type == NB_TYPE_Q4_0) {
         for (size_t d = 0; d < (size_t)layout->k_dim; d++)
             k[d] = nibble_at((const uint8_t *)h.k + s, NB_PAGE, d, h.k_scale[d / NB_KV_BLOCK * NB_PAGE + s]);
         for (size_t d = 0; d < (size_t)layout->v_dim; d++)
             v[d] = nibble_at((const uint8_t *)h.v + s * (size_t)layout->v_dim / 2, 1, d,
-                             h.v_scale[s * blocks + d / NB_KV_BLOCK]);
+                             h.v_scale[d / NB_KV_BLOCK * NB_PAGE + s]);
     } else {
         for (size_t d = 0; d < (size_t)layout->k_dim; d++)
             k[d] = value_at(layout->type, h.k, d * NB_PAGE + s, scaled ? h.k_scale[d / NB_KV_BLOCK * NB_PAGE + s] : 0);
         for (size_t d = 0; d < (size_t)layout->v_dim; d++)
             v[d] = value_at(layout->type, h.v, s * (size_t)layout->v_dim + d,
-                            scaled ? h.v_scale[s * blocks + d / NB_KV_BLOCK] : 0);
+                            scaled ? h.v_scale[d / NB_KV_BLOCK * NB_PAGE + s] : 0);
     }
     if (scaled) {
         nb_kv_rotate(k, (size_t)layout->k_dim);

@@ -11,7 +11,7 @@ typedef struct nb_kv_head {
     void *k;           /* [k_dim][NB_PAGE]; Q4_0: [k_dim / 2][NB_PAGE] */
     uint16_t *k_scale; /* [k_dim / 32][NB_PAGE], F16 */
     void *v;           /* [NB_PAGE][v_dim]; Q4_0: [NB_PAGE][v_dim / 2] */
-    uint16_t *v_scale; /* [NB_PAGE][v_dim / 32], F16 */
+    uint16_t *v_scale; /* [v_dim / 32][NB_PAGE], F16 */
 } nb_kv_head;
 
 static inline bool nb_kv_scaled(nb_type type) { return type == NB_TYPE_Q8_0 || type == NB_TYPE_Q4_0; }

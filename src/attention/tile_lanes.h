@@ -13,9 +13,8 @@
 #define BLOCK_VECTORS_MAX (LANES == 16 ? 4 : 2)
 #define BLOCK_VECTORS(rows) ((rows) <= BLOCK_ROWS ? BLOCK_VECTORS_MAX : BLOCK_VECTORS_MAX / 2)
 
-/* What b is made of. PAGE_...: the page's own values, converted on the way; Q8_0 keys and values find their scales, as
- * floats, in different places. */
-typedef enum source { FLOATS, PAGE_F32, PAGE_F16, PAGE_BF16, PAGE_Q8_K, PAGE_Q8_V, SOURCES } source;
+/* What b is made of. PAGE_...: the page's own values, converted on the way. */
+typedef enum source { FLOATS, PAGE_F32, PAGE_F16, PAGE_BF16, SOURCES } source;
 
 /* c[r][*] (+)= sum over i < n, in order, of a[r][i] b[i][*] */
 typedef struct product {
@@ -23,35 +22,21 @@ typedef struct product {
     size_t a_stride;
     const void *b;
     size_t b_stride, n;
-    const float *scale; /* PAGE_Q8_K: [n / 32][NB_PAGE]; PAGE_Q8_V: [n][b_stride / 32] */
-    ptrdiff_t ahead;    /* bytes from b to what the next tile will multiply */
+    ptrdiff_t ahead; /* bytes from b to what the next tile will multiply */
     float *c;
     size_t c_stride, columns; /* columns: a multiple of LANES */
     bool add;
 } product;
 
-LANES_INLINE size_t source_bytes(source from) { return from <= PAGE_F32 ? 4 : from >= PAGE_Q8_K ? 1 : 2; }
+LANES_INLINE size_t source_bytes(source from) { return from <= PAGE_F32 ? 4 : 2; }
 
 LANES_INLINE lanes load_from(source from, const void *b, size_t i)
 {
     switch (from) {
     case PAGE_F16: return lanes_load_f16((const uint16_t *)b + i);
     case PAGE_BF16: return lanes_load_bf16((const uint16_t *)b + i);
-    case PAGE_Q8_K:
-    case PAGE_Q8_V: return lanes_load_i8((const int8_t *)b + i);
     default: return lanes_load((const float *)b + i);
     }
-}
-
-/* The product of an 8-bit value and its F16 scale fits a float: what is stored is exact, however it is read. */
-LANES_INLINE lanes load_b(source from, const product *m, size_t i, size_t column)
-{
-    lanes v = load_from(from, m->b, i * m->b_stride + column);
-    if (from == PAGE_Q8_K)
-        v *= lanes_load(m->scale + i / NB_KV_BLOCK * NB_PAGE + column);
-    if (from == PAGE_Q8_V)
-        v *= m->scale[i * (m->b_stride / NB_KV_BLOCK) + column / NB_KV_BLOCK];
-    return v;
 }
 
 LANES_INLINE void multiply_block(source from, size_t rows, size_t vectors, const product *m, size_t column)
@@ -70,7 +55,7 @@ LANES_INLINE void multiply_block(source from, size_t rows, size_t vectors, const
         lanes right[BLOCK_VECTORS_MAX];
         LANES_UNROLL
         for (size_t v = 0; v < vectors; v++) {
-            right[v] = load_b(from, m, i, column + v * LANES);
+            right[v] = load_from(from, m->b, i * m->b_stride + column + v * LANES);
             /* the parts of a page are too short for the hardware to run ahead: 20 to 80 % slower from memory */
             if (from != FLOATS && v % (64 / source_bytes(from) / LANES) == 0)
                 __builtin_prefetch(
@@ -119,14 +104,11 @@ MULTIPLY_ALL(FLOATS)
 MULTIPLY_ALL(PAGE_F32)
 MULTIPLY_ALL(PAGE_F16)
 MULTIPLY_ALL(PAGE_BF16)
-MULTIPLY_ALL(PAGE_Q8_K)
-MULTIPLY_ALL(PAGE_Q8_V)
 
 static void multiply(source from, size_t rows, const product *m)
 {
     static void (*const by_rows[SOURCES][BLOCK_ROWS_MAX])(const product *) = {
-        MULTIPLY_ROW(FLOATS),    MULTIPLY_ROW(PAGE_F32),  MULTIPLY_ROW(PAGE_F16),
-        MULTIPLY_ROW(PAGE_BF16), MULTIPLY_ROW(PAGE_Q8_K), MULTIPLY_ROW(PAGE_Q8_V)};
+        MULTIPLY_ROW(FLOATS), MULTIPLY_ROW(PAGE_F32), MULTIPLY_ROW(PAGE_F16), MULTIPLY_ROW(PAGE_BF16)};
     by_rows[from][rows - 1](m);
 }
 

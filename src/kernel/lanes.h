@@ -5,6 +5,7 @@
 #define NB_KERNEL_LANES_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -65,6 +66,13 @@ LANES_INLINE lanes lanes_load_i8(const int8_t *p)
 {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
+/* Half bytes, the low or the high ones, as -8 .. 7: what a permutation makes of its numbers' low four bits. */
+LANES_INLINE lanes lanes_load_i4(const uint8_t *p, bool high)
+{
+    const __m512 values = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    __m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm512_permutexvar_ps(high ? _mm512_srli_epi32(bytes, 4) : bytes, values);
+}
 LANES_INLINE void lanes_store_f16(uint16_t *p, lanes v)
 {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -91,6 +99,10 @@ LANES_INLINE lanes lanes_load_i8(const int8_t *p)
 {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
+LANES_INLINE lanes_mask lanes_load_u8(const uint8_t *p)
+{
+    return (lanes_mask)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+}
 #else
 #define LANES 4
 typedef float lanes __attribute__((vector_size(16)));
@@ -108,6 +120,7 @@ LANES_INLINE lanes lanes_max(lanes a, lanes b) { return lanes_select((lanes_mask
 LANES_INLINE lanes lanes_min(lanes a, lanes b) { return lanes_select((lanes_mask)(a < b), a, b); }
 LANES_INLINE lanes_mask lanes_load_u16(const uint16_t *p) { return (lanes_mask){p[0], p[1], p[2], p[3]}; }
 LANES_INLINE lanes lanes_load_i8(const int8_t *p) { return (lanes){p[0], p[1], p[2], p[3]}; }
+LANES_INLINE lanes_mask lanes_load_u8(const uint8_t *p) { return (lanes_mask){p[0], p[1], p[2], p[3]}; }
 #endif
 
 LANES_INLINE lanes lanes_set(float x) { return x - (lanes){0}; }
@@ -152,6 +165,12 @@ LANES_INLINE lanes lanes_sign_of(lanes magnitude, lanes sign)
     return (lanes)(((lanes_mask)sign & INT32_MIN) | ((lanes_mask)magnitude & INT32_MAX));
 }
 LANES_INLINE lanes lanes_load_bf16(const uint16_t *p) { return (lanes)(lanes_load_u16(p) << 16); }
+/* half bytes, the low or the high ones, as -8 .. 7 */
+LANES_INLINE lanes lanes_load_i4(const uint8_t *p, bool high)
+{
+    lanes_mask bytes = lanes_load_u8(p);
+    return __builtin_convertvector(((high ? bytes >> 4 : bytes) & 15) - 8, lanes);
+}
 #if defined(__F16C__)
 LANES_INLINE lanes lanes_load_f16(const uint16_t *p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 LANES_INLINE void lanes_store_f16(uint16_t *p, lanes v)

@@ -9,7 +9,7 @@
 #include "attention/teams.h"
 #include "base/cpu.h"
 
-static const nb_type kv_types[] = {NB_TYPE_F32, NB_TYPE_F16, NB_TYPE_BF16, NB_TYPE_Q8_0};
+static const nb_type kv_types[] = {NB_TYPE_F32, NB_TYPE_F16, NB_TYPE_BF16, NB_TYPE_Q8_0, NB_TYPE_Q4_0};
 
 typedef struct problem {
     nb_attention_spec spec;
@@ -35,7 +35,7 @@ static problem random_problem(rng *r, nb_type type)
     problem p = {0};
     int kv_heads = rng_int(r, 1, 3), group = rng_int(r, 1, rng_int(r, 0, 5) ? 4 : 13);
     int k_dim = dims[rng_int(r, 0, 11)], v_dim = rng_int(r, 0, 2) ? k_dim : dims[rng_int(r, 0, 11)];
-    if (type == NB_TYPE_Q8_0) {
+    if (type == NB_TYPE_Q8_0 || type == NB_TYPE_Q4_0) {
         k_dim = (k_dim + 31) / 32 * 32;
         v_dim = (v_dim + 31) / 32 * 32;
     }
@@ -155,7 +155,7 @@ static void test_random_problems(void **state)
     (void)state;
     rng r = {2024};
     for (int i = 0; i < 320; i++) {
-        problem p = random_problem(&r, kv_types[i % 4]);
+        problem p = random_problem(&r, kv_types[i % 5]);
         if (rng_int(&r, 0, 3) == 0) {
             for (int h = 0; h < p.spec.heads; h++)
                 p.sinks[h] = rng_normal(&r);
@@ -187,7 +187,7 @@ static void test_model_shapes(void **state)
                                      .scale = 1.0f / sqrtf((float)dim),
                                      .causal = true,
                                      .window = shapes[i].window};
-        p.layout = (nb_kv_layout){kv_types[i % 4], shapes[i].kv_heads, dim, dim};
+        p.layout = (nb_kv_layout){kv_types[i % 5], shapes[i].kv_heads, dim, dim};
         check_problem(&p, &r);
     }
 }

@@ -99,6 +99,47 @@ static void test_types(void **state)
     nb_cpu_set_level(nb_cpu_best());
 }
 
+/* Keys and values of zeros, subnormal and huge beside ordinary ones, and a key that is no number: it spoils the queries that see
+ * it and no other. */
+static void check_extremes(const char *type)
+{
+    enum { DIM = 96, LENGTH = 131, BAD = 129 };
+    static const float sizes[] = {0.0f, 1e-40f, 1e-6f, 1.0f, 1.0f, 30.0f};
+    nb_attention_params p = nb_attention_defaults(5, 1, DIM, 3, LENGTH);
+    filled f = {NULL, inputs(5, LENGTH * DIM, NB_FLOAT_F32), inputs(6, LENGTH * DIM, NB_FLOAT_F32)};
+    float *q = inputs(7, 15 * DIM, NB_FLOAT_F32), out[15 * DIM];
+    double want[15 * DIM];
+    for (size_t i = 0; i < LENGTH * DIM; i++) {
+        f.k[i] *= sizes[i / DIM % 6];
+        f.v[i] *= sizes[i / 32 % 4]; /* a block of its own */
+    }
+    f.k[BAD * DIM + 40] = NAN;
+    assert_int_equal(nb_kv_cache_new(type, 1, DIM, DIM, LENGTH, &f.cache, NULL), NB_OK);
+    assert_int_equal(nb_kv_cache_append(f.cache, f.k, f.v, LENGTH, NULL), NB_OK);
+    for (size_t i = 0; i < LENGTH; i++)
+        assert_int_equal(nb_kv_cache_read(f.cache, i, f.k + i * DIM, f.v + i * DIM, NULL), NB_OK);
+    p.causal = true;
+    assert_int_equal(nb_attention_exact(&p, q, f.k, f.v, want, NULL, NULL), NB_OK);
+    assert_int_equal(nb_attention_decode(f.cache, &p, q, out, NULL, NULL), NB_OK);
+    for (size_t i = 0; i < 15 * DIM; i++)
+        if (i < 5 * DIM ? !(fabs((double)out[i] - want[i]) <= 1e-5) : !isnan(out[i])) /* scores of 30 and more */
+            fail_msg("%s, %s: out[%zu] is %.9g, not %.9g", type, nb_cpu_level_name(nb_cpu_current()), i, (double)out[i],
+                     want[i]);
+    free(q);
+    filled_free(&f);
+}
+
+static void test_extremes(void **state)
+{
+    (void)state;
+    for (int level = 0; level <= (int)nb_cpu_best(); level++) {
+        nb_cpu_set_level((nb_cpu_level)level);
+        for (size_t t = 0; t < sizeof types / sizeof *types; t++)
+            check_extremes(types[t]);
+    }
+    nb_cpu_set_level(nb_cpu_best());
+}
+
 static void test_limits(void **state)
 {
     (void)state;
@@ -135,6 +176,7 @@ static void test_limits(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_types), cmocka_unit_test(test_limits)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_types), cmocka_unit_test(test_extremes),
+                                       cmocka_unit_test(test_limits)};
     return cmocka_run_group_tests(tests, teams_new, teams_free);
 }
