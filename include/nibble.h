@@ -544,7 +544,8 @@ NB_API nb_status nb_attention_standard(const nb_attention_params *p, const void 
                                        nb_error *err);
 
 /* Algorithm 1: tiles, a running maximum and sum, memory in proportion to the lengths. Tiles that the parameters empty are
- * skipped; a window's cost is in proportion to its width, dilated or not. Results do not depend on the team. */
+ * skipped; a window's cost is in proportion to its width, dilated or not. Results do not depend on the team. Subnormal bfloat16
+ * queries and keys may count as 0; values are summed before they are divided, so keys times the largest must fit a float. */
 NB_API nb_status nb_attention_flash(const nb_attention_params *p, const void *q, const void *k, const void *v, float *out, float *lse,
                                     nb_attention_stats *stats, nb_team *team, nb_error *err);
 /* Gradients of sum(out * dout) by recomputing weights from lse: out and lse are the forward call's. */
