@@ -386,7 +386,10 @@ static bool in_ps(const char *name)
         found = true;
         assert_true(number_of(m, "size") > 100000 && number_of(m, "context_length") > 0);
         assert_int_equal(strlen(text_of(m, "digest")), 64);
-        assert_int_equal(strlen(text_of(m, "expires_at")), strlen("2026-11-23T04:05:06.123456789Z"));
+        const char *expires = text_of(m, "expires_at"); /* zeros at the end of the fraction are left out */
+        size_t n = strlen(expires);
+        assert_true(n >= strlen("2026-11-23T04:05:06Z") && n <= strlen("2026-11-23T04:05:06.123456789Z"));
+        assert_true(expires[10] == 'T' && expires[n - 1] == 'Z');
     }
     json_decref(root);
     hc_free(&r);
