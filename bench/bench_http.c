@@ -4,15 +4,12 @@
  * each, so that what slows the machine meets all of them, and none meets what the one before left.
  *
  * usage: bench_http [ROUNDS [MODEL]]     (2000, tests/data/archs/llama-2-mha.gguf) */
-#include <arpa/inet.h>
-#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/clock.h"
+#include "loopback.h"
 #include "median.h"
 #include "server/http.h"
 #include "server/job.h"
@@ -75,17 +72,6 @@ static int start_echo(int *listener)
 
 /* ---- the client ---- */
 
-static int connect_to(int port)
-{
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
-    int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof to) != 0)
-        die("nobody listens");
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    return fd;
-}
-
 /* The reply has come whole. */
 static bool is_whole(const measured *m, const char *text, size_t n)
 {
@@ -105,7 +91,7 @@ static double ask(measured *m, int port)
     double begin = nb_seconds();
     if (m->anew)
         m->fd = connect_to(port);
-    if (send(m->fd, m->request, n, MSG_NOSIGNAL) != (ssize_t)n)
+    if (m->fd < 0 || send(m->fd, m->request, n, MSG_NOSIGNAL) != (ssize_t)n)
         die("the server does not take the request");
     for (ssize_t got; at < ROOM - 1; reply[at] = 0) {
         if ((got = recv(m->fd, reply + at, ROOM - 1 - at, 0)) <= 0)

@@ -5,17 +5,13 @@
  * IDS: a file of token ids in decimal; each request's prompt is the next PROMPT of them, behind the file's first SHARED.
  * EOS: the token that must not come, so that each reply has OUT tokens. Prints one JSON object. */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/clock.h"
+#include "loopback.h"
 #include "median.h"
 
 enum { MOST_CLIENTS = 256, MOST_REQUESTS = 1000 };
@@ -81,17 +77,6 @@ static char *make_request(size_t number)
     return text;
 }
 
-static int connect_to_server(void)
-{
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
-    int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof to) != 0)
-        die("nobody listens there");
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    return fd;
-}
-
 /* One request: the seconds until its first event and until its end. */
 static void ask(client *c, size_t number, double *first, double *whole)
 {
@@ -99,8 +84,8 @@ static void ask(client *c, size_t number, double *first, double *whole)
     char *request = make_request(number);
     size_t n = strlen(request), at = 0;
     double begin = nb_seconds();
-    int fd = connect_to_server();
-    if (send(fd, request, n, MSG_NOSIGNAL) != (ssize_t)n)
+    int fd = connect_to(port);
+    if (fd < 0 || send(fd, request, n, MSG_NOSIGNAL) != (ssize_t)n)
         die("the server does not take the request");
     *first = 0;
     for (ssize_t got; (got = recv(fd, c->bytes + at, ROOM - 1 - at, 0)) > 0;) {

@@ -24,18 +24,13 @@ static char home[96], store[96];
 static int begin(void **state)
 {
     (void)state;
-    signal(SIGPIPE, SIG_IGN);
+    hostile_alone();
     if (!hostile_start(&server))
         return -1;
     snprintf(home, sizeof home, "%s/hf", server.folder);
     snprintf(store, sizeof store, "%s/store", server.folder);
-    setenv("no_proxy", "*", 1);
-    setenv("HOME", "/nonexistent", 1);
     setenv("HF_HOME", home, 1);
     setenv("HF_ENDPOINT", server.at, 1);
-    unsetenv("HF_HUB_CACHE");
-    unsetenv("HF_TOKEN");
-    unsetenv("HF_TOKEN_PATH");
     return 0;
 }
 

@@ -24,10 +24,7 @@ static char store[96];
 static int begin(void **state)
 {
     (void)state;
-    signal(SIGPIPE, SIG_IGN);
-    setenv("no_proxy", "*", 1);
-    setenv("HOME", "/nonexistent", 1); /* no key of the user's */
-    unsetenv("HF_TOKEN");
+    hostile_alone();
     if (!hostile_start(&server)) {
         fprintf(stderr, "%s/output says why the server did not start\n", server.folder);
         return -1;

@@ -116,10 +116,7 @@ static bool start_docker(void)
 static int begin(void **state)
 {
     (void)state;
-    setenv("no_proxy", "*", 1);
-    setenv("HOME", "/nonexistent", 1);
-    unsetenv("HF_TOKEN");
-    signal(SIGPIPE, SIG_IGN);
+    hostile_alone();
     if (!hostile_start(&server) || !start_docker()) {
         fprintf(stderr, "%s: python3 or docker-registry (Debian's package of this name) did not start\n",
                 server.folder);

@@ -20,9 +20,7 @@ static int begin(void **state)
 {
     (void)state;
     nb_error err;
-    signal(SIGPIPE, SIG_IGN);
-    setenv("no_proxy", "*", 1);
-    setenv("HOME", "/nonexistent", 1);
+    hostile_alone();
     if (!hostile_start(&registry))
         return -1;
     snprintf(store, sizeof store, "%s/store", registry.folder);
