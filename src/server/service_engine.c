@@ -144,8 +144,8 @@ bool nb_service_gives_up(void *served)
     nb_service *s = m->service;
     if (atomic_load_explicit(&s->cancels, memory_order_relaxed) == 0)
         return false;
-    bool all = true;
     pthread_mutex_lock(&s->lock);
+    bool all = m->state == NB_SERVED_READY; /* else this is the loader's first step, and tickets are the engine's */
     for (const nb_ticket *t = s->tickets; t && all; t = t->next)
         all = t->model != m || is_cancelled(s, t->number);
     pthread_mutex_unlock(&s->lock);
