@@ -157,7 +157,7 @@ static void give_memory_back(void)
 #endif
 }
 
-/* A connection takes two descriptors, and many systems give a program 1024 unless it asks for what it may have. */
+/* Many systems give a program 1024 descriptors unless it asks for what it may have; connections alone may be 900. */
 static void take_descriptors(void)
 {
     struct rlimit l;

@@ -31,7 +31,7 @@ typedef struct nb_http_params {    /* texts live as long as the server */
     const char *certificate, *key; /* PEM files for TLS; both or none */
     const char *api_keys, *api_key_file; /* keys separated by commas; a file of one a line; NULL: none are asked for */
     const char *origins, *allowed_hosts; /* further ones, separated by commas */
-    size_t max_body, max_connections;    /* 0: 64 MiB, 1024 */
+    size_t max_body, max_connections;    /* 0: 64 MiB, 900, which is the most */
     size_t max_per_address; /* connections; 0: half of all, on the loopback interface as many as there may be */
     int timeout_seconds;    /* of a client that neither sends nor takes a byte; 0: 120 */
     double head_seconds, body_seconds; /* for a request's head, its body; 0: 30, and for the body a second more for */
