@@ -122,11 +122,12 @@ static void divergences(void **state)
     near(e.ratio_error, 0.143220, 1e-4);
     near(e.kl_mean, 0.216760, 1e-5);
     near(e.kl_error, 0.016070, 1e-4);
-    near(e.kl_median, 0.161638, 1e-4);
-    near(e.kl_90, 0.444171, 1e-4);
-    near(e.kl_99, 0.805188, 1e-4);
-    near(e.kl_999, 0.977678, 1e-4);
-    near(e.kl_max, 0.995153, 1e-4);
+    /* single places: the file's 16 bits have steps of 6e-4 */
+    near(e.kl_median, 0.161638, 5e-4);
+    near(e.kl_90, 0.444171, 5e-4);
+    near(e.kl_99, 0.805188, 5e-4);
+    near(e.kl_999, 0.977678, 5e-4);
+    near(e.kl_max, 0.995153, 5e-4);
     near(e.same_top, 0.72500, 1e-6);
     near(e.same_top_error, 0.04093, 1e-3);
     near(e.probability_rms, 0.00201, 5e-3);

@@ -26,8 +26,6 @@ static void must(nb_status status, const nb_error *err)
         fail_msg("%s", err->message);
 }
 
-static bool all_models(void) { return getenv("NIBBLE_TEST_ALL") != NULL; }
-
 static nb_model *open_model(const char *name, bool exact)
 {
     char path[1024];

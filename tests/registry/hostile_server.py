@@ -73,6 +73,8 @@ HUB["evil"] = {"../../../evil.gguf": b"evil"}
 
 log_lock = threading.Lock()
 counts = {}
+IDLE = "/-/idle"  # answered when all other requests are over and in the log, or after a second; not in the log itself
+active = set()
 
 
 def count(key):
@@ -93,6 +95,10 @@ class Handler(BaseHTTPRequestHandler):
 
     # ---- plumbing ----
 
+    def parse_request(self):
+        active.add(self)
+        return super().parse_request()
+
     def handle_one_request(self):
         self.sent = 0
         self.status = 0
@@ -100,7 +106,17 @@ class Handler(BaseHTTPRequestHandler):
             super().handle_one_request()
         except (ConnectionError, TimeoutError, ssl.SSLError):
             self.close_connection = True
-        if getattr(self, "path", None) and self.raw_requestline:
+        self.log_it()
+        active.discard(self)
+
+    def wait_for_others(self):
+        end = time.monotonic() + 1
+        while len(active) > 1 and time.monotonic() < end:
+            time.sleep(0.005)
+        return self.answer(204)
+
+    def log_it(self):
+        if getattr(self, "path", None) and self.raw_requestline and self.path != IDLE:
             line = json.dumps({"at": self.server.letter, "method": self.command, "path": self.path,
                                "auth": self.headers.get("Authorization"), "range": self.headers.get("Range"),
                                "status": self.status, "sent": self.sent})
@@ -153,6 +169,8 @@ class Handler(BaseHTTPRequestHandler):
     # ---- routes ----
 
     def do_GET(self):
+        if self.path == IDLE:
+            return self.wait_for_others()
         url = urlparse(self.path)
         parts = url.path.strip("/").split("/")
         if len(parts) == 6 and parts[4] == "uploads":

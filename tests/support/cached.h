@@ -2,8 +2,12 @@
 #ifndef NB_TESTS_CACHED_H
 #define NB_TESTS_CACHED_H
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+
+/* The larger models were asked for, and are there. */
+static inline bool all_models(void) { return getenv("NIBBLE_TEST_ALL") != NULL; }
 
 static inline void nb_cached(const char *folder, const char *name, char path[1024])
 {

@@ -3,12 +3,14 @@
 #ifndef NB_TESTS_HOSTILE_H
 #define NB_TESTS_HOSTILE_H
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -99,11 +101,27 @@ static inline void hostile_stop(hostile *h)
 
 /* ---- what it was asked ---- */
 
+/* Waits until what was asked is written down. */
+static inline void hostile_settle(const hostile *h)
+{
+    static const char request[] = "GET /-/idle HTTP/1.0\r\n\r\n";
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((unsigned short)h->a)};
+    char reply[500];
+    hostile_sleep(50); /* what was sent and left may not have been read yet */
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (connect(fd, (struct sockaddr *)&to, sizeof to) == 0 &&
+        send(fd, request, sizeof request - 1, MSG_NOSIGNAL) == (ssize_t)sizeof request - 1)
+        while (recv(fd, reply, sizeof reply, 0) > 0)
+            continue;
+    close(fd);
+}
+
 static inline void hostile_forget(const hostile *h)
 {
     char path[128];
     snprintf(path, sizeof path, "%s/log", h->folder);
-    hostile_sleep(50); /* requests that were left are still being written down */
+    hostile_settle(h);
     if (truncate(path, 0) != 0)
         return;
 }
@@ -118,7 +136,7 @@ static inline hostile_count hostile_asked(const hostile *h, const char *host, co
 {
     hostile_count c = {0};
     char path[128], line[4096];
-    hostile_sleep(100);
+    hostile_settle(h);
     snprintf(path, sizeof path, "%s/log", h->folder);
     FILE *f = fopen(path, "r");
     while (f && fgets(line, sizeof line, f)) {
