@@ -86,7 +86,7 @@ static double measure(hc_connection *stream, int port, double *before, double *w
 
 static void gaps(void **state)
 {
-    char runs[1024], loaded[1024], line[LINE];
+    char runs[1024], loaded[1024], name[64], line[LINE];
     const char *const files[] = {runs, loaded, NULL};
     serve_process s = {0};
     hc_connection stream;
@@ -94,8 +94,8 @@ static void gaps(void **state)
     (void)state;
     nb_cached("models", RUNS ".gguf", runs);
     loads = all_models() ? "qwen2.5-coder-0.5b-instruct-q4_k_m" : "gemma-3-270m-q4_k_m";
-    snprintf(line, sizeof line, "%s.gguf", loads);
-    nb_cached("models", line, loaded);
+    snprintf(name, sizeof name, "%s.gguf", loads);
+    nb_cached("models", name, loaded);
     assert_true(serve_start(&s, files));
     int port = atoi(strrchr(s.url, ':') + 1);
     assert_true(hc_open(&stream, port, "POST", "/api/generate", NULL,
