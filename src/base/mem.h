@@ -28,6 +28,12 @@ typedef struct nb_str {
 static inline nb_str nb_str_of(const char *z) { return (nb_str){z, z ? strlen(z) : 0}; }
 static inline bool nb_str_eq(nb_str a, nb_str b) { return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0); }
 static inline bool nb_str_eqz(nb_str a, const char *z) { return nb_str_eq(a, nb_str_of(z)); }
+static inline bool nb_str_one_of(nb_str s, const char *const *words) /* NULL ends them */
+{
+    while (*words && !nb_str_eqz(s, *words))
+        words++;
+    return *words != NULL;
+}
 static inline bool nb_str_starts(nb_str s, nb_str prefix)
 {
     return s.n >= prefix.n && (prefix.n == 0 || memcmp(s.p, prefix.p, prefix.n) == 0);

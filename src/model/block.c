@@ -124,9 +124,8 @@ static void emit_queries(transformer *t, int layer, int in)
 static void emit_unbias(transformer *t, int layer)
 {
     const nb_hparams *h = &t->m->h;
-    const nb_rope *rope = nb_model_layer_is_local(t->m, layer) ? &h->rope_local : &h->rope;
     if (!has(t, layer, NB_ATTN_K_BIAS) || has(t, layer, NB_ATTN_K_NORM) || has(t, layer, NB_ATTN_SINKS) || h->latent ||
-        h->attention_softcap > 0 || h->qkv_clamp > 0 || nb_rope_varies(rope))
+        h->attention_softcap > 0 || h->qkv_clamp > 0 || nb_rope_varies(nb_model_layer_rope(t->m, layer)))
         return;
     nb_op op = op_of(NB_OP_UNBIAS, layer, t->k, -1, t->k);
     op.bias = nb_model_weight(t->m, layer, NB_ATTN_K_BIAS);

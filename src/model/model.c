@@ -459,6 +459,11 @@ bool nb_model_layer_is_local(const nb_model_def *m, int layer)
     return m->h.window_pattern == 0 || (layer + 1) % m->h.window_pattern != 0;
 }
 
+const nb_rope *nb_model_layer_rope(const nb_model_def *m, int layer)
+{
+    return nb_model_layer_is_local(m, layer) ? &m->h.rope_local : &m->h.rope;
+}
+
 bool nb_model_layer_rotates(const nb_model_def *m, int layer)
 {
     if (m->h.rope_window_only && !nb_model_layer_is_local(m, layer))
@@ -482,7 +487,7 @@ nb_attention_spec nb_model_attention(const nb_model_def *m, int layer)
 
 void nb_model_shared_key(const nb_model_def *m, int layer, const float *bias, float *shared)
 {
-    const nb_rope *rope = nb_model_layer_is_local(m, layer) ? &m->h.rope_local : &m->h.rope;
+    const nb_rope *rope = nb_model_layer_rope(m, layer);
     size_t k_dim = (size_t)m->h.k_dim, n = (size_t)m->h.kv_heads * k_dim, pairs = rope->dim / 2;
     bool turns = nb_model_layer_rotates(m, layer);
     float frequency[512], magnitude = 1; /* a head has at most 1024 values */

@@ -334,6 +334,7 @@ void nb_model_def_free(nb_model_def *m);
 int nb_model_weight(const nb_model_def *m, int layer, nb_role role);
 uint64_t nb_model_dim(const nb_model_def *m, nb_dim dim); /* NB_DIM_ANY: 0 */
 bool nb_model_layer_is_local(const nb_model_def *m, int layer);
+const nb_rope *nb_model_layer_rope(const nb_model_def *m, int layer); /* as a layer of its kind rotates, where it does */
 bool nb_model_layer_rotates(const nb_model_def *m, int layer); /* queries and keys turn with their position */
 nb_attention_spec nb_model_attention(const nb_model_def *m, int layer);
 

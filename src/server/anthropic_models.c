@@ -1,18 +1,15 @@
 /* Anthropic's /v1/models: the library's list in pages. */
 #include <stdlib.h>
-#include <time.h>
 
 #include "server/anthropic.h"
+#include "server/ollama.h"
 
 enum { LIMIT = 20, MOST_LIMIT = 1000 };
 
 void nb_anthropic_put_model(nb_json *j, nb_entry *e)
 {
     char created[40];
-    struct tm t;
-    time_t seconds = nb_entry_modified(e).tv_sec;
-    gmtime_r(&seconds, &t);
-    strftime(created, sizeof created, "%Y-%m-%dT%H:%M:%SZ", &t);
+    nb_time_text((int64_t)nb_entry_modified(e).tv_sec * 1000000000, created); /* in whole seconds */
     nb_json_open(j, '{');
     nb_json_put_z(j, "type", "model");
     nb_json_put_z(j, "id", nb_entry_text(e));

@@ -660,8 +660,8 @@ static struct MHD_Daemon *open_daemon(void *http)
     struct MHD_OptionItem secure[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, h->certificate.data},
                                       {MHD_OPTION_HTTPS_MEM_KEY, 0, h->key.data},
                                       {MHD_OPTION_END, 0, NULL}};
-    return MHD_start_daemon(MHD_USE_NO_LISTEN_SOCKET | (tls ? MHD_USE_TLS : 0), 0, NULL, NULL, handle,
-                            h, MHD_OPTION_NOTIFY_COMPLETED, completed, h, MHD_OPTION_NOTIFY_CONNECTION, connected, h,
+    return MHD_start_daemon(MHD_USE_NO_LISTEN_SOCKET | (tls ? MHD_USE_TLS : 0), 0, NULL, NULL, handle, h,
+                            MHD_OPTION_NOTIFY_COMPLETED, completed, h, MHD_OPTION_NOTIFY_CONNECTION, connected, h,
                             MHD_OPTION_CONNECTION_TIMEOUT, idle_seconds(h), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
                             (size_t)HEADERS, MHD_OPTION_ARRAY, tls ? secure : secure + 2, MHD_OPTION_END);
 }

@@ -11,13 +11,6 @@ bool nb_job_must_call(const nb_job_params *p)
 
 bool nb_job_may_call_more(const nb_job_params *p) { return p->parallel_calls && p->tool_choice != NB_TOOL_NAMED; }
 
-static bool is_one_of(const char *word, const char *const *list)
-{
-    while (*list && strcmp(word, *list) != 0)
-        list++;
-    return *list != NULL;
-}
-
 /* A tool's schema becomes a part of another one: its references ("#", "#/$defs/City") get the way there before them. named: the
  * object's keys are names, not words of a schema. */
 static void move_references(json_t *at, const char *base, bool named)
@@ -33,8 +26,8 @@ static void move_references(json_t *at, const char *base, bool named)
         const char *to = !named && strcmp(key, "$ref") == 0 ? json_string_value(v) : NULL;
         if (to && to[0] == '#' && (to[1] == 0 || to[1] == '/'))
             json_object_set_new(at, key, json_sprintf("%s%s", base, to + 1));
-        else if (named || !is_one_of(key, data))
-            move_references(v, base, !named && is_one_of(key, names));
+        else if (named || !nb_str_one_of(nb_str_of(key), data))
+            move_references(v, base, !named && nb_str_one_of(nb_str_of(key), names));
     }
     json_array_foreach(at, i, v) move_references(v, base, false);
 }

@@ -173,14 +173,6 @@ static void read_arguments(nb_json_reader *r, nb_call *out, bool *good)
     }
 }
 
-static bool one_of(nb_str key, const char *const *words)
-{
-    for (; *words; words++)
-        if (nb_str_eqz(key, *words))
-            return true;
-    return false;
-}
-
 static void read_members(nb_json_reader *r, const nb_tools *tools, nb_call *out, bool *good, int depth)
 {
     static const char *const names[] = {"name", "tool_name", "tool", "function", NULL},
@@ -191,13 +183,13 @@ static void read_members(nb_json_reader *r, const nb_tools *tools, nb_call *out,
     while (nb_json_read_more(r)) {
         nb_str key = nb_json_read_key(r);
         char c = nb_json_read_peek(r);
-        if (c == '"' && one_of(key, names)) {
+        if (c == '"' && nb_str_one_of(key, names)) {
             *good &= out->tool == NULL; /* said once, too */
             out->tool = nb_tools_find(tools, nb_json_read_str(r));
             *good &= out->tool != NULL;
-        } else if (c == '"' && one_of(key, ids)) {
+        } else if (c == '"' && nb_str_one_of(key, ids)) {
             out->id = nb_json_read_str(r);
-        } else if (one_of(key, arguments)) {
+        } else if (nb_str_one_of(key, arguments)) {
             read_arguments(r, out, good);
         } else if (c == '{' && nb_str_eqz(key, "function") && depth == 0) {
             read_members(r, tools, out, good, 1);

@@ -88,15 +88,20 @@ static void check_type(const char *type)
     }
 }
 
-static void test_types(void **state)
+static void at_all_levels(void (*each)(const char *type))
 {
-    (void)state;
     for (int level = 0; level <= (int)nb_cpu_best(); level++) {
         nb_cpu_set_level((nb_cpu_level)level);
         for (size_t t = 0; t < sizeof types / sizeof *types; t++)
-            check_type(types[t]);
+            each(types[t]);
     }
     nb_cpu_set_level(nb_cpu_best());
+}
+
+static void test_types(void **state)
+{
+    (void)state;
+    at_all_levels(check_type);
 }
 
 /* Keys and values of zeros, subnormal and huge beside ordinary ones, and a key that is no number: it spoils the queries that see
@@ -132,12 +137,7 @@ static void check_extremes(const char *type)
 static void test_extremes(void **state)
 {
     (void)state;
-    for (int level = 0; level <= (int)nb_cpu_best(); level++) {
-        nb_cpu_set_level((nb_cpu_level)level);
-        for (size_t t = 0; t < sizeof types / sizeof *types; t++)
-            check_extremes(types[t]);
-    }
-    nb_cpu_set_level(nb_cpu_best());
+    at_all_levels(check_extremes);
 }
 
 static void test_limits(void **state)
