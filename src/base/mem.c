@@ -100,8 +100,33 @@ void nb_buf_free(nb_buf *b)
 struct nb_arena_block {
     struct nb_arena_block *next;
     size_t used, cap;
+    bool zeroed; /* all that is not used yet */
     char bytes[];
 };
+
+enum { FIRST_BLOCK = 4000, LARGEST_BLOCK = 1 << 20 }; /* most arenas of a request stay within their first */
+
+static size_t start_in(const struct nb_arena_block *block, size_t align)
+{
+    size_t bytes = (size_t)(uintptr_t)block->bytes;
+    return nb_round_up(bytes + block->used, align) - bytes;
+}
+
+/* What is large has a block of its own, behind the one that is being filled. */
+static struct nb_arena_block *add_block(nb_arena *a, size_t bytes, size_t align)
+{
+    size_t total, cap = a->head ? nb_min_size(a->head->cap * 2, LARGEST_BLOCK) : FIRST_BLOCK;
+    bool alone = bytes > cap / 2;
+    if (!nb_add(alone ? bytes : cap, align + sizeof(struct nb_arena_block), &total))
+        return NULL;
+    struct nb_arena_block *block = alone ? calloc(1, total) : malloc(total);
+    if (!block)
+        return NULL;
+    struct nb_arena_block **at = alone && a->head ? &a->head->next : &a->head;
+    *block = (struct nb_arena_block){.next = *at, .cap = total - sizeof *block, .zeroed = alone};
+    *at = block;
+    return block;
+}
 
 void *nb_arena_alloc(nb_arena *a, size_t bytes, size_t align)
 {
@@ -109,24 +134,16 @@ void *nb_arena_alloc(nb_arena *a, size_t bytes, size_t align)
     if (!nb_add(a->used, bytes, &total) || (a->limit && total > a->limit))
         return NULL;
     struct nb_arena_block *block = a->head;
-    size_t start = 0;
-    if (block)
-        start = nb_round_up((size_t)(uintptr_t)block->bytes + block->used, align) - (size_t)(uintptr_t)block->bytes;
+    size_t start = block ? start_in(block, align) : 0;
     if (!block || start > block->cap || block->cap - start < bytes) {
-        size_t cap = bytes > 32768 ? bytes : block && block->cap < (1u << 20) ? block->cap * 2 : 65536;
-        if (cap < bytes || !nb_add(cap, align + sizeof *block, &total))
-            return NULL;
-        block = calloc(1, total);
+        block = add_block(a, bytes, align);
         if (!block)
             return NULL;
-        block->cap = cap + align;
-        block->next = a->head;
-        a->head = block;
-        start = nb_round_up((size_t)(uintptr_t)block->bytes, align) - (size_t)(uintptr_t)block->bytes;
+        start = start_in(block, align);
     }
     block->used = start + bytes;
-    a->used += bytes;
-    return block->bytes + start;
+    a->used = total;
+    return block->zeroed ? block->bytes + start : memset(block->bytes + start, 0, bytes);
 }
 
 void *nb_arena_array(nb_arena *a, size_t count, size_t size)

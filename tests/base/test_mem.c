@@ -71,24 +71,39 @@ static void test_utf8(void **state)
     nb_buf_free(&b);
 }
 
-static void test_arena(void **state)
+/* Zeroed also where the memory was used before; no piece overlaps another. */
+static void fill_arena(void)
 {
-    (void)state;
-    nb_arena a = {0};
+    enum { PIECES = 3000 };
     static const size_t aligns[] = {1, 2, 8, 16, 64, 256};
-    unsigned char *last = NULL;
-    for (size_t i = 0; i < 3000; i++) {
-        size_t bytes = 1 + i * 37 % 1000 + (i % 500 == 0 ? 100000 : 0), align = aligns[i % 6];
+    static struct {
+        unsigned char *p;
+        size_t bytes;
+    } piece[PIECES];
+    nb_arena a = {0};
+    for (size_t i = 0; i < PIECES; i++) {
+        size_t bytes = 1 + i * 37 % 1000 + (i % 500 == 0 ? 100000 : i % 7 == 0 ? 3000 : 0), align = aligns[i % 6];
         unsigned char *p = nb_arena_alloc(&a, bytes, align);
         assert_non_null(p);
         assert_int_equal((uintptr_t)p % align, 0);
         for (size_t k = 0; k < bytes; k++)
-            assert_true(p[k] == 0); /* zeroed, and no piece overlaps an earlier one */
-        memset(p, 0xa5, bytes);
-        assert_true(p != last);
-        last = p;
+            assert_true(p[k] == 0);
+        memset(p, (int)(i % 255 + 1), bytes);
+        piece[i].p = p;
+        piece[i].bytes = bytes;
     }
+    for (size_t i = 0; i < PIECES; i++)
+        for (size_t k = 0; k < piece[i].bytes; k++)
+            assert_true(piece[i].p[k] == i % 255 + 1);
     nb_arena_free(&a);
+}
+
+static void test_arena(void **state)
+{
+    (void)state;
+    nb_arena a;
+    for (int round = 0; round < 3; round++)
+        fill_arena();
     a = (nb_arena){.limit = 1000};
     assert_non_null(nb_arena_alloc(&a, 600, 1));
     assert_null(nb_arena_alloc(&a, 401, 1));
