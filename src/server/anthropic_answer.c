@@ -273,11 +273,9 @@ static bool more(void *state, nb_buf *out)
     nb_job_event event;
     nb_error err;
     nb_buf text = {0};
-    if (!a->begun) {
+    if (!a->begun)
         put_begin(a, out);
-        return true;
-    }
-    while (out->len == 0) {
+    while (out->len == 0 || nb_job_ready(a->job)) {
         if (nb_job_next(a->job, &event, &err) != NB_OK) {
             nb_http_write_error(NB_FLAVOR_ANTHROPIC, 500, err.message, &text);
             nb_api_event(out, "error", &text);

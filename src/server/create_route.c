@@ -248,9 +248,9 @@ static void wait_a_while(creating *c, int ms)
     t.tv_nsec += ms * 1000000L;
     t.tv_sec += t.tv_nsec / 1000000000;
     t.tv_nsec %= 1000000000;
-    pthread_cond_timedwait(&c->changed, &c->lock, &t);
     if (nb_http_gone(c->request))
         atomic_store(&c->cancelled, true);
+    pthread_cond_timedwait(&c->changed, &c->lock, &t);
 }
 
 static void free_creating(void *state)

@@ -85,7 +85,7 @@ struct nb_http_request {
     void *state;
     nb_buf out;
     size_t sent;
-    bool last;
+    bool last, held, begun; /* begun: something of a stream went out behind its head */
     /* for the log */
     char id[NB_HTTP_ID], model[NB_NAME_TEXT];
     nb_error said;
@@ -125,12 +125,29 @@ void nb_http_keep(nb_http_request *r, void *kept, void (*end)(void *kept))
 
 void *nb_http_kept(const nb_http_request *r) { return r->kept; }
 
+static int socket_of(const nb_http_request *r)
+{
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    return info ? info->connect_fd : -1;
+}
+
+/* While it is held, what is sent gathers in the socket (200 ms at most) and leaves in one piece: a stream's head with what comes
+ * first, its last words with the mark of its end. Each piece would wake the client. */
+static void hold(nb_http_request *r, bool held)
+{
+    int on = held;
+    if (r->held != held)
+        setsockopt(socket_of(r), IPPROTO_TCP, TCP_CORK, &on, sizeof on);
+    r->held = held;
+}
+
 bool nb_http_gone(void *request)
 {
-    const nb_http_request *r = request;
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    struct pollfd p = {.fd = info ? info->connect_fd : -1, .events = POLLRDHUP};
-    return info && poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
+    nb_http_request *r = request;
+    struct pollfd p = {.fd = socket_of(r), .events = POLLRDHUP};
+    if (r->begun)
+        hold(r, false);
+    return p.fd >= 0 && poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
 
 void nb_http_count(void *request, nb_str model, const nb_task_stats *stats)
@@ -273,6 +290,9 @@ static ssize_t pull(void *request, uint64_t position, char *to, size_t most)
     size_t n = nb_min_size(most, r->out.len - r->sent);
     memcpy(to, r->out.data + r->sent, n);
     r->sent += n;
+    r->begun = true;
+    if (r->last)
+        hold(r, true);
     return (ssize_t)n;
 }
 
@@ -286,6 +306,7 @@ void nb_http_stream(nb_http_request *r, const char *type, nb_stream_more_fn *mor
     r->response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 64 << 10, pull, r, NULL);
     nb_http_set(r, MHD_HTTP_HEADER_CONTENT_TYPE, type);
     nb_http_set(r, "Cache-Control", "no-cache");
+    hold(r, true);
 }
 
 /* ---- before the route ---- */
@@ -472,7 +493,7 @@ static void linger(int fd)
 /* In the middle of a body there is no answering in libmicrohttpd's way: said by hand where that can be, then it hangs up. */
 static enum MHD_Result cut_off(nb_http_request *r)
 {
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    int fd = socket_of(r);
     nb_buf body = {0}, text = {0};
     r->status = r->refused_status;
     nb_http_write_error(nb_http_flavor_of(r), r->refused_status, r->refused.message, &body);
@@ -481,9 +502,9 @@ static enum MHD_Result cut_off(nb_http_request *r)
                   "X-Request-Id: %s\r\nContent-Length: %zu\r\n\r\n",
                   r->refused_status, r->id, body.len);
     nb_buf_str(&text, nb_buf_view(&body));
-    if (info && r->http->certificate.len == 0 && !text.failed && !body.failed &&
-        send(info->connect_fd, text.data, text.len, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
-        linger(info->connect_fd);
+    if (fd >= 0 && r->http->certificate.len == 0 && !text.failed && !body.failed &&
+        send(fd, text.data, text.len, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+        linger(fd);
     nb_buf_free(&body);
     nb_buf_free(&text);
     return MHD_NO;
@@ -623,6 +644,7 @@ static void completed(void *http, struct MHD_Connection *connection, void **stat
     nb_http_request *r = *state;
     if (!r)
         return;
+    hold(r, false);
     if (r->end)
         r->end(r->state);
     if (r->kept_end)

@@ -68,8 +68,9 @@ const char *nb_http_argument(const nb_http_request *r,
                              const char *name); /* behind the path's '?', decoded; NULL: absent */
 /* Something for the rest of the request, once; `end` frees it, whatever becomes of the request. */
 void nb_http_keep(nb_http_request *r, void *kept, void (*end)(void *kept));
-void *nb_http_kept(const nb_http_request *r);    /* NULL: nothing yet */
-bool nb_http_gone(void *request);                /* the client has left: for nb_job_params.gone */
+void *nb_http_kept(const nb_http_request *r); /* NULL: nothing yet */
+/* The client has left: for nb_job_params.gone. What a stream has said so far leaves now. */
+bool nb_http_gone(void *request);
 uint64_t nb_http_user(const nb_http_request *r); /* of the key, or the address: for fairness */
 /* For the log: the request used that model, and so much. Adds up; stats may be NULL. */
 void nb_http_count(void *request, nb_str model, const nb_task_stats *stats);
@@ -79,8 +80,8 @@ void nb_http_reply(nb_http_request *r, int status, const char *type, nb_str body
 void nb_http_json(nb_http_request *r, int status, nb_buf *json); /* takes the bytes */
 /* In the shape of the route's API; the status is err->code's, or `status` when that is not 0. */
 void nb_http_fail(nb_http_request *r, int status, const nb_error *err);
-/* A stream: `more` appends bytes to out, which are sent at once, and says whether there will be more; it may block, and looks at
- * nb_http_gone meanwhile. `end` frees the state, whatever became of the stream. */
+/* A stream: `more` appends bytes to out, and says whether there will be more; it may block, and looks at nb_http_gone before and
+ * meanwhile. `end` frees the state, whatever became of the stream. */
 typedef bool nb_stream_more_fn(void *state, nb_buf *out);
 void nb_http_stream(nb_http_request *r, const char *type, nb_stream_more_fn *more, void (*end)(void *state),
                     void *state);

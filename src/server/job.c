@@ -11,7 +11,7 @@
 #include "server/job_prompt.h"
 #include "server/service_internal.h"
 
-enum { MARKERS = 64, LOOK_MS = 100 };
+enum { MARKERS = 64, LOOK_MS = 100, LOOK_EVENTS = 16 };
 
 /* What the engine said; texts and alternatives lie behind it. */
 typedef struct item {
@@ -49,6 +49,7 @@ struct nb_job {
     item *current;
     bool thinks;         /* what came last */
     size_t fed, thought; /* tokens; those up to the last that was thinking */
+    size_t taken;        /* of what the engine said */
     nb_arena arena;      /* of ready */
     ready *events, **events_last;
     nb_error error;
@@ -82,8 +83,8 @@ static void say(nb_job *j, item *i)
     } else {
         j->unsaid = true;
     }
-    pthread_cond_signal(&j->said);
     pthread_mutex_unlock(&j->lock);
+    pthread_cond_signal(&j->said); /* whoever wakes up finds the lock free; the job stays until on_end */
 }
 
 static void on_token(void *user, const nb_token_event *e)
@@ -194,11 +195,18 @@ static nb_status take_end(nb_job *j, const item *i, nb_error *err)
     return NB_OK;
 }
 
+static bool is_gone(nb_job *j) { return j->gone && j->gone(j->gone_user); }
+
 /* the next thing that the engine said */
 static nb_status wait_item(nb_job *j, item **out, nb_error *err)
 {
     nb_status status = NB_OK;
     *out = NULL;
+    pthread_mutex_lock(&j->lock);
+    bool look = ++j->taken % LOOK_EVENTS == 0 || (!j->first && !j->over);
+    pthread_mutex_unlock(&j->lock);
+    if (look && is_gone(j))
+        return nb_fail(err, NB_ERR_CANCELLED, "the client left");
     pthread_mutex_lock(&j->lock);
     while (!j->first && !j->over && !j->unsaid && status == NB_OK) {
         struct timespec t;
@@ -207,7 +215,7 @@ static nb_status wait_item(nb_job *j, item **out, nb_error *err)
         t.tv_sec += t.tv_nsec / 1000000000;
         t.tv_nsec %= 1000000000;
         pthread_cond_timedwait(&j->said, &j->lock, &t);
-        if (!j->first && j->gone && j->gone(j->gone_user))
+        if (!j->first && is_gone(j))
             status = nb_fail(err, NB_ERR_CANCELLED, "the client left");
     }
     if (status == NB_OK && j->unsaid) /* what comes after it would be another text */
@@ -235,10 +243,6 @@ nb_status nb_job_next(nb_job *j, nb_job_event *event, nb_error *err)
         nb_arena_free(&j->arena);
         j->arena = (nb_arena){0};
         j->events_last = &j->events;
-        if (j->gone && j->gone(j->gone_user)) {
-            nb_service_cancel(j->service, j->ticket);
-            return nb_fail(err, NB_ERR_CANCELLED, "the client left");
-        }
         NB_TRY(wait_item(j, &j->current, err));
         NB_TRY(j->current->is_end ? take_end(j, j->current, err) : take_token(j, j->current, err));
         if (j->short_of_memory)
@@ -253,6 +257,16 @@ nb_status nb_job_next(nb_job *j, nb_job_event *event, nb_error *err)
         return event->stats.error.code ? event->stats.error.code : NB_ERR_INTERNAL;
     }
     return NB_OK;
+}
+
+bool nb_job_ready(nb_job *j)
+{
+    if (j->events)
+        return true;
+    pthread_mutex_lock(&j->lock);
+    bool said = j->first || j->over || j->unsaid;
+    pthread_mutex_unlock(&j->lock);
+    return said;
 }
 
 /* ---- starting ---- */

@@ -51,7 +51,7 @@ typedef struct nb_job_params {
     int64_t keep_alive_ns; /* INT64_MIN: the model's */
     nb_task_params
         task; /* sampling, limits, stops, logprobs, shift, user_key; prompt, grammar and callbacks are the job's */
-    bool (*gone)(void *user); /* the client has left: looked at while waiting */
+    bool (*gone)(void *user); /* the client has left: looked at before and while waiting */
     /* what it took, when it is freed; stats NULL: it did not run. May be NULL */
     void (*count)(void *gone_user, nb_str model, const nb_task_stats *stats);
     void *gone_user;
@@ -81,7 +81,8 @@ nb_status nb_job_start(nb_service *s, const nb_job_params *params, nb_job **out,
 /* Waits for the next event; views are good until the next call. NB_ERR_CANCELLED when the client left: the reply is ended then.
  * After NB_JOB_END: NB_ERR_NOT_FOUND. */
 nb_status nb_job_next(nb_job *j, nb_job_event *event, nb_error *err);
-void nb_job_free(nb_job *j); /* ends the reply when it runs still; NULL is fine */
+bool nb_job_ready(nb_job *j); /* nb_job_next would not wait */
+void nb_job_free(nb_job *j);  /* ends the reply when it runs still; NULL is fine */
 
 size_t nb_job_truncated(const nb_job *j); /* tokens of the request that were left out */
 int64_t nb_job_load_ns(const nb_job *j);  /* waiting for the model */

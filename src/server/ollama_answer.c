@@ -207,11 +207,12 @@ static bool more(void *state, nb_buf *out)
     nb_job_event event;
     nb_status status;
     nb_error err;
-    while (take(a, &event, &status, &err))
-        if (has_news(a)) {
+    while (take(a, &event, &status, &err)) {
+        if (has_news(a))
             put_line(a, out, NULL);
+        if (out->len && !nb_job_ready(a->job))
             return true;
-        }
+    }
     if (status == NB_OK) {
         if (event.stats.shifted_tokens) /* the head is gone already */
             nb_service_say(a->service, "a reply outgrew its context; %zu tokens before it were forgotten",

@@ -347,6 +347,8 @@ static bool more(void *state, nb_buf *out)
             continue;
         }
         if (c->begun || !a->q->is_chat) {
+            if (out->len && !nb_job_ready(c->job))
+                return true;
             if (take(a, c, &err) != NB_OK)
                 return put_failure(&err, out);
             if (c->over && has_news(c)) { /* the end has a chunk of its own */
@@ -359,8 +361,6 @@ static bool more(void *state, nb_buf *out)
         }
         put_chunk(a, i, out);
         a->turn = (i + 1) % a->count;
-        if (a->open)
-            return true;
     }
     if (a->q->include_usage)
         put_chunk(a, a->count, out);

@@ -384,9 +384,8 @@ static bool more(void *state, nb_buf *out)
         a->begun = true;
         say_response(a, "response.created");
         say_response(a, "response.in_progress");
-        return true;
     }
-    while (goes_on && out->len == 0)
+    while (goes_on && (out->len == 0 || nb_job_ready(a->job)))
         if (take(a, &goes_on, &err) != NB_OK) {
             a->status = "failed";
             a->failure = err.message;

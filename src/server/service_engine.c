@@ -212,7 +212,6 @@ static void put_command(nb_service *s, nb_command *c)
     c->next = NULL;
     *s->last_command = c;
     s->last_command = &c->next;
-    pthread_cond_signal(&s->wanted);
 }
 
 static bool is_full(const nb_service *s)
@@ -247,6 +246,9 @@ nb_status nb_service_submit(nb_service *s, nb_served *m, const nb_task_params *p
     s->ticket_count++;
     *ticket = c.ticket = ++s->next_ticket;
     put_command(s, &c);
+    pthread_mutex_unlock(&s->lock);
+    pthread_cond_signal(&s->wanted); /* without the lock, which it would only wait for */
+    pthread_mutex_lock(&s->lock);
     while (!c.done)
         pthread_cond_wait(&s->changed, &s->lock);
     if (c.status != NB_OK) {
@@ -272,6 +274,7 @@ void nb_service_cancel(nb_service *s, uint64_t ticket)
     atomic_fetch_add(&s->cancels, 1);
     put_command(s, c);
     pthread_mutex_unlock(&s->lock);
+    pthread_cond_signal(&s->wanted);
 }
 
 /* ---- embeddings ---- */
