@@ -2,10 +2,12 @@
 #ifndef NB_ATTENTION_ATTEND_H
 #define NB_ATTENTION_ATTEND_H
 
+#include "attention/codes.h"
 #include "attention/kv.h"
 
 #define NB_ATTEND_LANES_MAX 16
 #define NB_ATTEND_ROWS_MAX 192
+#define NB_ATTEND_ROWS_FEW 2 /* of a kv head: decode waits for memory, not for multiply-adds */
 
 /* A row is one query of one head. Its *state* is the softmax over the keys it has taken so far, with scores in units
  * of log2: the values weighted by 2^(score - top) [v_pad], top, the sum of the weights, and, while a chunk is under
@@ -16,8 +18,9 @@ static inline size_t nb_attend_state_floats(int v_dim) { return nb_attend_v_pad(
 #define NB_ATTEND_SUM 1
 #define NB_ATTEND_SUM_LANES NB_ATTEND_LANES_MAX
 
-/* Queries [query, query + queries) of a span, heads [head, head + heads) of one kv head, and chunks [chunk_begin,
- * chunk_end): rows = queries * heads, row r is query r / heads and head r % heads. */
+/* Queries [query, query + queries) of a span, heads [head, head + heads), and chunks [chunk_begin, chunk_end): rows = queries *
+ * heads, row r is query r / heads and head r % heads. The heads are of one kv head, or, of a single query, all those of one or
+ * more kv heads: a page is then read from its beginning to its end. */
 typedef struct nb_attend_job {
     const nb_attention_spec *spec;
     const nb_kv_layout *layout;
@@ -58,6 +61,8 @@ typedef struct nb_attend_areas {
     size_t k, v;         /* a tile as floats: [k_dim][NB_PAGE], [NB_PAGE][v_pad] */
     size_t scores;       /* [rows of a block][NB_PAGE] */
     size_t weights;      /* of Q8_0 and Q4_0, with the values' scales: [v_dim / 32][rows of a block][NB_PAGE] */
+    size_t steps;        /* of these in integers: [v_dim / 32][rows of a block] */
+    size_t split;        /* q in integers: [rows][k_dim / 32][NB_CODES_BLOCK] */
     size_t total, chunk; /* [rows] states */
     size_t end;
 } nb_attend_areas;
@@ -70,7 +75,9 @@ static inline nb_attend_areas nb_attend_areas_of(const nb_attention_spec *spec)
     a.v = a.k + k_dim * NB_PAGE;
     a.scores = a.v + nb_attend_v_pad(spec->v_dim) * NB_PAGE;
     a.weights = a.scores + (size_t)8 * NB_PAGE;
-    a.total = a.weights + (size_t)spec->v_dim / NB_KV_BLOCK * 8 * NB_PAGE;
+    a.steps = a.weights + (size_t)spec->v_dim / NB_KV_BLOCK * 8 * NB_PAGE;
+    a.split = nb_round_up(a.steps + (size_t)spec->v_dim / NB_KV_BLOCK * 8, 16);
+    a.total = nb_round_up(a.split + rows * (k_dim / NB_KV_BLOCK) * NB_CODES_BLOCK, 16);
     a.chunk = a.total + rows * nb_attend_state_floats(spec->v_dim);
     a.end = a.chunk + rows * nb_attend_state_floats(spec->v_dim);
     return a;

@@ -5,15 +5,19 @@
  * fma(p[key], v[key][d], o[d]) over the seen keys in order, a lane a d. Both are the same small matrix product, whose
  * blocking (rows, vectors) changes speed and never a bit. Stored values become floats exactly, so taking them from
  * the page and taking them from a converted tile are equal too. Q8_0 and Q4_0 have products of their own (code_lanes.h),
- * always from the page. */
+ * always from the page; of Q8_0 with AVX-512 in integers (codes.h), where a row's bits are its own, too. */
 #include "attention/code_lanes.h"
 
 /* ---- one job ---- */
 
 typedef struct work {
     const nb_attend_job *job;
-    size_t rows, k_dim, v_dim, v_pad, v_columns, state_floats;
-    float *q, *k_tile, *v_tile, *scores, *weights;
+    size_t rows, kv_rows, k_dim, v_dim, v_pad, v_columns, state_floats, head_bytes;
+    int kv_head, last_kv_head;
+    float *q, *k_tile, *v_tile, *scores, *weights, *steps;
+    uint32_t *split; /* q in integers, if it goes with codes that are multiplied as such */
+    size_t split_words;
+    bool odd_rows, odd[NB_ATTEND_ROWS_MAX]; /* queries that no integers are: infinite or NaN */
     bool coded; /* keys and values are codes of rotated heads: queries must be rotated, and outputs back */
     coding coding;
     soft soft;
@@ -23,7 +27,7 @@ typedef struct work {
     const uint16_t *k_scale, *v_scale;
     source k_from, v_from;
     size_t v_stride;
-    ptrdiff_t ahead;                                            /* from this tile's page to the next one's */
+    ptrdiff_t ahead; /* from these parts of a page to those that are read next; 0: right behind, or none */
     int64_t begin[NB_ATTEND_ROWS_MAX], end[NB_ATTEND_ROWS_MAX]; /* keys seen by each row */
 } work;
 
@@ -33,7 +37,12 @@ static void work_begin(work *w, const nb_attend_job *job)
     nb_attend_areas at = nb_attend_areas_of(spec);
     float *scratch = job->scratch;
     w->job = job;
+    size_t group = (size_t)(spec->heads / spec->kv_heads);
     w->rows = job->queries * (size_t)job->heads;
+    w->kv_rows = (size_t)job->heads > group ? group : w->rows;
+    w->kv_head = job->head / (int)group;
+    w->last_kv_head = (job->head + job->heads - 1) / (int)group;
+    w->head_bytes = nb_kv_head_bytes(job->layout);
     w->k_dim = (size_t)spec->k_dim;
     w->v_dim = (size_t)spec->v_dim;
     w->v_pad = nb_attend_v_pad(spec->v_dim);
@@ -44,6 +53,8 @@ static void work_begin(work *w, const nb_attend_job *job)
     w->v_tile = scratch + at.v;
     w->scores = scratch + at.scores;
     w->weights = scratch + at.weights;
+    w->steps = scratch + at.steps;
+    w->split = NULL;
     w->coded = nb_kv_scaled(job->layout->type);
     w->coding = job->layout->type == NB_TYPE_Q4_0 ? CODES_4 : CODES_8;
     float scale = spec->softcap > 0 ? spec->scale / spec->softcap : spec->scale * LANES_LOG2E;
@@ -65,6 +76,79 @@ static void work_begin(work *w, const nb_attend_job *job)
         nb_attend_seen(spec, job->span, job->span->position + (int64_t)query, &w->begin[r], &w->end[r]);
     }
 }
+
+/* ---- codes in integers ---- */
+
+#if LANES == 16
+static void split_queries(work *w, float *room)
+{
+    w->odd_rows = false;
+    if (!w->coded || w->coding != CODES_8)
+        return;
+    w->split_words = w->k_dim / NB_KV_BLOCK * NB_CODES_BLOCK;
+    w->split = (uint32_t *)(void *)room;
+    for (size_t r = 0; r < w->rows; r++) {
+        w->odd[r] = !nb_codes_split(w->q + r * w->k_dim, w->k_dim, w->split + r * w->split_words);
+        w->odd_rows = w->odd_rows || w->odd[r];
+    }
+}
+
+/* Scores of all keys of the tile */
+static void score_split(const work *w, size_t row, size_t rows)
+{
+    nb_codes k = {w->k, w->k_scale, w->k_dim, w->ahead};
+    nb_codes_dot(rows, w->split + row * w->split_words, w->split_words, &k, w->scores);
+    for (size_t r = 0; w->odd_rows && r < rows; r++) {
+        if (!w->odd[row + r])
+            continue;
+        coded m = {.a = w->q + (row + r) * w->k_dim,
+                   .b = w->k,
+                   .n = w->k_dim,
+                   .scale = w->k_scale,
+                   .c = w->scores + r * NB_PAGE};
+        score_codes(CODES_8, 1, &m);
+    }
+}
+
+/* The block of dims of a row whose weights are no finite numbers: as floats, and with them what comes of it */
+static void add_odd(const work *w, size_t r, size_t block, size_t begin, size_t end, float *state)
+{
+    float weights[NB_PAGE] = {0};
+    for (size_t key = begin; key < end; key++)
+        weights[key] = w->scores[r * NB_PAGE + key] * nb_f16_to_f32(w->v_scale[block * NB_PAGE + key]);
+    coded m = {.a = weights,
+               .b = (const uint8_t *)w->v + nb_kv_q8_value(0, block * NB_KV_BLOCK),
+               .n = NB_PAGE,
+               .c = state + r * w->state_floats + block * NB_KV_BLOCK,
+               .columns = NB_KV_BLOCK};
+    add_codes(CODES_8, 1, &m);
+}
+
+/* Each row takes its own keys [begin[r], end[r]) of the tile. */
+static void add_split(const work *w, size_t rows, const size_t *begin, const size_t *end, float *state)
+{
+    uint64_t seen[BLOCK_ROWS_MAX];
+    uint32_t odd[1024 / NB_KV_BLOCK];
+    for (size_t r = 0; r < rows; r++)
+        seen[r] = begin[r] < end[r] ? (UINT64_MAX >> (NB_PAGE - (end[r] - begin[r]))) << begin[r] : 0;
+    nb_codes_sum m = {.v = {w->v, w->v_scale, w->v_dim, w->ahead},
+                      .p = w->scores,
+                      .seen = seen,
+                      .parts = (uint32_t *)(void *)w->weights,
+                      .scale = w->steps,
+                      .state = state,
+                      .state_stride = w->state_floats,
+                      .odd = odd};
+    if (!nb_codes_add(rows, &m))
+        return;
+    for (size_t block = 0; block < w->v_dim / NB_KV_BLOCK; block++)
+        for (size_t r = 0; r < rows; r++)
+            if (odd[block] >> r & 1)
+                add_odd(w, r, block, begin[r], end[r], state);
+}
+#else
+static void split_queries(work *w, float *room) { (void)w, (void)room; }
+#endif
 
 /* ---- a tile of keys and values ---- */
 
@@ -97,17 +181,26 @@ static source source_of(nb_type type, bool once)
     }
 }
 
+static const char *page_at(const nb_attention_span *span, int64_t tile)
+{
+    return span->pages[(size_t)tile < span->page_count ? (size_t)tile : (size_t)tile % span->page_count];
+}
+
 /* Makes w->k and w->v the tile's: the page's own values where they are multiplied once or are floats or codes, else floats in
  * scratch. Values of keys outside [begin, end) may never have been written and are not read. */
-static void tile_open(work *w, int64_t tile, size_t begin, size_t end)
+static void tile_open(work *w, int64_t tile, int kv_head, size_t begin, size_t end)
 {
     const nb_attend_job *job = w->job;
-    const nb_attention_span *span = job->span;
-    const char *page = span->pages[(size_t)tile % span->page_count];
-    bool last = (tile + 1) * NB_PAGE >= span->n_positions;
-    w->ahead = last ? 0 : (const char *)span->pages[(size_t)(tile + 1) % span->page_count] - page;
-    nb_kv_head head = nb_kv_head_at(job->layout, page, job->head / (job->spec->heads / job->spec->kv_heads));
-    bool once = w->rows <= BLOCK_ROWS_MAX;
+    const char *page = page_at(job->span, tile);
+    bool last = (tile + 1) * NB_PAGE >= job->span->n_positions, reads_on = w->kv_rows < w->rows;
+    if (reads_on && w->coded && kv_head < w->last_kv_head)
+        w->ahead = (ptrdiff_t)w->head_bytes;
+    else if (last || (reads_on && !w->coded))
+        w->ahead = 0;
+    else
+        w->ahead = page_at(job->span, tile + 1) - page + (ptrdiff_t)w->head_bytes * (w->kv_head - kv_head);
+    nb_kv_head head = nb_kv_head_at(job->layout, page + (size_t)kv_head * w->head_bytes, 0);
+    bool once = w->kv_rows <= BLOCK_ROWS_MAX;
     w->k = head.k;
     w->v = head.v;
     w->k_scale = head.k_scale;
@@ -194,6 +287,12 @@ static __attribute__((noinline)) void bend_block(const work *w, size_t row, size
 static void score_keys(const work *w, size_t row, size_t rows, size_t low, size_t high)
 {
     const float *q = w->q + row * w->k_dim;
+#if LANES == 16
+    if (w->split) {
+        score_split(w, row, rows);
+        return;
+    }
+#endif
     if (w->coded) {
         coded m = {.a = q,
                    .a_stride = w->k_dim,
@@ -218,7 +317,7 @@ static void score_keys(const work *w, size_t row, size_t rows, size_t low, size_
     multiply(w->k_from, rows, &m);
 }
 
-/* weights[block][r][key] = p[r][key] times the value's scale. What lies beside [begin, end) comes to nothing. */
+/* weights[block][r][key] = p[r][key] times the value's scale for keys [begin, end), and 0 beside them to the whole four. */
 static void scale_weights(const work *w, size_t rows, const float *p, size_t begin, size_t end)
 {
     float *to = w->weights;
@@ -230,6 +329,13 @@ static void scale_weights(const work *w, size_t rows, const float *p, size_t beg
             for (size_t r = 0; r < rows; r++)
                 lanes_store(to + r * NB_PAGE + key, lanes_load(p + r * NB_PAGE + key) * scale);
         }
+    for (size_t i = 0; (begin % 4 || end % 4) && i < w->v_dim / NB_KV_BLOCK * rows; i++) {
+        float *row = w->weights + i / rows * WEIGHTS_STRIDE + i % rows * NB_PAGE;
+        for (size_t key = begin / 4 * 4; key < begin; key++)
+            row[key] = 0;
+        for (size_t key = end; key % 4 != 0; key++)
+            row[key] = 0;
+    }
 }
 
 /* o[r] += p[r][begin..end) v for `rows` rows at once */
@@ -238,12 +344,14 @@ static void add_values(const work *w, size_t rows, const float *p, size_t begin,
     if (begin >= end)
         return;
     if (w->coded) {
-        size_t bytes = nb_kv_value_bytes(w->job->layout->type, w->v_dim);
+        bool fours = w->coding == CODES_8;
         scale_weights(w, rows, p, begin, end);
+        begin = fours ? begin / 4 * 4 : begin;
+        end = fours ? nb_round_up(end, 4) : end;
         coded m = {.a = w->weights + begin,
                    .a_stride = NB_PAGE,
-                   .b = (const uint8_t *)w->v + begin * bytes,
-                   .b_stride = bytes,
+                   .b = (const uint8_t *)w->v + (fours ? nb_kv_q8_value(begin, 0) : begin * w->v_dim / 2),
+                   .b_stride = w->v_dim / 2,
                    .n = end - begin,
                    .ahead = w->ahead,
                    .c = state,
@@ -290,6 +398,12 @@ static void attend_block(const work *w, size_t row, size_t rows, int64_t tile, f
     for (size_t r = 0; r < rows; r++)
         if (begin[r] < end[r])
             soften(&w->soft, w->scores + r * NB_PAGE, begin[r], end[r], state + r * w->state_floats);
+#if LANES == 16
+    if (w->split) {
+        add_split(w, rows, begin, end, state);
+        return;
+    }
+#endif
     if (shared >= shared_end) {
         for (size_t r = 0; r < rows; r++)
             add_values(w, 1, w->scores + r * NB_PAGE, begin[r], end[r], state + r * w->state_floats);
@@ -315,6 +429,7 @@ static void attend_chunk(work *w, int64_t chunk, float *states)
     for (size_t r = 0; r < w->rows; r++)
         state_clear(w, states + r * w->state_floats);
     const int64_t tiles = NB_ATTENTION_CHUNK / NB_PAGE;
+    size_t block = w->kv_rows <= BLOCK_ROWS_MAX ? w->kv_rows : w->coded ? BLOCK_ROWS_MAX : BLOCK_ROWS;
     int64_t first = w->begin[0], last = w->end[w->rows - 1];
     for (int64_t tile = chunk * tiles; tile < (chunk + 1) * tiles; tile++) {
         int64_t begin = first - tile * NB_PAGE, end = last - tile * NB_PAGE;
@@ -322,10 +437,12 @@ static void attend_chunk(work *w, int64_t chunk, float *states)
         end = end > NB_PAGE ? NB_PAGE : end;
         if (begin >= end)
             continue;
-        tile_open(w, tile, (size_t)begin, (size_t)end);
-        size_t block = w->rows <= BLOCK_ROWS_MAX ? w->rows : w->coded ? BLOCK_ROWS_MAX : BLOCK_ROWS;
-        for (size_t row = 0; row < w->rows; row += block)
-            attend_block(w, row, nb_min_size(w->rows - row, block), tile, states);
+        int kv_head = w->kv_head;
+        for (size_t row = 0; row < w->rows; row += w->kv_rows) {
+            tile_open(w, tile, kv_head++, (size_t)begin, (size_t)end);
+            for (size_t r = 0; r < w->kv_rows; r += block)
+                attend_block(w, row + r, nb_min_size(w->kv_rows - r, block), tile, states);
+        }
     }
     for (size_t r = 0; r < w->rows; r++) {
         float *now = states + r * w->state_floats + w->v_pad;
@@ -374,12 +491,13 @@ static void state_write(const work *w, size_t row, float *state)
 static void attend(const nb_attend_job *job)
 {
     work w;
+    nb_attend_areas at = nb_attend_areas_of(job->spec);
     work_begin(&w, job);
+    split_queries(&w, (float *)job->scratch + at.split);
     if (job->partial) {
         attend_chunk(&w, job->chunk_begin, job->partial);
         return;
     }
-    nb_attend_areas at = nb_attend_areas_of(job->spec);
     float *total = (float *)job->scratch + at.total, *states = (float *)job->scratch + at.chunk;
     attend_chunk(&w, job->chunk_begin, total);
     for (int64_t chunk = job->chunk_begin + 1; chunk < job->chunk_end; chunk++) {
@@ -405,7 +523,7 @@ static void merge(const nb_attend_job *job)
 
 /* ---- storing ---- */
 
-static void store_q8(const float *x, size_t n, int8_t *q, size_t q_step, uint16_t *scale, size_t scale_step)
+static void store_q8(const float *x, size_t n, int8_t *q, uint16_t *scale)
 {
     for (size_t g = 0; g < n / NB_KV_BLOCK; g++, x += NB_KV_BLOCK) {
         float top = 0, taint = 0; /* 0 x is not 0 for an infinity or a NaN: the block then reads back as NaN */
@@ -415,10 +533,10 @@ static void store_q8(const float *x, size_t n, int8_t *q, size_t q_step, uint16_
         }
         float d = top / 127 < 65504.0f ? top / 127 : 65504.0f, inverse = d > 0 && taint == 0 ? 1 / d : 0;
         inverse = inverse > 3.0e38f ? 0 : inverse;
-        scale[g * scale_step] = nb_f32_to_f16(d + taint);
+        scale[g * NB_PAGE] = nb_f32_to_f16(d + taint);
         for (size_t i = 0; i < NB_KV_BLOCK; i++) {
             float y = rintf(taint == 0 ? x[i] * inverse : 1.0f);
-            q[(g * NB_KV_BLOCK + i) * q_step] = (int8_t)(y > 127 ? 127 : y < -127 ? -127 : y);
+            q[g * NB_KV_BLOCK + i] = (int8_t)(y > 127 ? 127 : y < -127 ? -127 : y);
         }
     }
 }
@@ -469,6 +587,7 @@ static void store_head(const nb_kv_layout *layout, const nb_kv_head *head, size_
     size_t k_dim = (size_t)layout->k_dim, v_dim = (size_t)layout->v_dim;
     uint16_t half[1024];
     float wide[1024];
+    int8_t codes[1024];
     switch ((int)layout->type) {
     case NB_TYPE_F32:
         for (size_t d = 0; d < k_dim; d++)
@@ -482,10 +601,12 @@ static void store_head(const nb_kv_layout *layout, const nb_kv_head *head, size_
                  (uint16_t *)head->v_scale + slot, NB_PAGE);
         break;
     case NB_TYPE_Q8_0:
-        store_q8(turned(k, k_dim, wide), k_dim, (int8_t *)head->k + slot, NB_PAGE, (uint16_t *)head->k_scale + slot,
-                 NB_PAGE);
-        store_q8(turned(v, v_dim, wide), v_dim, (int8_t *)head->v + slot * v_dim, 1, (uint16_t *)head->v_scale + slot,
-                 NB_PAGE);
+        store_q8(turned(k, k_dim, wide), k_dim, codes, (uint16_t *)head->k_scale + slot);
+        for (size_t d = 0; d < k_dim; d++)
+            ((uint8_t *)head->k)[nb_kv_q8_key(slot, d, k_dim)] = (uint8_t)(codes[d] + 128);
+        store_q8(turned(v, v_dim, wide), v_dim, codes, (uint16_t *)head->v_scale + slot);
+        for (size_t d = 0; d < v_dim; d++)
+            ((int8_t *)head->v)[nb_kv_q8_value(slot, d)] = codes[d];
         break;
     default:
         narrow(layout->type, k, k_dim, half);

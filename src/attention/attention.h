@@ -80,7 +80,8 @@ size_t nb_attention_scratch(const nb_attention_spec *spec, const nb_kv_layout *l
 
 /* Computes all spans; every member of the team calls it with equal arguments (members 1: team may be NULL). It may use
  * nb_team_barrier inside. Outputs are complete for all members only after a barrier that the caller makes. exact: float32
- * throughout with the most accurate exponential (the oracle's mode); else the same arithmetic may use a faster one. */
+ * throughout (with codes of Q8_0, integers of as many bits) with the most accurate exponential (the oracle's mode); else
+ * the same arithmetic may use a faster one. */
 void nb_attention_run(const nb_attention_spec *spec, const nb_kv_layout *layout, const nb_attention_span *spans,
                       size_t n_spans, bool exact, void *scratch, nb_team *team, int member, int members);
 

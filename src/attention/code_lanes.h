@@ -2,7 +2,8 @@
  *
  * Codes become floats in registers and scales never meet them: a block's part of a score is summed over codes and then
  * scaled, and weights are scaled before they meet the values' codes. So each value costs its multiply-adds, a load and a
- * conversion, for one row or for many; nothing is unpacked to memory. */
+ * conversion, for one row or for many; nothing is unpacked to memory. With AVX-512 Q8_0 is multiplied in integers (codes.h), and
+ * here only what integers cannot hold. */
 #include "attention/tile_lanes.h"
 
 typedef enum coding { CODES_8, CODES_4, CODINGS } coding;
@@ -13,7 +14,7 @@ typedef struct coded {
     const float *a;
     size_t a_stride; /* of rows; blocks of weights lie WEIGHTS_STRIDE apart */
     const uint8_t *b;
-    size_t b_stride, n;    /* bytes of a row of codes; dims or keys */
+    size_t b_stride, n;    /* of Q4_0, bytes of a position's values; dims, or positions, of Q8_0 in fours */
     const uint16_t *scale; /* of keys */
     ptrdiff_t ahead;       /* bytes from here to the same in the next tile */
     float *c;
@@ -22,11 +23,6 @@ typedef struct coded {
 
 #define WEIGHTS_STRIDE ((size_t)BLOCK_ROWS_MAX * NB_PAGE)
 #define HALF_BLOCK (NB_KV_BLOCK / 2)
-
-LANES_INLINE lanes load_code(coding how, const uint8_t *b, bool high)
-{
-    return how == CODES_8 ? lanes_load_i8((const int8_t *)b) : lanes_load_i4(b, high);
-}
 
 LANES_INLINE void ask_for(const void *p, ptrdiff_t ahead) { __builtin_prefetch((const char *)p + ahead, 0, 2); }
 
@@ -46,27 +42,46 @@ LANES_INLINE void add_dim(size_t rows, size_t vectors, const float *a, size_t a_
     }
 }
 
-/* The dims of a block in order, but of Q4_0 each with the one that shares its bytes. */
-LANES_INLINE void score_dims(coding how, size_t rows, size_t vectors, const coded *m, size_t dim, size_t column,
-                             block_sums *sum)
+/* Q8_0: a word holds four dims of a key. */
+LANES_INLINE void score_bytes(size_t rows, size_t vectors, const coded *m, size_t dim, size_t column, block_sums *sum)
 {
-    size_t codes = how == CODES_8 ? NB_KV_BLOCK : HALF_BLOCK;
-    const uint8_t *b = m->b + dim / NB_KV_BLOCK * codes * NB_PAGE + column;
     const float *a = m->a + dim;
-    for (size_t i = 0; i < codes; i++, b += NB_PAGE) {
+    for (size_t i = 0; i < NB_KV_BLOCK; i += 4) {
+        lanes_words x[BLOCK_VECTORS_MAX];
+        LANES_UNROLL
+        for (size_t v = 0; v < vectors; v++) {
+            const uint8_t *b = m->b + nb_kv_q8_key(column + v * LANES, dim + i, m->n);
+            x[v] = lanes_load_words(b) ^ (int32_t)0x80808080;
+            if ((column + v * LANES) % 16 == 0)
+                ask_for(b, m->ahead);
+        }
+        LANES_UNROLL
+        for (size_t at = 0; at < 4; at++) {
+            lanes right[BLOCK_VECTORS_MAX];
+            LANES_UNROLL
+            for (size_t v = 0; v < vectors; v++)
+                right[v] = lanes_byte(x[v], at);
+            add_dim(rows, vectors, a + i + at, m->a_stride, right, sum);
+        }
+    }
+}
+
+/* Q4_0: the dims of a block in order, each with the one that shares its bytes. */
+LANES_INLINE void score_nibbles(size_t rows, size_t vectors, const coded *m, size_t dim, size_t column, block_sums *sum)
+{
+    const uint8_t *b = m->b + dim / 2 * NB_PAGE + column;
+    const float *a = m->a + dim;
+    for (size_t i = 0; i < HALF_BLOCK; i++, b += NB_PAGE) {
         lanes right[BLOCK_VECTORS_MAX];
         if (column == 0)
             ask_for(b, m->ahead);
         LANES_UNROLL
-        for (size_t v = 0; v < vectors; v++)
-            right[v] = load_code(how, b + v * LANES, false);
-        add_dim(rows, vectors, a + i, m->a_stride, right, sum);
-        if (how == CODES_8)
-            continue;
-        LANES_UNROLL
-        for (size_t v = 0; v < vectors; v++)
-            right[v] = load_code(how, b + v * LANES, true);
-        add_dim(rows, vectors, a + i + HALF_BLOCK, m->a_stride, right, sum);
+        for (size_t half = 0; half < 2; half++) {
+            LANES_UNROLL
+            for (size_t v = 0; v < vectors; v++)
+                right[v] = lanes_load_i4(b + v * LANES, half);
+            add_dim(rows, vectors, a + i + half * HALF_BLOCK, m->a_stride, right, sum);
+        }
     }
 }
 
@@ -82,7 +97,10 @@ LANES_INLINE void score_block_codes(coding how, size_t rows, size_t vectors, con
             for (size_t v = 0; v < vectors; v++)
                 sum.at[r][v] = lanes_set(0.0f);
         }
-        score_dims(how, rows, vectors, m, dim, column, &sum);
+        if (how == CODES_8)
+            score_bytes(rows, vectors, m, dim, column, &sum);
+        else
+            score_nibbles(rows, vectors, m, dim, column, &sum);
         LANES_UNROLL
         for (size_t v = 0; v < vectors; v++) {
             lanes s = lanes_load_f16(scale + v * LANES);
@@ -97,13 +115,66 @@ LANES_INLINE void score_block_codes(coding how, size_t rows, size_t vectors, con
     }
 }
 
+/* A position's values are met by its weights, at a[block][row]. */
+LANES_INLINE void add_position(size_t rows, size_t vectors, const float *a, size_t a_stride, const lanes *right,
+                               block_sums *sum)
+{
+    LANES_UNROLL
+    for (size_t r = 0; r < rows; r++) {
+        LANES_UNROLL
+        for (size_t v = 0; v < vectors; v++) {
+            lanes left = lanes_set(a[v * LANES / NB_KV_BLOCK * WEIGHTS_STRIDE + r * a_stride]);
+            sum->at[r][v] = lanes_fma(left, right[v], sum->at[r][v]);
+        }
+    }
+}
+
+/* Q8_0: a word holds a dim of four positions. */
+LANES_INLINE void add_bytes(size_t rows, size_t vectors, const coded *m, size_t column, const float *a, block_sums *sum)
+{
+    for (size_t i = 0; i < m->n; i += 4) {
+        lanes_words x[BLOCK_VECTORS_MAX];
+        LANES_UNROLL
+        for (size_t v = 0; v < vectors; v++) {
+            const uint8_t *b = m->b + nb_kv_q8_value(i, column + v * LANES);
+            x[v] = lanes_load_words(b);
+            if ((column + v * LANES) % 16 == 0)
+                ask_for(b, m->ahead);
+        }
+        LANES_UNROLL
+        for (size_t at = 0; at < 4; at++) {
+            lanes right[BLOCK_VECTORS_MAX];
+            LANES_UNROLL
+            for (size_t v = 0; v < vectors; v++)
+                right[v] = lanes_byte(x[v], at);
+            add_position(rows, vectors, a + i + at, m->a_stride, right, sum);
+        }
+    }
+}
+
+LANES_INLINE void add_nibbles(size_t rows, size_t vectors, const coded *m, size_t column, const float *a,
+                              block_sums *sum)
+{
+    const uint8_t *b = m->b + column / NB_KV_BLOCK * HALF_BLOCK + column % HALF_BLOCK;
+    bool high = LANES < HALF_BLOCK && column % NB_KV_BLOCK >= HALF_BLOCK;
+    for (size_t i = 0; i < m->n; i++, b += m->b_stride) {
+        lanes right[BLOCK_VECTORS_MAX];
+        LANES_UNROLL
+        for (size_t v = 0; v < vectors; v++) {
+            size_t at = LANES < HALF_BLOCK ? v * LANES : v * LANES / NB_KV_BLOCK * HALF_BLOCK;
+            right[v] = lanes_load_i4(b + at, LANES < HALF_BLOCK ? high : v % 2);
+        }
+        if (column % 128 == 0)
+            ask_for(b, m->ahead);
+        add_position(rows, vectors, a + i, m->a_stride, right, sum);
+    }
+}
+
 /* Dims [column, column + vectors LANES): within a block, or whole blocks. */
 LANES_INLINE void value_block_codes(coding how, size_t rows, size_t vectors, const coded *m, size_t column)
 {
     float *c = m->c + column;
     const float *a = m->a + column / NB_KV_BLOCK * WEIGHTS_STRIDE;
-    const uint8_t *b = m->b + (how == CODES_8 ? column : column / NB_KV_BLOCK * HALF_BLOCK + column % HALF_BLOCK);
-    bool high = LANES < HALF_BLOCK && column % NB_KV_BLOCK >= HALF_BLOCK;
     block_sums sum;
     LANES_UNROLL
     for (size_t r = 0; r < rows; r++) {
@@ -111,24 +182,10 @@ LANES_INLINE void value_block_codes(coding how, size_t rows, size_t vectors, con
         for (size_t v = 0; v < vectors; v++)
             sum.at[r][v] = lanes_load(c + r * m->c_stride + v * LANES);
     }
-    for (size_t i = 0; i < m->n; i++, b += m->b_stride) {
-        lanes right[BLOCK_VECTORS_MAX];
-        LANES_UNROLL
-        for (size_t v = 0; v < vectors; v++) {
-            size_t at = how == CODES_8 || LANES < HALF_BLOCK ? v * LANES : v * LANES / NB_KV_BLOCK * HALF_BLOCK;
-            right[v] = load_code(how, b + at, LANES < HALF_BLOCK ? high : v % 2);
-        }
-        if (column % (how == CODES_8 ? 64 : 128) == 0)
-            ask_for(b, m->ahead);
-        LANES_UNROLL
-        for (size_t r = 0; r < rows; r++) {
-            LANES_UNROLL
-            for (size_t v = 0; v < vectors; v++) {
-                lanes left = lanes_set(a[v * LANES / NB_KV_BLOCK * WEIGHTS_STRIDE + r * m->a_stride + i]);
-                sum.at[r][v] = lanes_fma(left, right[v], sum.at[r][v]);
-            }
-        }
-    }
+    if (how == CODES_8)
+        add_bytes(rows, vectors, m, column, a, &sum);
+    else
+        add_nibbles(rows, vectors, m, column, a, &sum);
     LANES_UNROLL
     for (size_t r = 0; r < rows; r++) {
         LANES_UNROLL
@@ -158,30 +215,35 @@ LANES_INLINE void value_block_codes(coding how, size_t rows, size_t vectors, con
     CODE_PRODUCTS(how, 2)                                                                                              \
     CODE_PRODUCTS(how, 3)                                                                                              \
     CODE_PRODUCTS(how, 4)
-CODE_PRODUCTS_FEW(CODES_8)
 CODE_PRODUCTS_FEW(CODES_4)
 #if LANES == 16
-CODE_PRODUCTS(CODES_8, 6)
+CODE_PRODUCTS(CODES_8, 1)
 CODE_PRODUCTS(CODES_4, 6)
-CODE_PRODUCTS(CODES_8, 8)
 CODE_PRODUCTS(CODES_4, 8)
 #define CODE_SIZES                                                                                                     \
     {                                                                                                                  \
         1, 2, 3, 4, 6, 8                                                                                               \
     }
-#define CODE_ROW(what)                                                                                                 \
+#define CODE_ROWS(what)                                                                                                \
     {                                                                                                                  \
-        what##_1, what##_2, what##_3, what##_4, what##_6, what##_8                                                     \
+        {what##_CODES_8_1},                                                                                            \
+        {                                                                                                              \
+            what##_CODES_4_1, what##_CODES_4_2, what##_CODES_4_3, what##_CODES_4_4, what##_CODES_4_6, what##_CODES_4_8 \
+        }                                                                                                              \
     }
 #define CODE_ROW_SIZES 6
 #else
+CODE_PRODUCTS_FEW(CODES_8)
 #define CODE_SIZES                                                                                                     \
     {                                                                                                                  \
         1, 2, 3, 4                                                                                                     \
     }
-#define CODE_ROW(what)                                                                                                 \
+#define CODE_ROWS(what)                                                                                                \
     {                                                                                                                  \
-        what##_1, what##_2, what##_3, what##_4                                                                         \
+        {what##_CODES_8_1, what##_CODES_8_2, what##_CODES_8_3, what##_CODES_8_4},                                      \
+        {                                                                                                              \
+            what##_CODES_4_1, what##_CODES_4_2, what##_CODES_4_3, what##_CODES_4_4                                     \
+        }                                                                                                              \
     }
 #define CODE_ROW_SIZES 4
 #endif
@@ -202,12 +264,12 @@ static void by_parts(const code_product *by_size, size_t rows, coded m)
 
 static void score_codes(coding how, size_t rows, const coded *m)
 {
-    static const code_product by_size[CODINGS][CODE_ROW_SIZES] = {CODE_ROW(score_CODES_8), CODE_ROW(score_CODES_4)};
+    static const code_product by_size[CODINGS][CODE_ROW_SIZES] = CODE_ROWS(score);
     by_parts(by_size[how], rows, *m);
 }
 
 static void add_codes(coding how, size_t rows, const coded *m)
 {
-    static const code_product by_size[CODINGS][CODE_ROW_SIZES] = {CODE_ROW(value_CODES_8), CODE_ROW(value_CODES_4)};
+    static const code_product by_size[CODINGS][CODE_ROW_SIZES] = CODE_ROWS(value);
     by_parts(by_size[how], rows, *m);
 }

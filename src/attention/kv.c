@@ -20,11 +20,7 @@ bool nb_kv_layout_ok(const nb_kv_layout *layout)
     }
 }
 
-size_t nb_kv_page_bytes(const nb_kv_layout *layout)
-{
-    return (size_t)layout->kv_heads *
-           (nb_kv_part_bytes(layout, layout->k_dim) + nb_kv_part_bytes(layout, layout->v_dim));
-}
+size_t nb_kv_page_bytes(const nb_kv_layout *layout) { return (size_t)layout->kv_heads * nb_kv_head_bytes(layout); }
 
 void nb_kv_store(const nb_kv_layout *layout, void *page, int slot, const float *k, const float *v, int head_begin,
                  int head_end)
@@ -57,13 +53,12 @@ static float nibble_at(const uint8_t *codes, size_t step, size_t d, uint16_t sca
     return (float)((within < NB_KV_BLOCK / 2 ? byte & 15 : byte >> 4) - 8) * nb_f16_to_f32(scale);
 }
 
-static float value_at(nb_type type, const void *values, size_t i, uint16_t scale)
+static float value_at(nb_type type, const void *values, size_t i)
 {
     switch ((int)type) {
     case NB_TYPE_F32: return ((const float *)values)[i];
     case NB_TYPE_F16: return nb_f16_to_f32(((const uint16_t *)values)[i]);
-    case NB_TYPE_BF16: return nb_bf16_to_f32(((const uint16_t *)values)[i]);
-    default: return (float)((const int8_t *)values)[i] * nb_f16_to_f32(scale);
+    default: return nb_bf16_to_f32(((const uint16_t *)values)[i]);
     }
 }
 
@@ -78,12 +73,18 @@ void nb_kv_load(const nb_kv_layout *layout, const void *page, int slot, int kv_h
         for (size_t d = 0; d < (size_t)layout->v_dim; d++)
             v[d] = nibble_at((const uint8_t *)h.v + s * (size_t)layout->v_dim / 2, 1, d,
                              h.v_scale[d / NB_KV_BLOCK * NB_PAGE + s]);
+    } else if (scaled) {
+        for (size_t d = 0; d < (size_t)layout->k_dim; d++)
+            k[d] = (float)(((const uint8_t *)h.k)[nb_kv_q8_key(s, d, (size_t)layout->k_dim)] - 128) *
+                   nb_f16_to_f32(h.k_scale[d / NB_KV_BLOCK * NB_PAGE + s]);
+        for (size_t d = 0; d < (size_t)layout->v_dim; d++)
+            v[d] = (float)((const int8_t *)h.v)[nb_kv_q8_value(s, d)] *
+                   nb_f16_to_f32(h.v_scale[d / NB_KV_BLOCK * NB_PAGE + s]);
     } else {
         for (size_t d = 0; d < (size_t)layout->k_dim; d++)
-            k[d] = value_at(layout->type, h.k, d * NB_PAGE + s, scaled ? h.k_scale[d / NB_KV_BLOCK * NB_PAGE + s] : 0);
+            k[d] = value_at(layout->type, h.k, d * NB_PAGE + s);
         for (size_t d = 0; d < (size_t)layout->v_dim; d++)
-            v[d] = value_at(layout->type, h.v, s * (size_t)layout->v_dim + d,
-                            scaled ? h.v_scale[d / NB_KV_BLOCK * NB_PAGE + s] : 0);
+            v[d] = value_at(layout->type, h.v, s * (size_t)layout->v_dim + d);
     }
     if (scaled) {
         nb_kv_rotate(k, (size_t)layout->k_dim);

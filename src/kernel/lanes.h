@@ -62,10 +62,6 @@ LANES_INLINE lanes lanes_load_bf16(const uint16_t *p)
 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
 }
-LANES_INLINE lanes lanes_load_i8(const int8_t *p)
-{
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
-}
 /* Half bytes, the low or the high ones, as -8 .. 7: what a permutation makes of its numbers' low four bits. */
 LANES_INLINE lanes lanes_load_i4(const uint8_t *p, bool high)
 {
@@ -95,10 +91,6 @@ LANES_INLINE lanes_mask lanes_load_u16(const uint16_t *p)
 {
     return (lanes_mask)_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
 }
-LANES_INLINE lanes lanes_load_i8(const int8_t *p)
-{
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
-}
 LANES_INLINE lanes_mask lanes_load_u8(const uint8_t *p)
 {
     return (lanes_mask)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
@@ -119,7 +111,6 @@ LANES_INLINE lanes lanes_select(lanes_mask m, lanes yes, lanes no)
 LANES_INLINE lanes lanes_max(lanes a, lanes b) { return lanes_select((lanes_mask)(a > b), a, b); }
 LANES_INLINE lanes lanes_min(lanes a, lanes b) { return lanes_select((lanes_mask)(a < b), a, b); }
 LANES_INLINE lanes_mask lanes_load_u16(const uint16_t *p) { return (lanes_mask){p[0], p[1], p[2], p[3]}; }
-LANES_INLINE lanes lanes_load_i8(const int8_t *p) { return (lanes){p[0], p[1], p[2], p[3]}; }
 LANES_INLINE lanes_mask lanes_load_u8(const uint8_t *p) { return (lanes_mask){p[0], p[1], p[2], p[3]}; }
 #endif
 
@@ -193,6 +184,19 @@ LANES_INLINE void lanes_store_f16(uint16_t *p, lanes v)
 }
 #endif
 #endif
+
+/* Words of four bytes, the first one lowest; byte `at` of each, as a signed number. */
+typedef int32_t lanes_words __attribute__((vector_size(4 * LANES)));
+LANES_INLINE lanes_words lanes_load_words(const uint8_t *p)
+{
+    lanes_words x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
+LANES_INLINE lanes lanes_byte(lanes_words x, size_t at)
+{
+    return __builtin_convertvector(x << (int)(24 - 8 * at) >> 24, lanes);
+}
 
 /* Lanes 0, 2, ... and 1, 3, ... of a followed by b; and back: a0 b0 a1 b1 ... */
 LANES_INLINE lanes lanes_even(lanes a, lanes b) { return __builtin_shufflevector(a, b, LANES_EVEN); }

@@ -82,6 +82,40 @@ static void check_neighbours(void)
     }
 }
 
+/* A single query's heads go over a page together, two queries' kv head by kv head: the same bits, in every cut. */
+static void check_heads(void)
+{
+    enum { DIM = 32, POSITIONS = 2600, MOST_HEADS = 72 };
+    static const nb_type types[] = {NB_TYPE_F32, NB_TYPE_F16, NB_TYPE_BF16, NB_TYPE_Q8_0, NB_TYPE_Q4_0};
+    static const int kv_heads[] = {2, 3, 5, 8}, groups[] = {1, 2, 9};
+    static const int64_t lengths[] = {60, 700, 1600, POSITIONS};
+    static float two[2 * MOST_HEADS * DIM], one[MOST_HEADS * DIM];
+    rng r = {17};
+    for (size_t i = 0; i < 5 * 4 * 3; i++) {
+        int kv = kv_heads[i / 5 % 4], heads = kv * groups[i / 20];
+        size_t row = (size_t)heads * DIM;
+        nb_attention_spec spec = spec_of(heads, kv, DIM);
+        nb_kv_layout layout = {types[i % 5], kv, DIM, DIM};
+        int64_t length = lengths[i % 4];
+        spec.window = i % 3 == 2 ? 650 : 0;
+        float *k = rng_normals(&r, (size_t)(length * kv * DIM)), *v = rng_normals(&r, (size_t)(length * kv * DIM));
+        float *q = rng_normals(&r, 2 * row);
+        cache c = cache_new(&layout, k, v, (size_t)length);
+        nb_attention_span span = {c.page, c.pages, length - 2, length, 2, q, two, row, row};
+        run_spans(&spec, &layout, &span, 1, false, NULL);
+        for (int t = 0; t < 3; t++) {
+            memset(one, 0xff, sizeof one);
+            span = (nb_attention_span){c.page, c.pages, length - 1, length, 1, q + row, one, row, row};
+            run_spans(&spec, &layout, &span, 1, false, teams[t]);
+            assert_memory_equal(one, two + row, row * sizeof(float));
+        }
+        cache_free(&c);
+        free(k);
+        free(v);
+        free(q);
+    }
+}
+
 /* A window layer's ring: as many pages as the window needs, each used again by the positions past it. */
 static void check_ring(void)
 {
@@ -191,13 +225,15 @@ static void check_extremes(void)
 }
 
 static void test_neighbours(void **state) { (void)state, each_level(check_neighbours); }
+static void test_heads(void **state) { (void)state, each_level(check_heads); }
 static void test_ring(void **state) { (void)state, each_level(check_ring); }
 static void test_not_numbers(void **state) { (void)state, each_level(check_not_numbers); }
 static void test_extremes(void **state) { (void)state, each_level(check_extremes); }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_neighbours), cmocka_unit_test(test_ring),
-                                       cmocka_unit_test(test_not_numbers), cmocka_unit_test(test_extremes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_neighbours), cmocka_unit_test(test_heads),
+                                       cmocka_unit_test(test_ring), cmocka_unit_test(test_not_numbers),
+                                       cmocka_unit_test(test_extremes)};
     return cmocka_run_group_tests(tests, teams_new, teams_free);
 }
