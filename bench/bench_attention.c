@@ -65,7 +65,7 @@ static bool setup_new(setup *s, const shape *of, nb_type type, size_t positions,
     }
     free(row);
     s->span = (nb_attention_span){
-        s->pages, pages, (int64_t)(positions - queries), (int64_t)positions, queries, s->q, s->out, width, width};
+        s->pages, pages, (int64_t)(positions - queries), (int64_t)positions, queries, s->q, s->out, width, width, NULL};
     return true;
 }
 

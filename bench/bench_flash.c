@@ -192,7 +192,7 @@ static void bench_decode(const char *type, size_t group)
     for (int i = 0; i < 7; i++) { /* in turns, so that both see the same minutes */
         double begin = nb_seconds(), rate = nb_ceiling_read(team, data, CACHE_BYTES, 1), t;
         begin = nb_seconds();
-        nb_attention_decode(cache, &p, q, out, team, NULL);
+        nb_attention_decode(cache, &p, q, out, NULL, team, NULL);
         t = nb_seconds() - begin;
         best = t < best ? t : best;
         read = rate > read ? rate : read;

@@ -570,8 +570,10 @@ NB_API void nb_kv_cache_truncate(nb_kv_cache *cache, size_t length); /* forgets 
 
 /* Decode: p->queries queries at the cache's last positions (one, as a rule), causal, over all that it holds; chunks of the keys are
  * shared out among the team and merged by log-sum-exp. Of the parameters count heads, scale, softcap, left, slopes and sinks, and
- * the strides of q and out (float32) between rows; dims, kv_heads and keys must be the cache's, heads adjacent. NB_ERR_UNSUPPORTED for others that ask for something. */
-NB_API nb_status nb_attention_decode(const nb_kv_cache *cache, const nb_attention_params *p, const float *q, float *out,
+ * the strides of q and out (float32) between rows; dims, kv_heads and keys must be the cache's, heads adjacent. NB_ERR_UNSUPPORTED for
+ * others that ask for something. lse: [heads][queries], with which the output may be merged with that over other keys; lse and team
+ * may be NULL. */
+NB_API nb_status nb_attention_decode(const nb_kv_cache *cache, const nb_attention_params *p, const float *q, float *out, float *lse,
                                      nb_team *team, nb_error *err);
 
 /* Layers of attention as a lecture builds them in PyTorch: projections of queries, keys and values around it. */

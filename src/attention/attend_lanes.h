@@ -477,6 +477,7 @@ static void state_write(const work *w, size_t row, float *state)
         float sink = job->spec->sinks[head] * LANES_LOG2E, highest = sink > top ? sink : top;
         shrink = exp2_of(top - base_of(highest), job->exact);
         sum = sum * shrink + exp2_of(sink - base_of(highest), job->exact);
+        top = highest;
     }
     lanes scale = lanes_set(sum == 0.0f ? 0.0f : shrink / sum);
     size_t d = 0;
@@ -486,6 +487,8 @@ static void state_write(const work *w, size_t row, float *state)
         lanes_store_n(out + d, lanes_load(state + d) * scale, w->v_dim - d);
     if (w->coded)
         nb_kv_rotate(out, w->v_dim);
+    if (job->span->lse)
+        job->span->lse[head * job->span->n_queries + query] = lse_of(top, sum);
 }
 
 static void attend(const nb_attend_job *job)

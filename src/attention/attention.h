@@ -71,6 +71,7 @@ typedef struct nb_attention_span {
     const float *q; /* q[i * q_stride + h * k_dim + d] */
     float *out;     /* out[i * out_stride + h * v_dim + d] */
     size_t q_stride, out_stride;
+    float *lse; /* lse[h * n_queries + i], natural logarithm; NULL: nobody asks */
 } nb_attention_span;
 
 /* Scratch bytes for all members together. max_queries, max_positions: the largest any call will bring (sums over spans

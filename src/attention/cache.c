@@ -136,7 +136,7 @@ static void run_member(void *context, int member, int members)
 }
 
 nb_status nb_attention_decode(const nb_kv_cache *cache, const nb_attention_params *p, const float *q, float *out,
-                              nb_team *team, nb_error *err)
+                              float *lse, nb_team *team, nb_error *err)
 {
     NB_TRY(check_decode(cache, p, err));
     if (p->queries == 0)
@@ -160,6 +160,7 @@ nb_status nb_attention_decode(const nb_kv_cache *cache, const nb_attention_param
                                  .n_queries = p->queries,
                                  .q = q,
                                  .out = out,
+                                 .lse = lse,
                                  .q_stride = p->q.row,
                                  .out_stride = p->out.row};
     size_t bytes = nb_attention_scratch(&d.spec, &d.layout, 1, p->queries, p->keys, members);

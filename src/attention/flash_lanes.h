@@ -378,7 +378,7 @@ static void forward_write(const flash *f, size_t row, const float *state)
     if (d < f->v_dim)
         lanes_store_n(out + d, lanes_load(state + d) * scale, f->v_dim - d);
     if (f->job->lse)
-        f->job->lse[at] = sum > 0 ? (float)(((double)top + log2((double)sum)) * 0.69314718055994530942) : -INFINITY;
+        f->job->lse[at] = lse_of(top, sum);
 }
 
 static void flash_forward(nb_flash_job *job)
@@ -431,8 +431,7 @@ static void standard_row(const flash *f, size_t row, float *s, size_t n)
         lanes_store(s + i, lanes_load(s + i) * scale);
     size_t query = nb_flash_query(f->plan, row_place(f, row));
     if (f->job->lse)
-        f->job->lse[(f->job->batch * p->heads + row_head(f, row)) * p->queries + query] =
-            sum > 0 ? (float)(((double)base + log2((double)sum)) * 0.69314718055994530942) : -INFINITY;
+        f->job->lse[(f->job->batch * p->heads + row_head(f, row)) * p->queries + query] = lse_of(base, sum);
     for (size_t tile = 0; tile < f->plan->tiles && p->dropout > 0; tile++)
         drop_weights(f, row, tile, s + tile * NB_PAGE);
 }

@@ -140,6 +140,12 @@ static float exp2_of(float x, bool exact) { return lanes_exp2(lanes_set(x), exac
 /* what scores are measured from: the largest, or 0 while there is none */
 static float base_of(float top) { return top == -INFINITY ? 0.0f : top; }
 
+/* natural logarithm of the sum of exponentials; the sum is of 2^(score - top) */
+static float lse_of(float top, float sum)
+{
+    return sum == 0.0f ? -INFINITY : (float)(((double)top + log2((double)sum)) * 0.69314718055994530942);
+}
+
 /* ---- the online softmax of a row over keys [begin, end) of a tile ---- */
 
 LANES_INLINE lanes hide(lanes s, size_t key, size_t begin, size_t end)

@@ -108,7 +108,7 @@ static nb_status decode(void *context, nb_error *err)
     project_in(l, l->x, 1);
     nb_kv_cache_truncate(l->cache, l->length - 1);
     NB_TRY(nb_kv_cache_append(l->cache, l->k, l->v, 1, err));
-    NB_TRY(nb_attention_decode(l->cache, &p, l->q, l->context, NULL, err));
+    NB_TRY(nb_attention_decode(l->cache, &p, l->q, l->context, NULL, NULL, err));
     project(l, l->context, 1, l->wo, l->s.width, l->s.heads * l->s.v_dim, l->y);
     return NB_OK;
 }

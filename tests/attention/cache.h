@@ -124,8 +124,15 @@ static inline void run_steps(const nb_attention_spec *spec, const cache *c, cons
     for (size_t i = 0; i < n; i += step) {
         size_t count = nb_min_size(step, n - i);
         int64_t stored = spec->causal ? position + (int64_t)(i + count) : (int64_t)c->positions;
-        nb_attention_span span = {
-            c->page, c->pages, position + (int64_t)i, stored, count, q + i * q_row, out + i * out_row, q_row, out_row};
+        nb_attention_span span = {.pages = c->page,
+                                  .page_count = c->pages,
+                                  .position = position + (int64_t)i,
+                                  .n_positions = stored,
+                                  .n_queries = count,
+                                  .q = q + i * q_row,
+                                  .out = out + i * out_row,
+                                  .q_stride = q_row,
+                                  .out_stride = out_row};
         run_spans(spec, &c->layout, &span, 1, exact, team);
     }
 }

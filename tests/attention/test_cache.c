@@ -41,22 +41,30 @@ static void filled_free(filled *f)
 
 static void check(const filled *f, nb_attention_params p, uint64_t seed, const char *what)
 {
-    size_t n = p.queries * p.out.row;
+    size_t n = p.queries * p.out.row, rows = p.heads * p.queries;
     float *q = inputs(seed + 9, p.queries * p.q.row, NB_FLOAT_F32), *out = calloc(n + 1, sizeof *out);
-    double *want = calloc(n + 1, sizeof *want);
+    float *lse = calloc(rows, sizeof *lse);
+    double *want = calloc(n + 1, sizeof *want), *want_lse = calloc(rows, sizeof *want_lse);
     p.causal = true;
-    assert_int_equal(nb_attention_exact(&p, q, f->k, f->v, want, NULL, NULL), NB_OK);
+    assert_int_equal(nb_attention_exact(&p, q, f->k, f->v, want, want_lse, NULL), NB_OK);
     for (int threads = 0; threads < 2; threads++) {
         memset(out, 0, n * sizeof *out);
-        assert_int_equal(nb_attention_decode(f->cache, &p, q, out, threads ? teams[2] : NULL, NULL), NB_OK);
+        memset(lse, 0, rows * sizeof *lse);
+        assert_int_equal(nb_attention_decode(f->cache, &p, q, out, lse, threads ? teams[2] : NULL, NULL), NB_OK);
         for (size_t i = 0; i < n; i++)
             if (!(fabs((double)out[i] - want[i]) <= 2e-6))
                 fail_msg("%s, %s: out[%zu] is %.9g, not %.9g", what, nb_cpu_level_name(nb_cpu_current()), i,
                          (double)out[i], want[i]);
+        for (size_t i = 0; i < rows; i++)
+            if (!(fabs((double)lse[i] - want_lse[i]) <= 2e-6))
+                fail_msg("%s, %s: lse[%zu] is %.9g, not %.9g", what, nb_cpu_level_name(nb_cpu_current()), i,
+                         (double)lse[i], want_lse[i]);
     }
     free(q);
     free(out);
+    free(lse);
     free(want);
+    free(want_lse);
 }
 
 static void check_type(const char *type)
@@ -112,8 +120,8 @@ static void check_extremes(const char *type)
     static const float sizes[] = {0.0f, 1e-40f, 1e-6f, 1.0f, 1.0f, 30.0f};
     nb_attention_params p = nb_attention_defaults(5, 1, DIM, 3, LENGTH);
     filled f = {NULL, inputs(5, LENGTH * DIM, NB_FLOAT_F32), inputs(6, LENGTH * DIM, NB_FLOAT_F32)};
-    float *q = inputs(7, 15 * DIM, NB_FLOAT_F32), out[15 * DIM];
-    double want[15 * DIM];
+    float *q = inputs(7, 15 * DIM, NB_FLOAT_F32), out[15 * DIM], lse[15];
+    double want[15 * DIM], want_lse[15];
     for (size_t i = 0; i < LENGTH * DIM; i++) {
         f.k[i] *= sizes[i / DIM % 6];
         f.v[i] *= sizes[i / 32 % 4]; /* a block of its own */
@@ -124,12 +132,16 @@ static void check_extremes(const char *type)
     for (size_t i = 0; i < LENGTH; i++)
         assert_int_equal(nb_kv_cache_read(f.cache, i, f.k + i * DIM, f.v + i * DIM, NULL), NB_OK);
     p.causal = true;
-    assert_int_equal(nb_attention_exact(&p, q, f.k, f.v, want, NULL, NULL), NB_OK);
-    assert_int_equal(nb_attention_decode(f.cache, &p, q, out, NULL, NULL), NB_OK);
+    assert_int_equal(nb_attention_exact(&p, q, f.k, f.v, want, want_lse, NULL), NB_OK);
+    assert_int_equal(nb_attention_decode(f.cache, &p, q, out, lse, NULL, NULL), NB_OK);
     for (size_t i = 0; i < 15 * DIM; i++)
         if (i < 5 * DIM ? !(fabs((double)out[i] - want[i]) <= 1e-5) : !isnan(out[i])) /* scores of 30 and more */
             fail_msg("%s, %s: out[%zu] is %.9g, not %.9g", type, nb_cpu_level_name(nb_cpu_current()), i, (double)out[i],
                      want[i]);
+    for (size_t i = 0; i < 15; i++) /* [head][query] */
+        if (i % 3 == 0 ? !(fabs((double)lse[i] - want_lse[i]) <= 5e-5) : !isnan(lse[i]))
+            fail_msg("%s, %s: lse[%zu] is %.9g, not %.9g", type, nb_cpu_level_name(nb_cpu_current()), i, (double)lse[i],
+                     want_lse[i]);
     free(q);
     filled_free(&f);
 }
@@ -160,13 +172,13 @@ static void test_limits(void **state)
     assert_int_equal(nb_kv_cache_length(c), 1);
     assert_int_equal(nb_kv_cache_read(c, 1, k, k, &err), NB_ERR_ARGUMENT);
     nb_attention_params p = nb_attention_defaults(2, 2, 32, 1, 1), bad = p;
-    assert_int_equal(nb_attention_decode(c, &p, k, out, NULL, NULL), NB_OK);
+    assert_int_equal(nb_attention_decode(c, &p, k, out, NULL, NULL, NULL), NB_OK);
     bad.keys = 2;
-    assert_int_equal(nb_attention_decode(c, &bad, k, out, NULL, &err), NB_ERR_ARGUMENT);
+    assert_int_equal(nb_attention_decode(c, &bad, k, out, NULL, NULL, &err), NB_ERR_ARGUMENT);
     bad = p, bad.sink_tokens = 1;
-    assert_int_equal(nb_attention_decode(c, &bad, k, out, NULL, &err), NB_ERR_UNSUPPORTED);
+    assert_int_equal(nb_attention_decode(c, &bad, k, out, NULL, NULL, &err), NB_ERR_UNSUPPORTED);
     bad = p, bad.type = NB_FLOAT_F16;
-    assert_int_equal(nb_attention_decode(c, &bad, k, out, NULL, &err), NB_ERR_UNSUPPORTED);
+    assert_int_equal(nb_attention_decode(c, &bad, k, out, NULL, NULL, &err), NB_ERR_UNSUPPORTED);
     nb_kv_cache_truncate(c, 0);
     nb_kv_cache_truncate(c, 7);
     assert_int_equal(nb_kv_cache_length(c), 0);

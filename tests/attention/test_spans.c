@@ -55,7 +55,8 @@ static void check_neighbours(void)
                                        q,
                                        out,
                                        WIDE,
-                                       WIDE};
+                                       WIDE,
+                                       NULL};
         alone[s] = malloc(at[s].queries * WIDE * sizeof(float));
         memcpy(alone[s], out, at[s].queries * WIDE * sizeof(float));
         nb_attention_span one = spans[s];
@@ -101,11 +102,11 @@ static void check_heads(void)
         float *k = rng_normals(&r, (size_t)(length * kv * DIM)), *v = rng_normals(&r, (size_t)(length * kv * DIM));
         float *q = rng_normals(&r, 2 * row);
         cache c = cache_new(&layout, k, v, (size_t)length);
-        nb_attention_span span = {c.page, c.pages, length - 2, length, 2, q, two, row, row};
+        nb_attention_span span = {c.page, c.pages, length - 2, length, 2, q, two, row, row, NULL};
         run_spans(&spec, &layout, &span, 1, false, NULL);
         for (int t = 0; t < 3; t++) {
             memset(one, 0xff, sizeof one);
-            span = (nb_attention_span){c.page, c.pages, length - 1, length, 1, q + row, one, row, row};
+            span = (nb_attention_span){c.page, c.pages, length - 1, length, 1, q + row, one, row, row, NULL};
             run_spans(&spec, &layout, &span, 1, false, teams[t]);
             assert_memory_equal(one, two + row, row * sizeof(float));
         }
@@ -134,7 +135,7 @@ static void check_ring(void)
         nb_kv_store(&layout, ring[at / NB_PAGE % PAGES], (int)(at % NB_PAGE), k + at * 2 * DIM, v + at * 2 * DIM, 0, 2);
         if (at % 7 != 0 && at % NB_PAGE > 1)
             continue;
-        nb_attention_span span = {ring, PAGES, at, at + 1, 1, q, out, 6 * DIM, 6 * DIM};
+        nb_attention_span span = {ring, PAGES, at, at + 1, 1, q, out, 6 * DIM, 6 * DIM, NULL};
         run_spans(&spec, &layout, &span, 1, false, teams[at % 3]);
         span.pages = c.page;
         span.page_count = c.pages;
@@ -212,7 +213,7 @@ static void check_extremes(void)
             mean += (double)v[j * DIM + d] / POSITIONS;
         assert_true(fabs((double)out[d] - mean) < 1e-6);
     }
-    nb_attention_span empty = {c.page, c.pages, 0, 0, 1, q, out, 2 * DIM, 2 * DIM};
+    nb_attention_span empty = {c.page, c.pages, 0, 0, 1, q, out, 2 * DIM, 2 * DIM, NULL};
     for (int t = 0; t < 3; t++) {
         memset(out, 0xff, sizeof out);
         run_spans(&spec, &layout, &empty, 1, false, teams[t]);
