@@ -6,6 +6,16 @@
 #include <stdlib.h>
 
 #include "attention/attention.h"
+#include "base/cpu.h"
+
+static inline void each_level(void (*check)(void))
+{
+    for (int level = 0; level <= (int)nb_cpu_best(); level++) {
+        nb_cpu_set_level((nb_cpu_level)level);
+        check();
+    }
+    nb_cpu_set_level(NB_CPU_LEVELS);
+}
 
 typedef struct rng {
     uint64_t state;
