@@ -325,7 +325,7 @@ static void scale_weights(const work *w, size_t rows, const float *p, size_t beg
         for (size_t key = begin / LANES * LANES; key < end; key += LANES) {
             lanes scale = lanes_load_f16(w->v_scale + block * NB_PAGE + key);
             if (key % 32 == 0)
-                ask_for(w->v_scale + block * NB_PAGE + key, w->ahead);
+                nb_kv_ask(w->v_scale + block * NB_PAGE + key, w->ahead);
             for (size_t r = 0; r < rows; r++)
                 lanes_store(to + r * NB_PAGE + key, lanes_load(p + r * NB_PAGE + key) * scale);
         }

@@ -24,8 +24,6 @@ typedef struct coded {
 #define WEIGHTS_STRIDE ((size_t)BLOCK_ROWS_MAX * NB_PAGE)
 #define HALF_BLOCK (NB_KV_BLOCK / 2)
 
-LANES_INLINE void ask_for(const void *p, ptrdiff_t ahead) { __builtin_prefetch((const char *)p + ahead, 0, 2); }
-
 typedef struct block_sums {
     lanes at[BLOCK_ROWS_MAX][BLOCK_VECTORS_MAX];
 } block_sums;
@@ -42,6 +40,13 @@ LANES_INLINE void add_dim(size_t rows, size_t vectors, const float *a, size_t a_
     }
 }
 
+LANES_INLINE void take_byte(size_t vectors, const lanes_words *x, size_t at, lanes *right)
+{
+    LANES_UNROLL
+    for (size_t v = 0; v < vectors; v++)
+        right[v] = lanes_byte(x[v], at);
+}
+
 /* Q8_0: a word holds four dims of a key. */
 LANES_INLINE void score_bytes(size_t rows, size_t vectors, const coded *m, size_t dim, size_t column, block_sums *sum)
 {
@@ -53,14 +58,12 @@ LANES_INLINE void score_bytes(size_t rows, size_t vectors, const coded *m, size_
             const uint8_t *b = m->b + nb_kv_q8_key(column + v * LANES, dim + i, m->n);
             x[v] = lanes_load_words(b) ^ (int32_t)0x80808080;
             if ((column + v * LANES) % 16 == 0)
-                ask_for(b, m->ahead);
+                nb_kv_ask(b, m->ahead);
         }
         LANES_UNROLL
         for (size_t at = 0; at < 4; at++) {
             lanes right[BLOCK_VECTORS_MAX];
-            LANES_UNROLL
-            for (size_t v = 0; v < vectors; v++)
-                right[v] = lanes_byte(x[v], at);
+            take_byte(vectors, x, at, right);
             add_dim(rows, vectors, a + i + at, m->a_stride, right, sum);
         }
     }
@@ -74,7 +77,7 @@ LANES_INLINE void score_nibbles(size_t rows, size_t vectors, const coded *m, siz
     for (size_t i = 0; i < HALF_BLOCK; i++, b += NB_PAGE) {
         lanes right[BLOCK_VECTORS_MAX];
         if (column == 0)
-            ask_for(b, m->ahead);
+            nb_kv_ask(b, m->ahead);
         LANES_UNROLL
         for (size_t half = 0; half < 2; half++) {
             LANES_UNROLL
@@ -105,7 +108,7 @@ LANES_INLINE void score_block_codes(coding how, size_t rows, size_t vectors, con
         for (size_t v = 0; v < vectors; v++) {
             lanes s = lanes_load_f16(scale + v * LANES);
             if (v * LANES % 32 == 0)
-                ask_for(scale + v * LANES, m->ahead);
+                nb_kv_ask(scale + v * LANES, m->ahead);
             LANES_UNROLL
             for (size_t r = 0; r < rows; r++) {
                 float *to = c + r * m->c_stride + v * LANES;
@@ -139,14 +142,12 @@ LANES_INLINE void add_bytes(size_t rows, size_t vectors, const coded *m, size_t 
             const uint8_t *b = m->b + nb_kv_q8_value(i, column + v * LANES);
             x[v] = lanes_load_words(b);
             if ((column + v * LANES) % 16 == 0)
-                ask_for(b, m->ahead);
+                nb_kv_ask(b, m->ahead);
         }
         LANES_UNROLL
         for (size_t at = 0; at < 4; at++) {
             lanes right[BLOCK_VECTORS_MAX];
-            LANES_UNROLL
-            for (size_t v = 0; v < vectors; v++)
-                right[v] = lanes_byte(x[v], at);
+            take_byte(vectors, x, at, right);
             add_position(rows, vectors, a + i + at, m->a_stride, right, sum);
         }
     }
@@ -165,7 +166,7 @@ LANES_INLINE void add_nibbles(size_t rows, size_t vectors, const coded *m, size_
             right[v] = lanes_load_i4(b + at, LANES < HALF_BLOCK ? high : v % 2);
         }
         if (column % 128 == 0)
-            ask_for(b, m->ahead);
+            nb_kv_ask(b, m->ahead);
         add_position(rows, vectors, a + i, m->a_stride, right, sum);
     }
 }

@@ -19,6 +19,9 @@ typedef struct nb_kv_head {
 
 static inline bool nb_kv_scaled(nb_type type) { return type == NB_TYPE_Q8_0 || type == NB_TYPE_Q4_0; }
 
+/* Asks for what lies `ahead` bytes from p, where it will be read next. */
+static inline void nb_kv_ask(const void *p, ptrdiff_t ahead) { __builtin_prefetch((const char *)p + ahead, 0, 2); }
+
 /* Where Q8_0's codes are */
 static inline size_t nb_kv_q8_key(size_t slot, size_t d, size_t k_dim)
 {
