@@ -195,6 +195,9 @@ static nb_status take_end(nb_job *j, const item *i, nb_error *err)
     return NB_OK;
 }
 
+/* with the lock held: there is something to take, or there will be nothing more */
+static bool has_said(const nb_job *j) { return j->first || j->over || j->unsaid; }
+
 static bool is_gone(nb_job *j) { return j->gone && j->gone(j->gone_user); }
 
 /* the next thing that the engine said */
@@ -208,7 +211,7 @@ static nb_status wait_item(nb_job *j, item **out, nb_error *err)
     if (look && is_gone(j))
         return nb_fail(err, NB_ERR_CANCELLED, "the client left");
     pthread_mutex_lock(&j->lock);
-    while (!j->first && !j->over && !j->unsaid && status == NB_OK) {
+    while (!has_said(j) && status == NB_OK) {
         struct timespec t;
         clock_gettime(CLOCK_MONOTONIC, &t);
         t.tv_nsec += LOOK_MS * 1000000L;
@@ -264,7 +267,7 @@ bool nb_job_ready(nb_job *j)
     if (j->events)
         return true;
     pthread_mutex_lock(&j->lock);
-    bool said = j->first || j->over || j->unsaid;
+    bool said = has_said(j);
     pthread_mutex_unlock(&j->lock);
     return said;
 }
